@@ -1,0 +1,179 @@
+"""Entries of the database tier (L3), to look at.
+
+The one idea: :class:`services.tiers.database.DatabaseTier` writes the table, on a
+connection of its own; this model only shows it.  ``body`` is the truth (a packed
+:class:`services.entry.Entry`), the other columns are copies for lists and searches.
+
+What may go wrong: the table is UNLOGGED, so PostgreSQL empties it after a crash; entries
+are only ever a copy of what can be computed again.  A value was computed with the rights of
+one user, or of the superuser, so it is not shown to everybody who may look at the list.
+"""
+import time
+
+from markupsafe import Markup
+
+from odoo import api, fields, models
+from odoo.tools import SQL
+
+from ..services import codec, pretty, removal, versions
+from ..services import entry as entry_format
+
+MAX_SHOWN_CHARS = 20_000
+
+
+class CacheEntry(models.Model):
+    _name = 'cache.entry'
+    _description = "Cache Entry"
+    _order = 'id desc'
+    _rec_name = 'key'
+    _log_access = False
+
+    key = fields.Char(required=True, readonly=True)
+    model = fields.Char(readonly=True)
+    method = fields.Char(readonly=True)
+    uid = fields.Integer(string="User ID", readonly=True, aggregator=None)
+    user_id = fields.Many2one(
+        'res.users', string="User", compute='_compute_user_id', search='_search_user_id',
+        help="Who asked first. Whoever else is served the entry would have got the same.")
+    created = fields.Datetime(readonly=True)
+    expires = fields.Datetime(readonly=True)
+    cost_ms = fields.Float(
+        string="Cost (ms)", readonly=True, digits=(16, 1), aggregator='avg',
+        help="Time it took to compute, in milliseconds.")
+    size_bytes = fields.Integer(string="Size (bytes)", readonly=True)
+    hits = fields.Integer(
+        readonly=True, help="How often this tier answered with the entry.")
+    body = fields.Binary(readonly=True, attachment=False, groups=fields.NO_ACCESS)
+    payload = fields.Text(string="Value", compute='_compute_content')
+    payload_note = fields.Char(compute='_compute_content')
+    dependencies = fields.Html(compute='_compute_content', sanitize=False)
+    is_valid = fields.Boolean(
+        string="Valid Now", compute='_compute_content',
+        help="Whether a reader would be served this entry now: it has not expired, nobody has "
+             "removed it, and no table it was read from has changed.")
+
+    _key_uniq = models.UniqueIndex('(key)')
+    _key_prefix_idx = models.Index('(key text_pattern_ops)')
+    _expires_idx = models.Index('(expires)')
+
+    def init(self):
+        # Entries need no crash safety, and without WAL a write costs half.
+        self.env.cr.execute(
+            "SELECT relpersistence FROM pg_class WHERE oid = 'cache_entry'::regclass")
+        if self.env.cr.fetchone()[0] == 'p':
+            self.env.cr.execute("ALTER TABLE cache_entry SET UNLOGGED")
+
+    @api.depends('uid')
+    def _compute_user_id(self):
+        users = self.env['res.users'].browse(set(self.mapped('uid')) - {0}).exists()
+        for entry in self:
+            entry.user_id = users.filtered(lambda user, uid=entry.uid: user.id == uid)
+
+    @api.model
+    def _search_user_id(self, operator, value):
+        if operator == 'in':
+            return [('uid', 'in', list(value))]
+        if operator == 'any':
+            users = self.env['res.users'].with_context(active_test=False).search(value)
+            return [('uid', 'in', users.ids)]
+        return NotImplemented
+
+    def _compute_content(self):
+        # None when this transaction has written; a fresh book sees just this snapshot
+        state = versions.VersionBook().look(self.env.cr)
+        bodies = self._bodies()
+        for record in self:
+            entry, payload, note = record._unpacked(bodies.get(record.id))
+            record.payload = payload
+            record.payload_note = note
+            record.dependencies = record._dependency_table(entry, state)
+            record.is_valid = bool(entry) and record._is_valid(entry, state)
+
+    def _bodies(self):
+        """Packed entries by id, read past the ORM, to which the column is closed."""
+        self.check_access('read')
+        self.env.cr.execute(SQL(
+            "SELECT id, body FROM cache_entry WHERE id IN %s", tuple(self.ids) or (0,)))
+        return {id_: bytes(body) for id_, body in self.env.cr.fetchall() if body is not None}
+
+    def _unpacked(self, body):
+        """The entry, its value as text, and a note to go with the text or instead of it."""
+        try:
+            entry = entry_format.from_bytes(body or b'')
+        except entry_format.CorruptEntry:
+            return None, False, self.env._(
+                "The bytes of this entry cannot be read: it is damaged, or another version of "
+                "the addon wrote it. Readers skip it and compute.")
+        if reason := self._why_hidden(entry):
+            return entry, False, reason
+        try:
+            value = codec.unpack(entry.payload)
+        except codec.CorruptPayload:
+            return entry, False, self.env._(
+                "The value of this entry is damaged. Readers skip it and compute.")
+        text, cut = pretty.render(value, MAX_SHOWN_CHARS)
+        note = cut and self.env._("Only the first %s characters are shown.", MAX_SHOWN_CHARS)
+        return entry, text, note
+
+    def _why_hidden(self, entry):
+        """Why this user may not see the value, or False.
+
+        Record rules and the groups of fields shaped the value for whoever asked, perhaps in
+        superuser mode, and cannot be applied to it again.  So it is for system
+        administrators, whose business it is to see everything.
+        """
+        model = self.env.get(entry.model)
+        if model is None:
+            return self.env._("The value is hidden: its model is not installed.")
+        if not model.has_access('read'):
+            return self.env._(
+                "The value is hidden: you may not read \"%s\".", model._description)
+        if not (self.env.su or self.env.user.has_group('base.group_system')):
+            return self.env._(
+                "The value is hidden: it was computed with the rights of the user above, which "
+                "may be more than yours. System administrators can see it.")
+        return False
+
+    def _is_valid(self, entry, state):
+        """Whether a reader with this snapshot would be served the entry."""
+        return bool(
+            state is not None
+            and entry.expires > time.time()
+            and entry.removal_version == removal.removal_version(entry.key, state.removals)
+            and all(state.versions.get(relation) == version
+                    for relation, version, _condition in entry.dependencies))
+
+    def _dependency_table(self, entry, state):
+        if not entry or not entry.dependencies:
+            return False
+        row = Markup("<tr><td>{}</td><td class='font-monospace'>{}</td><td>{}</td></tr>")
+        rows = Markup().join(
+            row.format(relation, f'{version:016x}', self._since_then(relation, version, state))
+            for relation, version, _condition in sorted(entry.dependencies, key=lambda d: d[0]))
+        return Markup(
+            "<table class='table table-sm'><thead><tr><th>{}</th><th>{}</th><th>{}</th></tr>"
+            "</thead><tbody>{}</tbody></table>"
+        ).format(self.env._("Table"), self.env._("Version"), self.env._("Since Then"), rows)
+
+    def _since_then(self, relation, version, state):
+        if state is None:
+            return ""
+        if state.versions.get(relation) == version:
+            return Markup("<i class='fa fa-check text-success'></i> {}").format(
+                self.env._("unchanged"))
+        return Markup("<i class='fa fa-times text-danger'></i> {}").format(self.env._("changed"))
+
+    def action_invalidate(self):
+        """Remove the entries from every tier and worker (button; cache administrators)."""
+        manager = self.env['cache.manager']
+        for key in self.mapped('key'):
+            manager.invalidate_key(key)
+        return {
+            'type': 'ir.actions.client',
+            'tag': 'display_notification',
+            'params': {
+                'type': 'success',
+                'message': self.env._("%s entries are removed from all tiers.", len(self)),
+                'next': {'type': 'ir.actions.client', 'tag': 'soft_reload'},
+            },
+        }

@@ -1,0 +1,112 @@
+"""Figures: what the cache did per minute, model, method, outcome and reason.
+
+The one idea: rows are written by :mod:`services.metrics` in batches and only read here.
+Numbers that do not add up (rates and averages) are no columns: they are worked out from
+sums in every group that a view asks for.
+
+What may go wrong: nothing that matters to business data; rows are figures and are removed
+after ``metrics_keep_days``.
+"""
+from odoo import fields, models
+from odoo.tools import SQL
+
+RATIOS = {
+    'hit_rate:avg': ('hits', 'calls', 100),
+    'avg_duration_ms:avg': ('duration_ms', 'calls', 1),
+}
+"""Aggregate: sum of the first column divided by sum of the second, times a factor."""
+
+
+class CacheMetric(models.Model):
+    _name = 'cache.metric'
+    _description = "Cache Figures"
+    _order = 'bucket desc, id desc'
+    _rec_name = 'model'
+    _log_access = False
+
+    bucket = fields.Datetime(
+        string="Minute", required=True, readonly=True, help="The minute it happened in.")
+    model = fields.Char(required=True, readonly=True, default='')
+    method = fields.Char(required=True, readonly=True, default='')
+    outcome = fields.Selection(
+        [('l1', "Hit in L1 (memory)"),
+         ('l2', "Hit in L2 (Redis)"),
+         ('l3', "Hit in L3 (database)"),
+         ('computed', "Computed"),
+         ('fault', "Fault of a tier"),
+         ('event', "Event"),
+         ('audit', "Audit")],
+        required=True, readonly=True,
+        help="Where the answer came from. Faults, events and audits are not calls.")
+    reason = fields.Selection(
+        [('cold', "Never asked before"),
+         ('stale', "Data changed"),
+         ('expired', "Time to live over"),
+         ('evicted', "Pushed out of memory"),
+         ('dirty', "Transaction had written"),
+         ('cheap', "Too cheap to keep"),
+         ('large', "Too large to keep"),
+         ('unserializable', "Value cannot be packed"),
+         ('uncacheable', "SQL that cannot be cached"),
+         ('suspended', "Suspended"),
+         ('fault', "A tier failed"),
+         ('unguarded', "Table not guarded yet"),
+         ('disabled', "Caching is off"),
+         ('orm_cache', "Already in the ORM cache"),
+         ('old_snapshot', "Old snapshot")],
+        readonly=True, help="Why the call was computed.")
+    relation = fields.Char(
+        string="Detail", required=True, readonly=True, default='',
+        help="The table whose change made an entry stale, why SQL cannot be cached, which "
+             "tier failed and how, or the name of an event.")
+    count = fields.Integer(readonly=True, help="How often it happened.")
+    calls = fields.Integer(readonly=True, help="Read calls: hits and computed ones.")
+    hits = fields.Integer(readonly=True, help="Read calls that a tier answered.")
+    duration_ms = fields.Float(
+        string="Duration (ms)", readonly=True, digits=(16, 1),
+        help="Time that the calls took, in milliseconds.")
+    saved_ms = fields.Float(
+        string="Saved Time (ms)", readonly=True, digits=(16, 1),
+        help="What the answers had cost to compute, less what the hits took, in milliseconds.")
+    saved_queries = fields.Integer(
+        readonly=True, help="SQL queries that were not needed.")
+    bytes = fields.Float(
+        string="Served Bytes", readonly=True, digits=(16, 0), help="Size of the entries served.")
+    audited = fields.Integer(readonly=True, help="Hits that were computed again and compared.")
+    differences = fields.Integer(
+        readonly=True, help="Audited hits that were not what computing gave. Should be 0.")
+    hit_rate = fields.Float(
+        string="Hit Rate (%)", compute='_compute_ratios', aggregator='avg', digits=(16, 1),
+        help="Hits per hundred calls.")
+    avg_duration_ms = fields.Float(
+        string="Average Duration (ms)", compute='_compute_ratios', aggregator='avg',
+        digits=(16, 2), help="Duration per call, in milliseconds.")
+
+    _row_uniq = models.UniqueIndex('(bucket, model, method, outcome, reason, relation)')
+
+    def _compute_ratios(self):
+        for row in self:
+            row.hit_rate = 100 * row.hits / row.calls if row.calls else 0
+            row.avg_duration_ms = row.duration_ms / row.calls if row.calls else 0
+
+    def _read_group_select(self, aggregate_spec, query):
+        if aggregate_spec not in RATIOS:
+            return super()._read_group_select(aggregate_spec, query)
+        above, below, factor = RATIOS[aggregate_spec]
+        return SQL(
+            "%(factor)s * SUM(%(above)s) FILTER (WHERE %(below)s > 0)"
+            " / NULLIF(SUM(%(below)s), 0)::float8",
+            factor=factor,
+            above=self._field_to_sql(self._table, above, query),
+            below=self._field_to_sql(self._table, below, query),
+        )
+
+    def _remove_older_than(self, days):
+        """Remove figures; part of the scheduled action.
+
+        :return: how many rows went
+        """
+        self.env.cr.execute(SQL(
+            "DELETE FROM cache_metric"
+            " WHERE bucket < (now() AT TIME ZONE 'UTC') - make_interval(days => %s)", days))
+        return self.env.cr.rowcount

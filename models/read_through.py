@@ -1,0 +1,72 @@
+"""The way of one read: the cache, or the plain call watched by the cache.
+
+The one idea: whatever the cache does wrong, the plain call answers.  An exception of the
+plain call itself is the caller's, cache or no cache, and passes through untouched.
+"""
+from __future__ import annotations
+
+import time
+
+import psycopg2
+
+from odoo.http import request
+from odoo.tools import config
+
+from ..services import reading
+from ..services.engine import engine_for
+
+
+def read_through(records, method: str, compute, *args, **kwargs):
+    """Answer ``compute(*args, **kwargs)`` from the cache where that is exact.
+
+    :param records: what the method was called on
+    :param compute: the plain method, bound
+    :return: what the plain call returns; a hit is a fresh copy
+    """
+    engine = engine_for(records.env.registry)
+    if engine is None:
+        return compute(*args, **kwargs)
+    found = None
+    try:
+        origin = _origin()
+        if origin is not False and not (method == 'get_views' and 'xml' in config['dev_mode']):
+            found = reading.find(engine, records, method, args, kwargs, origin)
+    except psycopg2.Error:
+        raise  # the transaction is aborted: as after any other query, the caller must know
+    except Exception as error:  # noqa: BLE001 fail open: see above
+        engine.fault(error, (records._name, method))
+    if found is None:
+        return compute(*args, **kwargs)
+    if isinstance(found, reading.Hit):
+        return reading.audited(engine, records, method, found.value,
+                               lambda: compute(*args, **kwargs))
+    started = time.perf_counter()
+    with reading.watch(found):
+        value = compute(*args, **kwargs)
+    try:
+        reading.keep(engine, found, records, value, (time.perf_counter() - started) * 1000)
+    except Exception as error:  # noqa: BLE001
+        engine.fault(error, (records._name, method))
+    return value
+
+
+def computed_field(records, field) -> None:
+    """A field is about to be computed; says so to the recording that is running."""
+    if reading.is_recording():
+        engine = engine_for(records.env.registry)
+        if engine is not None:
+            reading.note_computed_field(engine, records, field)
+
+
+def _origin():
+    """What an answer may depend on in a web request.
+
+    :return: None outside of requests; False on website pages, whose answers may depend on
+        the session, the visitor and more; else (host, forced website, debug mode)
+    """
+    if not request:
+        return None
+    if getattr(request, 'is_frontend', False):
+        return False
+    session = request.session
+    return request.httprequest.host, session.get('force_website_id'), session.get('debug') or ''

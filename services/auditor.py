@@ -1,0 +1,86 @@
+"""Would the database have said the same?
+
+The one idea: a sample of hits is computed again in the same transaction, hence in the same
+snapshot, and compared by value and by type.  The order of dictionary keys is not compared:
+two workers of plain Odoo already differ there, since Odoo fills some dictionaries from
+sets.
+
+What may go wrong: a computation that gives two answers in one snapshot by itself (a random
+number, the clock) looks like a difference.  It is computed twice before it is called one.
+"""
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+
+_logger = logging.getLogger(__name__)
+
+
+def same(left, right) -> bool:
+    """Equality of value and type, at every depth; NaN equals NaN."""
+    if type(left) is not type(right):
+        return False
+    if isinstance(left, dict):
+        # keys by type too: {1: x} is not {True: x}
+        return _typed(left) == _typed(right) and all(same(left[k], right[k]) for k in left)
+    if isinstance(left, list | tuple):
+        return len(left) == len(right) and all(map(same, left, right))
+    return left == right or (left != left and right != right)  # noqa: PLR0124 NaN
+
+
+def _typed(mapping: dict) -> set:
+    return {(type(key), key) for key in mapping}
+
+
+def difference(left, right, path: str = '') -> str:
+    """Where two values differ first, for the log; holds no values, which may be private."""
+    if type(left) is not type(right):
+        return f'{path or "value"}: {type(left).__name__} is not {type(right).__name__}'
+    if isinstance(left, dict):
+        if _typed(left) != _typed(right):
+            return f'{path or "value"}: other keys'
+        for key in left:
+            if not same(left[key], right[key]):
+                return difference(left[key], right[key], f'{path}[{key!r}]')
+    if isinstance(left, list | tuple):
+        if len(left) != len(right):
+            return f'{path or "value"}: {len(left)} items are not {len(right)}'
+        for index, pair in enumerate(zip(left, right, strict=True)):
+            if not same(*pair):
+                return difference(*pair, f'{path}[{index}]')
+    return f'{path or "value"}: another {type(left).__name__}'
+
+
+def digest(value) -> str:
+    """A name for a value that does not show it."""
+    return hashlib.blake2b(repr(value).encode('utf-8', 'replace'), digest_size=8).hexdigest()
+
+
+def is_sampled(rate: float) -> bool:
+    """:param rate: share of hits, 0 to 1"""
+    return rate > 0 and (rate >= 1 or random.random() < rate)
+
+
+def audit(name: tuple[str, str], key: str, value, compute) -> tuple[bool, object]:
+    """Compare an answer with a computation.
+
+    :param compute: the plain call, without arguments
+    :return: whether they are the same, and what the caller shall get: the computed value
+        when they differ
+    """
+    computed = compute()
+    if same(value, computed):
+        return True, value
+    again = compute()
+    if not same(computed, again):
+        _logger.info("%s.%s gives two answers in one transaction by itself: %s",
+                     *name, difference(computed, again))
+        return True, again
+    _logger.error(
+        "The cached answer of %s.%s is not what the database says: %s. Key %s, cached %s, "
+        "computed %s. The computed answer is served, and caching of this method is suspended "
+        "until an administrator resumes it.",
+        *name, difference(value, computed), key, digest(value), digest(computed),
+    )
+    return False, computed

@@ -1,0 +1,297 @@
+"""What the names in an SQL text stand for, read from PostgreSQL's own catalogue.
+
+The one idea: a text can only read relations whose names stand in it, so tokenizing the
+text and looking every token up yields *at least* the relations it reads.  Views are
+replaced by the tables under them (``pg_depend`` of their ``pg_rewrite`` rules); a table
+stands for its whole inheritance tree, since a statement may name any member of it.
+
+What may go wrong: a name too many costs hits, a missing name would cost truth.  Hence
+whatever cannot be proven harmless makes the text *refused*: its result is computed and
+not stored.  A name after FROM or JOIN that the catalogue does not know (a table created
+a moment ago, a temporary table) makes the caller read the catalogue again, and refuse if
+that does not help.
+"""
+from __future__ import annotations
+
+import collections
+import dataclasses
+import re
+
+_TOKEN = re.compile(r'[^\W\d][\w$]*')
+_CALL = re.compile(r'([^\W\d][\w$]*)"?\s*\(')
+_SOURCE = re.compile(r'\b(?:from|join)\s+(?:only\s+)?(?:lateral\s+)?'
+                     r'(?:"?[^\W\d][\w$]*"?\s*\.\s*)?"?([^\W\d][\w$]*)"?(?!\w)(\s*\()?', re.IGNORECASE)
+_LOCAL_NAME = re.compile(r'"?([^\W\d][\w$]*)"?\s*(?:\([^()]*\)\s*)?as\s+(?:not\s+)?(?:materialized\s+)?\(',
+                         re.IGNORECASE)
+_EXTRACT = re.compile(r'\b(?:extract|trim|substring|overlay|position)\s*\([^()]*\bfrom\b', re.IGNORECASE)
+
+_FIRST_WORD = re.compile(r'(?:\s+|--[^\n]*\n|/\*.*?\*/|\()*([a-z]+)', re.DOTALL)
+_DISTINCT_FROM = re.compile(r'\bdistinct\s+from\b')
+
+# A text that begins with SELECT, WITH, VALUES or TABLE writes or locks only with these.
+_WRITES = frozenset('insert update delete merge into'.split())
+_READS = frozenset('select with values table'.split())
+_CLOCK_WORDS = frozenset(
+    'current_timestamp current_time localtimestamp localtime current_date'.split()
+)
+_CLOCK_CALLS = frozenset('now transaction_timestamp statement_timestamp age'.split())
+# Stable built-ins beginning with pg_ look at the server, not at data; these look at
+# their arguments only.
+_HARMLESS_PG = frozenset('pg_size_pretty pg_column_size pg_typeof'.split())
+# Functions of these extensions compute from their arguments and read no table.
+_HARMLESS_EXTENSIONS = (
+    'unaccent', 'pg_trgm', 'fuzzystrmatch', 'btree_gin', 'btree_gist', 'cube', 'earthdistance',
+    'vector', 'citext', 'hstore', 'uuid-ossp',
+)
+_SESSION = frozenset(
+    'current_setting current_schemas inet_client_addr inet_client_port inet_server_addr'
+    ' inet_server_port has_table_privilege query_to_xml table_to_xml schema_to_xml'
+    ' database_to_xml cursor_to_xml query_to_xml_and_xmlschema'.split()
+)
+_NEUTRAL = frozenset(('savepoint', 'release'))
+
+_RELATIONS = """
+SELECT c.oid, c.relname, c.relkind, c.relpersistence, c.relrowsecurity,
+       c.relnamespace = current_schema()::regnamespace
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname NOT LIKE 'pg\\_%%'
+   AND n.nspname <> 'information_schema'
+ UNION ALL
+SELECT c.oid, c.relname, c.relkind, c.relpersistence, c.relrowsecurity, FALSE
+  FROM pg_class c WHERE c.relpersistence = 't' AND c.relkind IN ('r', 'p', 'v')
+"""
+_VIEW_SOURCES = """
+SELECT r.ev_class, d.refclassid::regclass::text, d.refobjid
+  FROM pg_rewrite r JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+ WHERE r.ev_type = '1' AND d.refobjid <> r.ev_class
+   AND d.refclassid IN ('pg_class'::regclass, 'pg_proc'::regclass)
+"""
+_INHERITANCE = "SELECT inhrelid, inhparent FROM pg_inherits"
+_FUNCTIONS = """
+SELECT p.proname, bool_or(p.oid < 16384 AND p.provolatile = 'v'),
+       bool_or(p.oid >= 16384 AND p.provolatile <> 'i' AND NOT EXISTS (
+            SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+             WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+               AND d.refclassid = 'pg_extension'::regclass AND e.extname = ANY(%s)))
+  FROM pg_proc p GROUP BY p.proname
+"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reading:
+    """What a text reads.
+
+    :param relations: ordinary tables, or None when its result must not be stored
+    :param refusal: why not, as a short word for the statistics; '' when it may
+    :param clock: whether the text looks at the time
+    """
+
+    relations: frozenset[str] | None
+    refusal: str = ''
+    clock: bool = False
+
+
+NOTHING = Reading(frozenset())
+
+
+class Catalogue:
+    """One reading of the catalogue; build another one when it has changed.
+
+    :param cr: any cursor on the database
+    """
+
+    def __init__(self, cr):
+        self._tables: dict[str, frozenset[str]] = {}
+        self._refused: dict[str, str] = {}
+        self._odd_names: list[str] = []
+        self._clock_views: set[str] = set()
+        self._volatile: set[str] = set()
+        self._foreign_functions: set[str] = set()
+        self._readings: collections.OrderedDict[str, Reading] = collections.OrderedDict()
+        self._load_functions(cr)
+        self._load_relations(cr)
+
+    def knows(self, relation: str) -> bool:
+        """Whether the name is an ordinary table that can be guarded."""
+        return relation in self._tables
+
+    def tree(self, relation: str) -> frozenset[str]:
+        """The inheritance tree of a table: itself, its partitions, its parents."""
+        return self._tables.get(relation, frozenset((relation,)))
+
+    def read(self, text: str) -> Reading | None:
+        """What an SQL text reads; None when it names something unknown.
+
+        Remembers the last 4,096 texts: Odoo's ORM asks the same ones again and again.
+        """
+        try:
+            return self._readings[text]
+        except KeyError:
+            reading = self._analyse(text)
+        if reading is not None and reading is not NOTHING:  # names of savepoints are unique
+            self._readings[text] = reading
+            while len(self._readings) > 4096:
+                self._readings.popitem(last=False)
+        return reading
+
+    # -- reading a text ----------------------------------------------------------------
+
+    def _analyse(self, text: str) -> Reading | None:
+        lowered = text.lower().rstrip().rstrip(';')
+        match = _FIRST_WORD.match(lowered)
+        first = match[1] if match else ''
+        if first in _NEUTRAL:
+            return NOTHING
+        tokens = set(_TOKEN.findall(lowered))
+        calls = set(_CALL.findall(lowered))
+        if first not in _READS or ';' in lowered:
+            return Reading(None, 'statement')
+        if refusal := self._refuse(lowered, tokens) or self._refuse_calls(calls):
+            return Reading(None, refusal)
+        if self._unknown_source(lowered):
+            return None
+        relations: set[str] = set()
+        for name in tokens:
+            relations |= self._tables.get(name, frozenset())
+        for name in self._odd_names:
+            if name in lowered:
+                relations |= self._tables[name]
+        clock = not (_CLOCK_WORDS | self._clock_views).isdisjoint(tokens)
+        return Reading(frozenset(relations), clock=clock or not _CLOCK_CALLS.isdisjoint(calls))
+
+    def _refuse(self, lowered: str, tokens: set[str]) -> str:
+        if not _WRITES.isdisjoint(tokens):
+            return 'writes or locks'
+        if 'share' in tokens and re.search(r'\bfor\s+(?:key\s+)?share\b', lowered):
+            return 'writes or locks'
+        if 'u&"' in lowered or 'information_schema' in tokens:
+            return 'system catalogue'
+        for name in tokens:
+            if name in self._refused:
+                return self._refused[name]
+            if name.startswith('pg_') and name not in _HARMLESS_PG:
+                return 'system catalogue'
+        return ''
+
+    def _refuse_calls(self, calls: set[str]) -> str:
+        for name in calls:
+            if name in self._foreign_functions:
+                return f'function {name}'
+            if name in self._volatile or name in _SESSION:
+                return f'volatile {name}'
+        return ''
+
+    def _unknown_source(self, lowered: str) -> bool:
+        """Whether FROM or JOIN names something that is neither known nor local."""
+        local = None
+        for name, call in _SOURCE.findall(_DISTINCT_FROM.sub(' ', _EXTRACT.sub(' ', lowered))):
+            if call or name in self._tables or name in ('select', 'lateral', 'unnest', 'values'):
+                continue
+            if local is None:
+                local = set(_LOCAL_NAME.findall(lowered))
+            if name not in local:
+                return True
+        return False
+
+    # -- loading -----------------------------------------------------------------------
+
+    def _load_functions(self, cr) -> None:
+        cr.execute(_FUNCTIONS, [list(_HARMLESS_EXTENSIONS)])
+        for name, volatile, foreign in cr.fetchall():
+            if volatile:
+                self._volatile.add(name.lower())
+            if foreign:
+                self._foreign_functions.add(name.lower())
+
+    def _load_relations(self, cr) -> None:
+        cr.execute(_RELATIONS)
+        rows = cr.fetchall()
+        names = {oid: name for oid, name, *_ in rows}
+        trees = self._inheritance_trees(cr)
+        found: dict[str, set[str]] = collections.defaultdict(set)
+        views = {}
+        for oid, name, kind, persistence, row_security, here in rows:
+            if kind == 'v' and persistence != 't':
+                views[oid] = name
+            elif refusal := _refusal(name, kind, persistence, row_security, here):
+                self._refused[name.lower()] = refusal
+            else:
+                found[name].update(names.get(o, name) for o in trees.get(oid, (oid,)))
+        for name, tree in found.items():
+            # names that differ in case only share an item: a name too many does no harm
+            known = self._tables.get(name.lower(), frozenset())
+            self._tables[name.lower()] = known | frozenset(tree)
+        self._add_views(cr, views, names)
+        self._odd_names = [name for name in self._tables if not _TOKEN.fullmatch(name)]
+
+    @staticmethod
+    def _inheritance_trees(cr) -> dict[int, set[int]]:
+        trees: dict[int, set[int]] = {}
+        cr.execute(_INHERITANCE)
+        for child, parent in cr.fetchall():
+            tree = trees.get(child, {child}) | trees.get(parent, {parent})
+            trees.update(dict.fromkeys(tree, tree))
+        return trees
+
+    def _add_views(self, cr, views: dict[int, str], names: dict[int, str]) -> None:
+        cr.execute(_VIEW_SOURCES)
+        sources = collections.defaultdict(set)
+        for view, kind, source in cr.fetchall():
+            sources[view].add((kind, source))
+        definitions = self._view_definitions(cr, views)
+        for oid, name in views.items():
+            tables, refusal = self._under(oid, sources, views, names, set())
+            calls = set(_CALL.findall(definitions[oid]))
+            if refusal := refusal or self._refuse_calls(calls):
+                self._refused[name.lower()] = refusal
+                continue
+            self._tables[name.lower()] = frozenset(tables)
+            words = set(_TOKEN.findall(definitions[oid]))
+            if not (_CLOCK_CALLS.isdisjoint(calls) and _CLOCK_WORDS.isdisjoint(words)):
+                self._clock_views.add(name.lower())
+
+    @staticmethod
+    def _view_definitions(cr, views) -> dict[int, str]:
+        """Texts with the definitions of the views under each view, in lower case."""
+        cr.execute("SELECT oid, lower(pg_get_viewdef(oid)) FROM pg_class WHERE oid = ANY(%s::oid[])",
+                   [list(views)])
+        return dict(cr.fetchall())
+
+    def _under(self, oid, sources, views, names, seen) -> tuple[set[str], str]:
+        tables: set[str] = set()
+        seen.add(oid)
+        for kind, source in sources[oid]:
+            if source in seen:
+                continue
+            if kind == 'pg_proc' and source >= 16384:
+                return tables, 'view on a function'
+            if kind == 'pg_proc':
+                continue
+            if source in views:
+                below, refusal = self._under(source, sources, views, names, seen)
+                if refusal:
+                    return tables, refusal
+                tables |= below
+            elif source not in names:
+                return tables, 'system catalogue'
+            elif (name := names[source].lower()) in self._refused:
+                return tables, self._refused[name]
+            else:
+                tables |= self._tables.get(name, frozenset((names[source],)))
+        return tables, ''
+
+
+def _refusal(name: str, kind: str, persistence: str, row_security: bool, here: bool) -> str:
+    """Why results that read this relation are not stored; '' for ordinary tables."""
+    by_kind = {'m': 'materialized view', 'f': 'foreign table', 'S': 'sequence'}
+    if kind in by_kind:
+        return by_kind[kind]
+    if persistence == 't':
+        return 'temporary table'
+    if not here:
+        return 'another schema'
+    if row_security:
+        return 'row security'
+    if ':' in name or '#' in name:
+        return 'name of the table'
+    return ''

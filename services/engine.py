@@ -1,0 +1,319 @@
+"""The engine: what one process holds for one database, dropped with the registry.
+
+The one idea: the engine owns the parts (settings, policy, tiers, versions, catalogue,
+guards, figures, outbox) and keeps them current; how a single read goes through them is
+:mod:`reading`.
+
+What may go wrong: a fault of our own.  :meth:`Engine.fault` logs each kind once and counts,
+and the plain call answers.  The journal missing (the module is being uninstalled) or the
+database out of reach when the engine starts: ``available`` is False and every call
+computes.
+"""
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+
+import psycopg2
+
+from odoo.sql_db import connection_info_for, db_connect
+
+from . import configuration, journal, metrics
+from .catalogue import Catalogue, Reading
+from .fingerprint import code_fingerprint
+from .guards import Guards
+from .hierarchy import Hierarchy
+from .outbox import Outbox
+from .policy import Policy, Suspender
+from .recorder import OrmCacheReader
+from .versions import SIGNAL_RELATIONS, SIGNALS, State, VersionBook
+
+_logger = logging.getLogger(__name__)
+
+_SLOT = '_tiered_cache_engine'
+
+ALWAYS_MODELS = (
+    'res.users', 'res.groups', 'res.company', 'res.lang', 'ir.model.access', 'ir.rule',
+    'ir.model',
+)
+"""Any result may depend on these without asking them again: who the user is, what they may
+do, in which company and language."""
+
+CATALOGUE_PAUSE_S = 5.0
+"""The catalogue is not read more often than this for the sake of an unknown name."""
+
+
+def engine_for(registry) -> Engine | None:
+    """The engine of a registry in this process; None while modules are being loaded."""
+    engine = registry.__dict__.get(_SLOT)
+    if engine is not None and engine.pid == os.getpid():
+        return engine
+    if not registry.ready:
+        return None
+    with _creating:
+        engine = registry.__dict__.get(_SLOT)
+        if engine is None or engine.pid != os.getpid():
+            # after a fork: connections, threads and locks of the parent are left alone
+            engine = registry.__dict__[_SLOT] = Engine(registry)
+    return engine
+
+
+_creating = threading.Lock()
+
+
+def forget_engine(registry) -> None:
+    """Drop the engine of a registry, when the module is being uninstalled."""
+    engine = registry.__dict__.pop(_SLOT, None)
+    if engine is not None and engine.pid == os.getpid():
+        engine.available = False
+        engine.close()
+
+
+class Engine:
+    """:param registry: a registry that is ready"""
+
+    def __init__(self, registry):
+        self.pid = os.getpid()
+        self.registry = registry
+        self.db_name = registry.db_name
+        self.started_at = time.time()
+        self.metrics = metrics.Metrics()
+        self.suspender = Suspender()
+        self.guards = Guards(self)
+        self.orm_cache = OrmCacheReader(registry)
+        self.always = always_relations(registry)
+        self.catalogue: Catalogue | None = None
+        self.code = ''
+        self.config = configuration.Configuration({}, ())
+        self.hierarchy = Hierarchy({}, self.post_entry)
+        self.outbox = Outbox(lambda: self.hierarchy.tiers, self.tick)
+        self._books = {False: VersionBook(), True: VersionBook()}
+        self._config_stamp: tuple | None = None
+        self._local_writes: dict[str, float] = {}
+        self._last_local_write = 0.0
+        self._logged: set[str] = set()
+        self._catalogue_at = self._flushed_at = time.monotonic()
+        self._compacted_at_row = 0
+        self.available = self._prepare()
+
+    @property
+    def settings(self):
+        return self.config.settings
+
+    @property
+    def policy(self) -> Policy:
+        return self.config.policy
+
+    def _prepare(self) -> bool:
+        """Read what does not change while the registry lives, on a connection of our own."""
+        try:
+            with self.cursor() as cr:
+                cr.execute("""
+                    SELECT to_regclass('cache_change') IS NOT NULL
+                       AND to_regclass('cache_version') IS NOT NULL,
+                           ARRAY(SELECT name FROM ir_module_module
+                                  WHERE state IN ('installed', 'to upgrade', 'to remove'))
+                """)
+                there, modules = cr.fetchone()
+                if not there:
+                    return False
+                self.catalogue = Catalogue(cr)
+                self.configure(cr)
+        except psycopg2.Error as error:
+            _logger.warning("Tiered Cache is off in this process, because it cannot read its "
+                            "tables in database %s: %s", self.db_name, error)
+            return False
+        self.code = code_fingerprint(modules)
+        self.outbox.start()
+        return True
+
+    # -- connections of our own ------------------------------------------------------
+
+    def cursor(self):
+        """A cursor of our own, in READ COMMITTED and never a test cursor; as a context
+        manager it commits."""
+        cr = db_connect(self.db_name).cursor()
+        cr.connection.set_isolation_level(psycopg2.extensions.ISOLATION_LEVEL_READ_COMMITTED)
+        return cr
+
+    def connect(self):
+        """A psycopg2 connection of our own, outside of Odoo's pool."""
+        return psycopg2.connect(**connection_info_for(self.db_name)[1])
+
+    # -- versions --------------------------------------------------------------------
+
+    def book(self, cr) -> VersionBook:
+        """Versions as seen on the server behind a cursor: a replica has a book of its own."""
+        return self._books[bool(cr.readonly) and self.registry._db_readonly is not None]
+
+    def signals_fit(self, versions: State) -> bool:
+        """Whether this process has acted on just the ``orm_signaling_*`` rows that the
+        snapshot shows; otherwise its ``tools.ormcache`` values belong to another state."""
+        registry = self.registry
+        known = (registry.registry_sequence, *(registry.cache_sequences[n] for n in SIGNALS[1:]))
+        return known == versions.signals
+
+    def fresh_enough(self, versions: State | None, plan) -> bool:
+        """Whether versions read earlier do for a plan that is not STRONG."""
+        if versions is None:
+            return False
+        if plan.consistency == 'weak':
+            return True
+        age_s = time.monotonic() - versions.read_at
+        return age_s <= plan.max_staleness_s and versions.read_at > self._last_local_write
+
+    def wrote(self, relations) -> None:
+        """A transaction of this process has committed changes to relations."""
+        self._last_local_write = time.monotonic()
+        self._local_writes.update(dict.fromkeys(relations, time.time()))
+
+    def written_since(self, entry) -> str:
+        """A relation that this process has written since an entry was made, or ''."""
+        written = self._local_writes
+        for relation, *_ in entry.dependencies if written else ():
+            if written.get(relation, 0.0) >= entry.created:
+                return relation
+        return ''
+
+    # -- configuration ---------------------------------------------------------------
+
+    def config_is_current(self, versions: State | None) -> bool:
+        """Whether parameters and rules are those that a snapshot shows.
+
+        While the cache is switched off no snapshot is looked at; then Odoo's own signal
+        for changed parameters tells.
+        """
+        if versions is None:
+            return self._config_stamp[0] == tuple(self.registry.cache_sequences.values())
+        return self._config_stamp == self._stamp(versions)
+
+    def _stamp(self, versions: State | None) -> tuple:
+        known = versions.versions if versions else {}
+        return (
+            tuple(self.registry.cache_sequences.values()),
+            known.get('ir_config_parameter'), known.get('cache_rule'), known.get('#all'),
+        )
+
+    def configure(self, cr, versions: State | None = None) -> None:
+        """Read parameters and rules, and rebuild what they change."""
+        self._config_stamp = self._stamp(versions)
+        config = configuration.read(cr)
+        if config == self.config and self.hierarchy.tiers:
+            return
+        old, self.config = self.config, config
+        for problem in config.settings.problems:
+            self.log_once(problem, "Tiered Cache: %s", problem)
+        old_hierarchy = self.hierarchy
+        self.hierarchy = configuration.build_hierarchy(self, old, config)
+        old_hierarchy.close_except(self.hierarchy)
+
+    # -- reading texts ---------------------------------------------------------------
+
+    def read_text(self, text: str) -> Reading:
+        """What an SQL text reads; for :class:`.recorder.Recording`."""
+        reading = self.catalogue.read(text)
+        if reading is None and time.monotonic() - self._catalogue_at > CATALOGUE_PAUSE_S:
+            self._catalogue_at = time.monotonic()
+            with self.cursor() as cr:
+                self.catalogue = Catalogue(cr)
+            reading = self.catalogue.read(text)
+        return reading or Reading(None, 'unknown name')
+
+    # -- background ------------------------------------------------------------------
+
+    def post_entry(self, tier: str, entry) -> None:
+        self.outbox.post_entry(tier, entry)
+
+    def tick(self) -> None:
+        """Periodic work of the outbox thread."""
+        if time.monotonic() - self._flushed_at >= self.settings.metrics_flush_s:
+            self.flush_metrics()
+        rows = sum(book.journal_rows for book in self._books.values())
+        if rows - self._compacted_at_row >= self.settings.compaction_rows:
+            self._compacted_at_row = rows
+            self.compact()
+        self.guards.work()
+
+    def flush_metrics(self) -> None:
+        """Write the figures that have piled up."""
+        self._flushed_at = time.monotonic()
+        rows = self.metrics.drain()
+        if rows:
+            with self.cursor() as cr:
+                metrics.write(cr, rows)
+
+    def compact(self) -> int | None:
+        """Compact the journal; see :func:`.journal.compact`."""
+        settings = self.settings
+        longest = max(settings.l1_ttl_s, settings.l2_ttl_s, settings.l3_ttl_s,
+                      self.policy.longest_ttl_s)
+        with self.cursor() as cr:
+            cr.execute("SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = '60s'")
+            return journal.compact(cr, longest + 3600)
+
+    def maintain(self) -> dict:
+        """What the cron does: figures, compaction, broken guards, limits of L3."""
+        self.flush_metrics()
+        done = {'compacted': self.compact(), 'broken': self.guards.check(), 'purged': 0}
+        if l3 := self.hierarchy.tiers.get('l3'):
+            done['purged'] = l3.purge(self.settings.l3_max_entries, self.settings.l3_max_mb)
+        return done
+
+    def flush(self) -> None:
+        """Run everything that is queued, in this thread."""
+        self.outbox.flush()
+        self.guards.work()
+        self.flush_metrics()
+
+    def close(self) -> None:
+        """Stop the thread and close connections; the engine is not used any more."""
+        self.outbox.close()
+        self.hierarchy.close()
+
+    # -- faults ----------------------------------------------------------------------
+
+    def fault(self, error: BaseException, name: tuple[str, str]) -> None:
+        """A bug of our own on a read path: count it, log its kind once."""
+        kind = type(error).__name__
+        self.metrics.fault('engine', kind)
+        self.log_once(f'{kind} {error}'[:200], "Tiered Cache could not handle %s.%s; the plain call "
+                      "answered. Further faults of this kind are only counted.", *name,
+                      exc_info=True)
+
+    def log_once(self, kind: str, message: str, *args, exc_info=False) -> None:
+        if kind not in self._logged and len(self._logged) < 1000:
+            self._logged.add(kind)
+            _logger.warning(message, *args, exc_info=exc_info)
+
+    def stats(self) -> dict:
+        """Figures of this process, for administrators; no query, no value."""
+        books = self._books.values()
+        return {
+            'database': self.db_name, 'pid': self.pid, 'started_at': self.started_at,
+            'enabled': self.settings.enabled and self.available,
+            'available': self.available,
+            'capture': self.settings.capture,
+            'tiers': {name: tier.stats() for name, tier in self.hierarchy.tiers.items()},
+            'guards': self.guards.stats(),
+            'suspended': ['.'.join(name) for name in self.suspender.names()],
+            'versions': {'deltas': sum(b.deltas for b in books),
+                         'reloads': sum(b.reloads for b in books)},
+            'outbox': {'dropped': self.outbox.dropped, 'faults': dict(self.outbox.job_faults)},
+            'problems': list(self.settings.problems),
+            **self.metrics.snapshot(),
+        }
+
+
+def always_relations(registry) -> frozenset[str]:
+    """The relations that every entry depends on."""
+    relations = set(SIGNAL_RELATIONS) | {'ir_config_parameter', 'cache_rule'}
+    for name in ALWAYS_MODELS:
+        model = registry[name]
+        relations.add(model._table)
+        relations.update(
+            field.relation for field in model._fields.values()
+            if field.type == 'many2many' and field.store and field.comodel_name in ALWAYS_MODELS
+        )
+    return frozenset(relations)

@@ -1,0 +1,125 @@
+"""L1, L2, L3, compute: where an answer is looked for and where it is kept.
+
+The one idea: a tier is asked in order of nearness, what it returns is *judged* against
+the versions of the caller's snapshot before it is used, and a good answer is promoted to
+the tiers above the one that had it.
+
+What may go wrong: nothing that reaches the caller.  A tier that fails answers "miss"; an
+entry that fails the judgement is passed over, and another tier may have a newer one,
+stored by another worker.
+"""
+from __future__ import annotations
+
+import collections
+import dataclasses
+import typing
+
+from .entry import Entry
+from .miss import MISS
+from .policy import TIERS, Plan
+
+
+class Found(typing.NamedTuple):
+    """:param tier: where the answer came from, '' for none
+    :param reason: why there is none: cold, stale, expired, evicted
+    :param relation: which relation's change made an entry stale
+    """
+
+    entry: Entry | None
+    tier: str = ''
+    reason: str = 'cold'
+    relation: str = ''
+
+
+class Hierarchy:
+    """The tiers of one process and database.
+
+    :param tiers: by name, in any combination of l1, l2, l3
+    :param post: ``post(tier_name, entry)`` writes to a shared tier later, outside the
+        request
+    """
+
+    def __init__(self, tiers: dict, post):
+        self.tiers = tiers
+        self._post = post
+        self._evicted: collections.OrderedDict[str, None] = collections.OrderedDict()
+
+    def remember_eviction(self, key: str, _entry=None) -> None:
+        """So that the next miss on the key can say why; bounded to 10,000 keys."""
+        self._evicted[key] = None
+        while len(self._evicted) > 10_000:
+            self._evicted.popitem(last=False)
+
+    def get(self, key: str, plan: Plan, judge, expected_ms: float | None, only_l1=False) -> Found:
+        """Find a valid answer.
+
+        :param judge: ``judge(entry) -> (reason, relation)``, reason '' for valid
+        :param expected_ms: what computing will probably cost; a tier whose minimum cost is
+            above that would not have admitted the answer and is not asked
+        """
+        reason, relation = 'cold', ''
+        for name in TIERS:
+            tier = self.tiers.get(name)
+            if tier is None or name not in plan.min_cost_ms or (only_l1 and name != 'l1'):
+                continue
+            if name != 'l1' and expected_ms is not None and expected_ms < plan.min_cost_ms[name]:
+                continue
+            entry = tier.get(key)
+            if entry is MISS:
+                continue
+            why, what = judge(entry)
+            if not why:
+                self._promote(name, entry, plan)
+                return Found(entry, name)
+            if reason != 'stale':
+                reason, relation = why, what
+        if reason == 'cold' and key in self._evicted:
+            self._evicted.pop(key, None)
+            reason = 'evicted'
+        return Found(None, '', reason, relation)
+
+    def put(self, entry: Entry, plan: Plan, ttl_cap_s: float | None = None) -> list[str]:
+        """Keep an entry in every tier that admits it.
+
+        :param ttl_cap_s: an upper limit to its life, seconds, in every tier
+        :return: names of the tiers
+        """
+        admitted = []
+        for name in TIERS:
+            tier = self.tiers.get(name)
+            floor = plan.min_cost_ms.get(name)
+            if tier is None or floor is None or entry.cost_ms < floor:
+                continue
+            ttl_s = plan.ttl_s[name]
+            if ttl_cap_s is not None:
+                ttl_s = min(ttl_s, ttl_cap_s)
+            self._keep(name, dataclasses.replace(entry, expires=entry.created + ttl_s))
+            admitted.append(name)
+        return admitted
+
+    def _promote(self, found_in: str, entry: Entry, plan: Plan) -> None:
+        for name in TIERS[:TIERS.index(found_in)]:
+            if name in self.tiers and entry.cost_ms >= plan.min_cost_ms.get(name, float('inf')):
+                expires = min(entry.expires, entry.created + plan.ttl_s[name])
+                self._keep(name, dataclasses.replace(entry, expires=expires))
+
+    def _keep(self, name: str, entry: Entry) -> None:
+        if name == 'l1':
+            self.tiers['l1'].set(entry)
+        else:
+            self._post(name, entry)
+
+    def each(self, action: str, *args) -> dict[str, int]:
+        """Call a removal on every tier; returns what went, by tier."""
+        return {name: getattr(tier, action)(*args) for name, tier in self.tiers.items()}
+
+    def close_except(self, successor: Hierarchy) -> None:
+        """Close the tiers that another hierarchy does not go on using."""
+        kept = set(map(id, successor.tiers.values()))
+        for tier in self.tiers.values():
+            if id(tier) not in kept:
+                tier.close()
+
+    def close(self) -> None:
+        for tier in self.tiers.values():
+            tier.close()

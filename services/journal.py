@@ -1,0 +1,271 @@
+"""The change journal: versions of relations, kept in PostgreSQL beside the data.
+
+The one idea: whoever commits a change to a guarded relation commits a random token in
+the same transaction.  The *version* of a relation in a snapshot is the sum of the
+tokens which that snapshot sees.  Tokens are random, not counted: two different sets of
+commits have different sums whatever their order, also on a clone, a replica, or a
+database that was restored to an earlier point in time.
+
+Two tables, both logged, both without an Odoo model behind them:
+
+``cache_change``
+    one row per transaction and relation that changed something
+``cache_version``
+    one row per guarded relation: the tokens that :func:`compact` has summed up.  Two
+    reserved rows: ``#generation`` changes whenever a process must read everything
+    again, ``#all`` is the version of "everything" and is part of every entry.
+
+A *guard* is a set of four statement-level triggers on one relation.  CREATE TRIGGER
+waits for the writers that are running, and the ``cache_version`` row is inserted in the
+transaction that creates the triggers: a snapshot which sees the row sees every later
+write in the journal.
+
+What may go wrong: triggers are not fired under ``session_replication_role = replica``,
+when someone disables them, or by ``ALTER TABLE … USING``; :func:`broken_guards` finds
+the second, "invalidate everything" is the remedy for the others.
+"""
+from __future__ import annotations
+
+import logging
+
+import psycopg2
+
+from odoo.tools import SQL
+
+_logger = logging.getLogger(__name__)
+
+MODULUS = 1 << 62
+"""Versions are sums modulo this: 62 random bits are what a version 4 UUID holds in its
+last 16 hexadecimal digits (RFC 9562, section 5.4), and a sum of a few fits a bigint."""
+
+GENERATION = '#generation'
+ALL = '#all'
+KEY = 'key:'
+PATTERN = 'pattern:'
+
+RANDOM_TOKEN = (
+    "(('x' || right(replace(gen_random_uuid()::text, '-', ''), 16))::bit(64)::bigint"
+    " & 4611686018427387903)"
+)
+
+LOCK = 7211966048923350  # one arbitrary number for pg_try_advisory_xact_lock, ours alone
+
+_INSTALL = f"""
+CREATE TABLE IF NOT EXISTS cache_change (
+    id bigserial PRIMARY KEY,
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    token bigint NOT NULL DEFAULT {RANDOM_TOKEN},
+    relation text NOT NULL,
+    changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    rows_changed jsonb
+);
+CREATE INDEX IF NOT EXISTS cache_change_xid_idx ON cache_change (xid);
+CREATE TABLE IF NOT EXISTS cache_version (
+    relation text PRIMARY KEY,
+    token bigint NOT NULL DEFAULT {RANDOM_TOKEN},
+    relid oid,
+    guarded_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+INSERT INTO cache_version (relation) VALUES ('{GENERATION}'), ('{ALL}')
+    ON CONFLICT (relation) DO NOTHING;
+"""
+
+# The setting remembers, for this transaction only, which relations are noted already.
+# It starts with the transaction's id, so a value left over from elsewhere is ignored, and
+# as a transaction-local setting it is undone by a savepoint rollback, as the rows are.
+# SECURITY DEFINER: a role that may write the business table need not know the journal.
+_FUNCTION = """
+CREATE OR REPLACE FUNCTION {schema}.cache_change_note() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+DECLARE
+    noted text := current_setting('tiered_cache.noted', true);
+    mark text;
+BEGIN
+    IF TG_OP <> 'TRUNCATE' THEN
+        IF NOT EXISTS (SELECT FROM changed_rows) THEN
+            RETURN NULL;
+        END IF;
+    END IF;
+    mark := pg_current_xact_id()::text || ':';
+    IF noted IS NULL OR NOT starts_with(noted, mark) THEN
+        noted := mark || ',';
+    END IF;
+    IF strpos(noted, ',' || TG_RELID || ',') > 0 THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO {schema}.cache_change (relation) VALUES (TG_TABLE_NAME);
+    PERFORM set_config('tiered_cache.noted', noted || TG_RELID || ',', true);
+    RETURN NULL;
+END
+$body$
+"""
+
+_TRIGGERS = {
+    'cache_change_insert': ("AFTER INSERT", "REFERENCING NEW TABLE AS changed_rows"),
+    'cache_change_update': ("AFTER UPDATE", "REFERENCING NEW TABLE AS changed_rows"),
+    'cache_change_delete': ("AFTER DELETE", "REFERENCING OLD TABLE AS changed_rows"),
+    'cache_change_truncate': ("AFTER TRUNCATE", ""),
+}
+
+
+def schema(cr) -> str:
+    """The quoted name of the schema that holds Odoo's tables and the journal."""
+    cr.execute("SELECT quote_ident(current_schema())")
+    return cr.fetchone()[0]
+
+
+def install(cr) -> None:
+    """Create the journal; does nothing where it exists."""
+    cr.execute(_INSTALL)
+    cr.execute(_FUNCTION.format(schema=schema(cr)))
+
+
+def uninstall(cr) -> None:
+    """Remove every trigger, function and table of the journal."""
+    cr.execute("SELECT tgrelid::regclass::text, tgname FROM pg_trigger"
+               " WHERE tgfoid = to_regproc('cache_change_note')")
+    for table, name in cr.fetchall():
+        cr.execute(SQL("DROP TRIGGER %s ON %s", SQL.identifier(name), SQL(table)))
+    cr.execute("DROP FUNCTION IF EXISTS cache_change_note()")
+    cr.execute("DROP TABLE IF EXISTS cache_change, cache_version")
+
+
+def _new_generation(cr) -> None:
+    """Make every process read all versions again at its next look."""
+    cr.execute(f"UPDATE cache_version SET token = {RANDOM_TOKEN} WHERE relation = %s", [GENERATION])
+
+
+def guard(cr, relation: str, capture: str = 'triggers') -> bool:
+    """Guard one ordinary table, in a transaction of its own that the caller commits.
+
+    The caller sets a short ``lock_timeout``: the lock taken here lets readers pass, and
+    makes writers wait only while this transaction waits for earlier writers.
+
+    :param relation: name of a table in the current schema
+    :param capture: ``'triggers'``, or ``'orm'`` where the database forbids triggers; the
+        ORM hooks then write the journal and raw SQL is not seen
+    :return: False when another process is guarding or compacting: try again later
+    :raise psycopg2.Error: lock timeout, missing table, missing right
+    """
+    if not _try_lock(cr):
+        return False
+    if capture == 'triggers':
+        _create_triggers(cr, relation)
+    # a new random token also when the relation was guarded before: what happened while
+    # it was not is unknown, so no version from before may ever be equal again
+    cr.execute(f"""
+        INSERT INTO cache_version (relation, relid) VALUES (%s, to_regclass(quote_ident(%s))::oid)
+        ON CONFLICT (relation) DO UPDATE
+        SET token = {RANDOM_TOKEN}, relid = excluded.relid, guarded_at = clock_timestamp()
+    """, [relation, relation])
+    _new_generation(cr)
+    return True
+
+
+def _create_triggers(cr, relation: str) -> None:
+    table = SQL.identifier(relation)
+    # one lock for all four, so that nothing can write between two of them
+    cr.execute(SQL("LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE", table))
+    cr.execute("SELECT tgname, tgenabled FROM pg_trigger"
+               " WHERE tgrelid = to_regclass(quote_ident(%s)) AND NOT tgisinternal", [relation])
+    enabled = dict(cr.fetchall())
+    for name, (event, transition) in _TRIGGERS.items():
+        trigger = SQL.identifier(name)
+        if name not in enabled:
+            cr.execute(SQL(
+                "CREATE TRIGGER %s %s ON %s %s FOR EACH STATEMENT"
+                " EXECUTE FUNCTION cache_change_note()",
+                trigger, SQL(event), table, SQL(transition),
+            ))
+        elif enabled[name] not in ('O', 'A'):
+            # not DROP and CREATE: DROP TRIGGER would wait for readers and stop them
+            cr.execute(SQL("ALTER TABLE %s ENABLE TRIGGER %s", table, trigger))
+
+
+def release(cr, relation: str) -> None:
+    """Make entries that depend on a relation invalid for good; its triggers stay."""
+    cr.execute("DELETE FROM cache_version WHERE relation = %s", [relation])
+    _new_generation(cr)
+
+
+def drop_triggers(cr, relation: str) -> None:
+    """Remove the triggers of a released relation.
+
+    Takes an ACCESS EXCLUSIVE lock: the caller sets a short ``lock_timeout``, and commits
+    the release first, so that triggers without a version row are the worst outcome.
+    """
+    cr.execute("SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass(quote_ident(%s))"
+               " AND tgfoid = to_regproc('cache_change_note')", [relation])
+    for (name,) in cr.fetchall():
+        cr.execute(SQL("DROP TRIGGER %s ON %s", SQL.identifier(name), SQL.identifier(relation)))
+
+
+def broken_guards(cr) -> list[str]:
+    """Guarded relations whose triggers are missing, disabled, or of another table."""
+    cr.execute("""
+        SELECT v.relation
+          FROM cache_version v
+         WHERE v.relation NOT LIKE '#%%' AND v.relation NOT LIKE '%%:%%'
+           AND (v.relid IS DISTINCT FROM to_regclass(quote_ident(v.relation))::oid
+                OR 4 > (SELECT count(*) FROM pg_trigger t
+                         WHERE t.tgrelid = v.relid AND t.tgenabled IN ('O', 'A')
+                           AND t.tgfoid = to_regproc('cache_change_note')))
+         ORDER BY 1
+    """)
+    return [relation for (relation,) in cr.fetchall()]
+
+
+def note(cr, relations) -> None:
+    """Journal a change of relations, in the caller's transaction."""
+    relations = sorted(set(relations))
+    if relations:
+        cr.execute("INSERT INTO cache_change (relation) SELECT unnest(%s)", [relations])
+
+
+def compact(cr, removal_ttl_s: float) -> int | None:
+    """Sum the visible journal rows into ``cache_version`` and delete them.
+
+    One statement, so every snapshot sees either all of it or nothing: the sum of a
+    relation is the same before and after.  That is why rows need not be older than the
+    snapshots that are running, and why a writer that stays open for an hour does not
+    stop compaction.  What a process must not do is to add to old sums only the rows that
+    it can still find; ``#generation`` changes in the same statement and tells it so.
+
+    Removals (:data:`KEY`, :data:`PATTERN`) are kept as they are until no entry can be
+    older than they are, then dropped.
+
+    :param removal_ttl_s: the longest life of any entry, in seconds
+    :return: how many rows went, or None when another process holds the lock
+    """
+    if not _try_lock(cr):
+        return None
+    cr.execute(f"""
+        WITH gone AS (
+            DELETE FROM cache_change
+             WHERE strpos(relation, ':') = 0
+                OR changed_at < clock_timestamp() - make_interval(secs => %(ttl)s)
+            RETURNING relation, token
+        ), sums AS (
+            SELECT relation, mod(sum(token), {MODULUS})::bigint AS token FROM gone GROUP BY relation
+        ), folded AS (
+            UPDATE cache_version v
+               SET token = mod(v.token::numeric + s.token, {MODULUS})::bigint
+              FROM sums s WHERE s.relation = v.relation
+        ), marked AS (
+            UPDATE cache_version SET token = {RANDOM_TOKEN}
+             WHERE relation = %(generation)s AND EXISTS (SELECT FROM gone)
+        )
+        SELECT count(*) FROM gone
+    """, {'ttl': float(removal_ttl_s), 'generation': GENERATION})
+    return cr.fetchone()[0]
+
+
+def _try_lock(cr) -> bool:
+    cr.execute("SELECT pg_try_advisory_xact_lock(%s)", [LOCK])
+    return cr.fetchone()[0]
+
+
+def is_lock_timeout(error: Exception) -> bool:
+    """Whether a guard only has to be tried again later."""
+    return isinstance(error, (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected,
+                              psycopg2.errors.QueryCanceled))

@@ -1,0 +1,249 @@
+"""What the cache did, counted: per minute, model, method, outcome and reason.
+
+The one idea: an event adds to a row in memory, under a lock, in well under a microsecond;
+now and then :meth:`Metrics.drain` hands the rows over and :func:`write` adds them to the
+table ``cache_metric``, where the rows of all processes meet.
+
+Three kinds of rows.  ``l1``, ``l2``, ``l3`` (hits) and ``computed`` (misses, with a reason)
+are calls.  ``fault`` (a tier failed), ``event`` (anything else worth counting) and ``audit``
+(a hit was computed again) are not calls and say nothing about the hit rate.
+
+What may go wrong: a process dies before it drains and up to ``metrics_flush_s`` of figures
+are lost; they are figures, not data.  Someone reads a million different models: beyond
+:data:`MAX_ROWS` rows between two drains, further ones are counted together as
+``model = '(other)'``.  An object must not be shared across a fork, or both processes would
+write the same figures.
+"""
+from __future__ import annotations
+
+import datetime
+import threading
+import time
+from collections.abc import Iterable
+
+HITS = ('l1', 'l2', 'l3')
+CALLS = (*HITS, 'computed')
+OUTCOMES = (*CALLS, 'fault', 'event', 'audit')
+
+REASONS = (
+    'cold', 'stale', 'expired', 'evicted', 'dirty', 'cheap', 'large', 'unserializable',
+    'uncacheable', 'suspended', 'fault', 'unguarded', 'disabled', 'orm_cache', 'old_snapshot',
+)
+"""Why a call was computed; the labels are in ``models/cache_metric.py``."""
+
+MAX_ROWS = 20_000
+"""Rows between two drains.  Odoo with every app has about 1,200 models and 16 cached methods;
+20,000 rows take some 10 MB."""
+
+MAX_TEXT = 200
+"""Characters of a name.  Six of them stay below the 2,704 bytes of a PostgreSQL index row."""
+
+KEY = ('bucket', 'model', 'method', 'outcome', 'reason', 'relation')
+SUMS = ('count', 'calls', 'hits', 'duration_ms', 'saved_ms', 'saved_queries', 'bytes',
+        'audited', 'differences')
+
+_COUNT, _DURATION, _SAVED, _QUERIES, _BYTES, _AUDITED, _DIFFERENCES = range(7)
+
+_TYPES = {'bucket': 'timestamp', 'duration_ms': 'float8', 'saved_ms': 'float8',
+          'bytes': 'numeric', **dict.fromkeys(KEY[1:], 'varchar')}
+_COLUMNS = KEY + SUMS
+
+# Rows are added in the order of the unique index by every process, so that two of them that
+# write the same rows wait for each other instead of forming a deadlock.
+_WRITE = f"""
+INSERT INTO cache_metric ({', '.join(_COLUMNS)})
+SELECT {', '.join(KEY)}, {', '.join(f'sum({name})' for name in SUMS)}
+  FROM unnest({', '.join(f"%s::{_TYPES.get(name, 'int')}[]" for name in _COLUMNS)})
+       AS fresh({', '.join(_COLUMNS)})
+ GROUP BY {', '.join(KEY)}
+ ORDER BY {', '.join(KEY)}
+ON CONFLICT ({', '.join(KEY)}) DO UPDATE
+SET {', '.join(f'{name} = cache_metric.{name} + EXCLUDED.{name}' for name in SUMS)}
+"""
+
+
+class Metrics:
+    """The counters of one process and database.
+
+    :param clock: epoch seconds
+    """
+
+    def __init__(self, clock=time.time):
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._rows: dict[tuple, list] = {}
+        self._totals: dict[tuple, list] = {}
+        self._since = clock()
+
+    def hit(self, tier: str, model: str, method: str, duration_ms: float = 0.0,
+            saved_ms: float = 0.0, saved_queries: int = 0, bytes: int = 0) -> None:
+        """A call was answered by ``tier`` ('l1', 'l2' or 'l3')."""
+        minute = int(self._clock() // 60)
+        with self._lock:
+            row = self._rows.get((minute, model, method, tier, '', ''))
+            if row is None:
+                row = self._new_row((minute, model, method, tier, '', ''))
+            row[0] += 1
+            row[1] += duration_ms
+            row[2] += saved_ms
+            row[3] += saved_queries
+            row[4] += bytes
+
+    def miss(self, reason: str, model: str, method: str, duration_ms: float = 0.0,
+             relation: str | None = None) -> None:
+        """A call was computed.
+
+        :param reason: one of REASONS
+        :param relation: for 'stale' the relation that changed, for 'uncacheable' why
+        """
+        minute = int(self._clock() // 60)
+        with self._lock:
+            row = self._row((minute, model, method, 'computed', reason, relation or ''))
+            row[_COUNT] += 1
+            row[_DURATION] += duration_ms
+
+    def fault(self, tier: str, kind: str) -> None:
+        """A tier failed, e.g. ``fault('l2', 'timeout')``; counted as relation 'l2: timeout'."""
+        self._count('fault', 'fault', f'{tier}: {kind}')
+
+    def event(self, name: str) -> None:
+        """Anything else, e.g. ``event('guard_failed')``; counted by its name as relation."""
+        self._count('event', '', name)
+
+    def audit(self, model: str, method: str, ok: bool) -> None:
+        """A hit was computed again and was the same (``ok``) or not."""
+        minute = int(self._clock() // 60)
+        with self._lock:
+            row = self._row((minute, model, method, 'audit', '', ''))
+            row[_COUNT] += 1
+            row[_AUDITED] += 1
+            row[_DIFFERENCES] += not ok
+
+    def drain(self) -> list[dict]:
+        """The rows since the last drain, for :func:`write`; they are forgotten here."""
+        with self._lock:
+            rows, self._rows = self._rows, {}
+            self._fold(rows, self._totals)
+        return [_as_dict(key, row) for key, row in rows.items()]
+
+    def snapshot(self) -> dict:
+        """Totals since this object was made.
+
+        :return: ``since`` (epoch seconds), ``calls``, ``hits`` (by tier), ``misses`` (by
+            reason), ``hit_rate`` (0 to 1, None without calls), ``duration_ms``, ``saved_ms``,
+            ``saved_queries``, ``bytes``, ``audited``, ``differences``, ``faults`` (by
+            'tier: kind'), ``events`` (by name), ``models`` (a list of model, method, calls,
+            hits, saved_ms; most called first, at most 50)
+        """
+        with self._lock:
+            totals = {key: list(row) for key, row in self._totals.items()}
+            self._fold(self._rows, totals)
+        return {'since': self._since, **_summary(totals)}
+
+    def _count(self, outcome: str, reason: str, relation: str) -> None:
+        minute = int(self._clock() // 60)
+        with self._lock:
+            self._row((minute, '', '', outcome, reason, relation))[_COUNT] += 1
+
+    def _row(self, key: tuple) -> list:
+        row = self._rows.get(key)
+        return self._new_row(key) if row is None else row
+
+    def _new_row(self, key: tuple) -> list:
+        if len(self._rows) >= MAX_ROWS:
+            minute, _model, _method, outcome, reason, _relation = key
+            key = (minute, '(other)', '', outcome, reason, '')
+        return self._rows.setdefault(key, [0, 0.0, 0.0, 0, 0, 0, 0])
+
+    @staticmethod
+    def _fold(rows: dict[tuple, list], totals: dict[tuple, list]) -> None:
+        """Add rows to totals, which know no minutes, nor which relation made a call stale."""
+        for (_minute, model, method, outcome, reason, relation), row in rows.items():
+            if outcome in CALLS:
+                relation = ''
+            key = (model, method, outcome, reason, relation)
+            if key not in totals and len(totals) >= MAX_ROWS:
+                key = ('(other)', '', outcome, reason, '')
+            total = totals.setdefault(key, [0] * len(row))
+            for index, value in enumerate(row):
+                total[index] += value
+
+
+def write(cr, rows: Iterable[dict]) -> int:
+    """Add rows to the table ``cache_metric``; commits nothing.
+
+    :param cr: a cursor in READ COMMITTED: under REPEATABLE READ two processes that add to
+        the same row fail with 40001
+    :param rows: from :meth:`Metrics.drain`, several drains may be put together
+    :return: rows handed over
+    """
+    rows = list(rows)
+    if rows:
+        cr.execute(_WRITE, [[row[name] for row in rows] for name in _COLUMNS])
+    return len(rows)
+
+
+def _as_dict(key: tuple, row: list) -> dict:
+    minute, *names = key
+    outcome = key[3]
+    bucket = datetime.datetime.fromtimestamp(minute * 60, datetime.timezone.utc)
+    return {
+        'bucket': bucket.replace(tzinfo=None),
+        **dict(zip(KEY[1:], (_clean(name) for name in names), strict=True)),
+        'count': row[_COUNT],
+        'calls': row[_COUNT] if outcome in CALLS else 0,
+        'hits': row[_COUNT] if outcome in HITS else 0,
+        'duration_ms': row[_DURATION],
+        'saved_ms': row[_SAVED],
+        'saved_queries': row[_QUERIES],
+        'bytes': row[_BYTES],
+        'audited': row[_AUDITED],
+        'differences': row[_DIFFERENCES],
+    }
+
+
+def _clean(name: str) -> str:
+    """A name that PostgreSQL takes: no NUL, and short enough for the unique index."""
+    return name[:MAX_TEXT].replace('\x00', '')
+
+
+def _summary(totals: dict[tuple, list]) -> dict:
+    hits, misses, faults, events = dict.fromkeys(HITS, 0), {}, {}, {}
+    models: dict[tuple, dict] = {}
+    sums = [0] * 7
+    for (model, method, outcome, reason, relation), row in totals.items():
+        if outcome in HITS:
+            hits[outcome] += row[_COUNT]
+        elif outcome == 'computed':
+            misses[reason] = misses.get(reason, 0) + row[_COUNT]
+        elif outcome == 'fault':
+            faults[relation] = faults.get(relation, 0) + row[_COUNT]
+        elif outcome == 'event':
+            events[relation] = events.get(relation, 0) + row[_COUNT]
+        if outcome in CALLS:
+            _add_model(models, model, method, outcome, row)
+        sums = [total + value for total, value in zip(sums, row, strict=True)]
+    calls = sum(hits.values()) + sum(misses.values())
+    return {
+        'calls': calls,
+        'hits': hits,
+        'misses': misses,
+        'hit_rate': sum(hits.values()) / calls if calls else None,
+        'duration_ms': sums[_DURATION],
+        'saved_ms': sums[_SAVED],
+        'saved_queries': sums[_QUERIES],
+        'bytes': sums[_BYTES],
+        'audited': sums[_AUDITED],
+        'differences': sums[_DIFFERENCES],
+        'faults': faults,
+        'events': events,
+        'models': sorted(models.values(), key=lambda row: -row['calls'])[:50],
+    }
+
+
+def _add_model(models: dict, model: str, method: str, outcome: str, row: list) -> None:
+    entry = models.setdefault((model, method), {
+        'model': model, 'method': method, 'calls': 0, 'hits': 0, 'saved_ms': 0.0})
+    entry['calls'] += row[_COUNT]
+    entry['hits'] += row[_COUNT] if outcome in HITS else 0
+    entry['saved_ms'] += row[_SAVED]

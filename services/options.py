@@ -1,0 +1,489 @@
+"""The options of Tiered Cache: one table, four places where a value may stand.
+
+The one idea: an option is a row of :data:`OPTIONS`; whoever needs a value, a default, a
+unit or a check asks the table.  A value is looked for in this order, and the first good
+one counts:
+
+``environment``  ``TIERED_CACHE_L1_TTL_S=60`` in the environment of the server
+``file``         ``l1_ttl_s = 60`` in section ``[tiered_cache]`` of odoo.conf
+``database``     ``tiered_cache.l1_ttl_s`` in ``ir.config_parameter``, what Settings writes
+``default``      the table
+
+What may go wrong: a value is misspelt or out of range.  :func:`load` never raises: the bad
+value is skipped, the next place counts, and a sentence goes to ``Settings.problems``.
+:func:`check` raises the same sentence, for Settings.  No sentence contains a Redis URL,
+since it may hold a password.
+"""
+from __future__ import annotations
+
+import configparser
+import dataclasses
+import difflib
+import ipaddress
+import math
+import os
+import re
+import urllib.parse
+from collections.abc import Mapping
+
+PARAMETER_PREFIX = 'tiered_cache.'
+ENVIRONMENT_PREFIX = 'TIERED_CACHE_'
+FILE_SECTION = 'tiered_cache'
+
+MAX_TTL_S = 365 * 24 * 3600
+MAX_REDIS_DATABASE = 65_535
+"""Redis has 16 databases by default and takes any number in ``databases``; a larger index
+than this is a mistake, not a choice."""
+
+_TRUE = frozenset(('1', 'true', 'yes', 'on'))
+_FALSE = frozenset(('0', 'false', 'no', 'off'))
+
+REDIS_SCHEMES = ('redis', 'rediss', 'unix')
+REDIS_QUERY = frozenset((
+    'db', 'username', 'password', 'client_name', 'ssl_cert_reqs', 'ssl_ca_certs', 'ssl_ca_path',
+    'ssl_certfile', 'ssl_keyfile', 'ssl_check_hostname',
+))
+"""What may follow ``?`` in a Redis URL.  redis-py takes the name of any argument of its
+connection class there, timeouts and retries among them, which are ours to set."""
+
+_REDIS_WORDS = {
+    'ssl_cert_reqs': ('none', 'optional', 'required'),
+    'ssl_check_hostname': ('true', 'false'),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Option:
+    """One option.
+
+    :param kind: 'bool', 'int', 'float', 'choice' or 'redis_url'
+    :param unit: plural noun for sentences and pages, '' if there is none
+    :param minimum: smallest number allowed, inclusive
+    :param maximum: largest number allowed, inclusive
+    :param choices: allowed words of kind 'choice'
+    :param help: one sentence, what the option does
+    """
+
+    name: str
+    kind: str
+    default: bool | int | float | str
+    help: str
+    unit: str = ''
+    minimum: float = 0
+    maximum: float = 0
+    choices: tuple[str, ...] = ()
+
+    @property
+    def variable(self) -> str:
+        """Name of the environment variable."""
+        return ENVIRONMENT_PREFIX + self.name.upper()
+
+    @property
+    def parameter(self) -> str:
+        """Key in ``ir.config_parameter``."""
+        return PARAMETER_PREFIX + self.name
+
+    @property
+    def default_text(self) -> str:
+        return to_text(self.default)
+
+
+_TABLE = (
+    Option('enabled', 'bool', True,
+           "Answer ORM reads from the cache; when off, changes are still journalled for "
+           "the servers that cache."),
+    Option('consistency', 'choice', 'strong',
+           "How fresh a hit is: checked in the transaction's own snapshot (strong), at most "
+           "max_staleness_s old (eventual), or as old as its time to live (weak).",
+           choices=('strong', 'eventual', 'weak')),
+    Option('max_staleness_s', 'float', 1.0,
+           "With consistency 'eventual', how old the versions may be that a hit is checked "
+           "against.",
+           unit='seconds', minimum=0, maximum=3600),
+    Option('time_dependent_ttl_s', 'int', 60,
+           "Time to live of results with a field whose compute method looks at the clock.",
+           unit='seconds', minimum=0, maximum=MAX_TTL_S),
+    Option('max_entry_kb', 'int', 1024,
+           "Largest packed result that any tier stores; 0 stores nothing.",
+           unit='kilobytes', minimum=0, maximum=65_536),
+    Option('l1_max_entries', 'int', 10_000,
+           "Entries that one process keeps in memory (L1); 0 turns L1 off.",
+           unit='entries', minimum=0, maximum=10_000_000),
+    Option('l1_max_mb', 'float', 64.0,
+           "Memory that L1 may take in one process; 0 turns L1 off.",
+           unit='megabytes', minimum=0, maximum=1_048_576),
+    Option('l1_policy', 'choice', 'lru',
+           "Which entry leaves a full L1: least recently used, least frequently used, first "
+           "in, or the one that expires first.",
+           choices=('lru', 'lfu', 'fifo', 'ttl')),
+    Option('l1_ttl_s', 'int', 3600, "Time to live of an entry in L1.",
+           unit='seconds', minimum=1, maximum=MAX_TTL_S),
+    Option('l1_min_cost_ms', 'float', 2.0,
+           "A result that took less time to compute is not stored in L1.",
+           unit='milliseconds', minimum=0, maximum=3_600_000),
+    Option('redis_url', 'redis_url', '',
+           "Where Redis or Valkey answers (L2), for example redis://localhost:6379/0; empty "
+           "means no L2."),
+    Option('redis_timeout_ms', 'int', 50,
+           "Longest wait for Redis, for the connection and for an answer.",
+           unit='milliseconds', minimum=1, maximum=5000),
+    Option('l2_ttl_s', 'int', 3600, "Time to live of an entry in Redis (L2).",
+           unit='seconds', minimum=1, maximum=MAX_TTL_S),
+    Option('l2_min_cost_ms', 'float', 5.0,
+           "A result that took less time to compute is not stored in L2.",
+           unit='milliseconds', minimum=0, maximum=3_600_000),
+    Option('l3_enabled', 'bool', True, "Keep entries in a table of the database (L3)."),
+    Option('l3_max_entries', 'int', 100_000, "Entries in L3; the oldest are removed.",
+           unit='entries', minimum=0, maximum=100_000_000),
+    Option('l3_max_mb', 'int', 512, "Size of the entries in L3; the oldest are removed.",
+           unit='megabytes', minimum=0, maximum=1_048_576),
+    Option('l3_ttl_s', 'int', 3600, "Time to live of an entry in L3.",
+           unit='seconds', minimum=1, maximum=MAX_TTL_S),
+    Option('l3_min_cost_ms', 'float', 20.0,
+           "A result that took less time to compute is not stored in L3.",
+           unit='milliseconds', minimum=0, maximum=3_600_000),
+    Option('audit_rate', 'float', 0.001,
+           "Share of hits that are computed again and compared: 0 is none, 1 is every hit.",
+           minimum=0, maximum=1),
+    Option('capture', 'choice', 'triggers',
+           "How changes are seen: by database triggers (everything, raw SQL included) or by "
+           "the ORM (only what goes through Odoo).",
+           choices=('triggers', 'orm')),
+    Option('guard_lock_timeout_ms', 'int', 100,
+           "Longest wait for the lock under which a table gets its triggers; retried later.",
+           unit='milliseconds', minimum=1, maximum=60_000),
+    Option('compaction_rows', 'int', 10_000,
+           "Journal rows after which a worker sums them up without waiting for the "
+           "scheduled action.",
+           unit='rows', minimum=100, maximum=10_000_000),
+    Option('metrics_flush_s', 'int', 10,
+           "How often a process writes its figures to the database.",
+           unit='seconds', minimum=1, maximum=3600),
+    Option('metrics_keep_days', 'int', 14, "How long figures are kept.",
+           unit='days', minimum=1, maximum=3650),
+)
+OPTIONS: dict[str, Option] = {option.name: option for option in _TABLE}
+
+
+class Settings:
+    """The values that are in force, one attribute per option; read-only.
+
+    :ivar problems: one sentence per value that was skipped
+    """
+
+    enabled: bool
+    consistency: str
+    max_staleness_s: float
+    time_dependent_ttl_s: int
+    max_entry_kb: int
+    l1_max_entries: int
+    l1_max_mb: float
+    l1_policy: str
+    l1_ttl_s: int
+    l1_min_cost_ms: float
+    redis_url: str
+    redis_timeout_ms: int
+    l2_ttl_s: int
+    l2_min_cost_ms: float
+    l3_enabled: bool
+    l3_max_entries: int
+    l3_max_mb: int
+    l3_ttl_s: int
+    l3_min_cost_ms: float
+    audit_rate: float
+    capture: str
+    guard_lock_timeout_ms: int
+    compaction_rows: int
+    metrics_flush_s: int
+    metrics_keep_days: int
+
+    problems: list[str]
+
+    def __init__(self, values: Mapping, sources: Mapping[str, str], problems: list[str]):
+        self.__dict__.update(values)
+        self.__dict__.update(_sources=dict(sources), problems=list(problems))
+
+    def __setattr__(self, name, value):
+        raise AttributeError(f"settings are read-only: {name}")
+
+    def __eq__(self, other):
+        return isinstance(other, Settings) and self.__dict__ == other.__dict__
+
+    __hash__ = None
+
+    def __repr__(self):
+        values = {**self.as_dict(), 'redis_url': mask_url(self.redis_url)}
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in values.items())})"
+
+    def source(self, name: str) -> str:
+        """Where the value comes from: 'default', 'database', 'file' or 'environment'.
+
+        :raise KeyError: there is no such option
+        """
+        return self._sources[name]
+
+    def is_overridden(self, name: str) -> bool:
+        """Whether the value comes from outside the database, where Settings cannot write."""
+        return self.source(name) in ('file', 'environment')
+
+    def as_dict(self) -> dict:
+        return {name: getattr(self, name) for name in OPTIONS}
+
+
+def load(params: Mapping[str, str], *, environ: Mapping[str, str] | None = None,
+         config_path: str | None = None) -> Settings:
+    """The settings in force.  Never raises for a bad value or an unreadable file.
+
+    :param params: values of ``ir.config_parameter``, keys without the prefix
+    :param environ: ``os.environ`` unless told
+    :param config_path: the running server's odoo.conf unless told; '' for none
+    """
+    problems: list[str] = []
+    environ = os.environ if environ is None else environ
+    path = _server_config_path() if config_path is None else config_path
+    in_file = _read_file(path, problems)
+    layers = (
+        ('environment', {n: environ.get(o.variable) for n, o in OPTIONS.items()}),
+        ('file', in_file),
+        ('database', params),
+    )
+    values, sources = {}, {}
+    for name, option in OPTIONS.items():
+        values[name], sources[name] = _pick(option, layers, problems)
+    return Settings(values, sources, problems)
+
+
+def check(name: str, text: str) -> bool | int | float | str:
+    """The value that ``text`` stands for.
+
+    :raise ValueError: with a sentence for the person who typed it
+    :raise KeyError: there is no such option
+    """
+    option = OPTIONS[name]
+    return _PARSERS[option.kind](option, text.strip())
+
+
+def to_text(value: bool | int | float | str) -> str:
+    """The text that :func:`check` turns into ``value``; 0.00001 does not become 1e-05."""
+    if isinstance(value, bool):
+        return 'true' if value else 'false'
+    if isinstance(value, float):
+        return f'{value:.10f}'.rstrip('0').rstrip('.')
+    return str(value)
+
+
+def describe_source(name: str, source: str) -> str:
+    """Name of the place to look at, for 'set by …'."""
+    option = OPTIONS[name]
+    return {
+        'environment': f"environment variable {option.variable}",
+        'file': f"{option.name} in section [{FILE_SECTION}] of odoo.conf",
+        'database': f"system parameter {option.parameter}",
+        'default': "default",
+    }[source]
+
+
+def mask_url(url: str) -> str:
+    """The URL without its password, fit for pages and logs."""
+    if not url:
+        return url
+    url = re.sub(r'([?&]password=)[^&]*', r'\1***', url)
+    return re.sub(r'(://[^:@/]*):.*@', r'\1:***@', url)
+
+
+def _pick(option: Option, layers, problems: list[str]):
+    for source, texts in layers:
+        text = texts.get(option.name)
+        if text is None or (not text.strip() and not _empty_counts(option, source)):
+            continue
+        try:
+            return check(option.name, text), source
+        except ValueError as error:
+            place = describe_source(option.name, source)
+            problems.append(f"The {place} is ignored: {error}")
+    return option.default, 'default'
+
+
+def _empty_counts(option: Option, source: str) -> bool:
+    """TIERED_CACHE_REDIS_URL= keeps one server off the Redis that the database names."""
+    return option.kind == 'redis_url' and source != 'database'
+
+
+def _server_config_path() -> str:
+    from odoo.tools import config  # noqa: PLC0415  usable without Odoo until here
+
+    return config['config'] or ''
+
+
+def _read_file(path: str, problems: list[str]) -> dict[str, str]:
+    """The section of odoo.conf, or nothing."""
+    parser = configparser.RawConfigParser(default_section='')  # [DEFAULT] is not for us
+    try:
+        parser.read([path] if path else [], encoding='utf-8')
+    except (OSError, configparser.Error, UnicodeDecodeError) as error:
+        problems.append(
+            f"{path} cannot be read ({type(error).__name__}), so its section "
+            f"[{FILE_SECTION}] does not count. Check its permissions and syntax.")
+        return {}
+    if not parser.has_section(FILE_SECTION):
+        return {}
+    section = dict(parser.items(FILE_SECTION))
+    for name in sorted(section.keys() - OPTIONS.keys()):
+        problems.append(f"odoo.conf names an unknown option {name!r} in section "
+                        f"[{FILE_SECTION}]. {_suggest(name)}")
+    return section
+
+
+def _suggest(name: str) -> str:
+    if close := difflib.get_close_matches(name, OPTIONS, n=1):
+        return f"Did you mean {close[0]}?"
+    return f"The options are: {', '.join(OPTIONS)}."
+
+
+def _parse_bool(option: Option, text: str) -> bool:
+    word = text.lower()
+    if word in _TRUE or word in _FALSE:
+        return word in _TRUE
+    raise ValueError(f"{option.name} must be true or false, not {_quote(text)}.")
+
+
+def _parse_int(option: Option, text: str) -> int:
+    if not re.fullmatch(r'[+-]?[0-9]{1,18}', text):
+        raise ValueError(f"{option.name} must be a whole number{_range(option)}, "
+                         f"not {_quote(text)}.")
+    return _in_range(option, int(text), text)
+
+
+def _parse_float(option: Option, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{option.name} must be a number{_range(option)}, not {_quote(text)}.")
+    return _in_range(option, value, text)
+
+
+def _in_range(option: Option, value, text: str):
+    if not option.minimum <= value <= option.maximum:
+        raise ValueError(f"{option.name} must be{_range(option)}, not {_quote(text)}.")
+    return value
+
+
+def _range(option: Option) -> str:
+    unit = f" {option.unit}" if option.unit else ""
+    return f" between {to_text(option.minimum)} and {to_text(option.maximum)}{unit}"
+
+
+def _parse_choice(option: Option, text: str) -> str:
+    word = text.lower()
+    if word not in option.choices:
+        raise ValueError(f"{option.name} must be one of {', '.join(option.choices)}, "
+                         f"not {_quote(text)}.")
+    return word
+
+
+def _quote(text: str) -> str:
+    return repr(text if len(text) <= 40 else f'{text[:40]}…')
+
+
+def _parse_redis_url(_option: Option, text: str) -> str:
+    if not text:
+        return ''
+    if len(text) > 2000 or re.search(r'[\x00-\x20\x7f]', text):
+        raise ValueError("The Redis URL must have at most 2000 characters, none of them a blank "
+                         "or a control character. Write a blank in a password as %20.")
+    scheme, separator, rest = text.partition('://')
+    if not separator or scheme.lower() not in REDIS_SCHEMES:
+        raise ValueError("The Redis URL must begin with redis://, rediss:// (TLS) or unix://, "
+                         "for example redis://localhost:6379/0.")
+    text = f'{scheme.lower()}://{rest}'  # redis-py compares it case-sensitively
+    try:
+        parts = urllib.parse.urlsplit(text)
+    except ValueError:  # its message may quote the password
+        raise ValueError("The Redis URL has a host that cannot be read; write an IPv6 address "
+                         "in brackets, as in redis://[::1]:6379/0.") from None
+    if parts.fragment or '#' in text:
+        raise ValueError("The Redis URL must not contain '#'. Write a '#' in a password as %23.")
+    query = _redis_query(parts)
+    if parts.scheme == 'unix':
+        _check_unix_path(parts)
+    else:
+        _check_redis_host(parts)
+        _check_redis_port(parts)
+        _check_redis_path(parts)
+    if 'db' in query:
+        _check_redis_database(query['db'])
+    return text
+
+
+def _redis_query(parts) -> dict[str, str]:
+    pairs = dict(urllib.parse.parse_qsl(parts.query, keep_blank_values=True))
+    for name in pairs:
+        if name.startswith('ssl_') and parts.scheme != 'rediss':
+            raise ValueError("The Redis URL has a parameter for TLS, but only rediss:// uses TLS.")
+        if name not in REDIS_QUERY:
+            raise ValueError(
+                "The Redis URL has a parameter after '?' that is not supported. Supported are "
+                f"{', '.join(sorted(REDIS_QUERY))}; the timeout is the option "
+                "redis_timeout_ms. Write a '?' in a password as %3F.")
+        words = _REDIS_WORDS.get(name, ())
+        if words and pairs[name].lower() not in words:
+            raise ValueError(f"The Redis URL must give {name} one of the values "
+                             f"{', '.join(words)}.")
+    return pairs
+
+
+def _check_unix_path(parts) -> None:
+    if parts.netloc.rpartition('@')[2] or len(parts.path) < 2:
+        raise ValueError("The Redis URL must give the absolute path of the socket, for example "
+                         "unix:///run/redis/redis.sock?db=0.")
+
+
+def _check_redis_host(parts) -> None:
+    host = parts.netloc.rpartition('@')[2]
+    if host.startswith('['):
+        address, _, rest = host[1:].partition(']')
+        good = _is_ipv6(address) and (not rest or rest.startswith(':'))
+    else:
+        good = re.fullmatch(r'[A-Za-z0-9._-]{1,253}', host.partition(':')[0])
+    if not good:
+        raise ValueError("The Redis URL must name a host, for example redis://localhost:6379/0. "
+                         "Write the characters '/', '?', '#' and '@' in a password as %2F, "
+                         "%3F, %23 and %40.")
+
+
+def _is_ipv6(address: str) -> bool:
+    try:
+        ipaddress.IPv6Address(address)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_redis_port(parts) -> None:
+    host = parts.netloc.rpartition('@')[2]
+    _, colon, port = host.rpartition(']')[2].rpartition(':')
+    if colon and not (re.fullmatch(r'[0-9]{1,5}', port) and 1 <= int(port) <= 65_535):
+        raise ValueError("The Redis URL must have a port between 1 and 65535; Redis listens on "
+                         "6379 unless told otherwise.")
+
+
+def _check_redis_path(parts) -> None:
+    if database := parts.path.strip('/'):
+        _check_redis_database(database)
+
+
+def _check_redis_database(database: str) -> None:
+    if not (re.fullmatch(r'[0-9]{1,5}', database) and int(database) <= MAX_REDIS_DATABASE):
+        raise ValueError("The Redis URL must end with the number of a database, for example "
+                         f"redis://localhost:6379/0, at most {MAX_REDIS_DATABASE}.")
+
+
+_PARSERS = {
+    'bool': _parse_bool,
+    'int': _parse_int,
+    'float': _parse_float,
+    'choice': _parse_choice,
+    'redis_url': _parse_redis_url,
+}

@@ -1,0 +1,374 @@
+"""One cached read, from the call to the answer.
+
+The one idea: :func:`find` answers the read from the cache or hands out a :class:`Ticket`;
+the caller computes inside :func:`watch` and gives the value to :func:`keep`.  Whatever is in
+doubt on the way makes the caller compute, with a reason that is counted.
+
+    find ── plan? ── settled? ── versions of my snapshot ── key ── L1, L2, L3, judged ── hit
+                                                                        └── ticket
+    keep ── worth it? ── still clean? ── recorded all? ── all guarded? ── pack ── L1, L2, L3
+
+What may go wrong: an error of PostgreSQL in the version query leaves the caller's
+transaction aborted, as it would after any other query.  Everything else that is raised here
+is a fault of our own, and the plain call answers.
+"""
+from __future__ import annotations
+
+import threading
+import time
+import typing
+
+from . import auditor, codec, keys
+from .clock import dates, mentions_clock, uses_clock
+from .engine import Engine
+from .entry import Entry
+from .journal import ALL
+from .policy import Plan
+from .recorder import Recording
+from .removal import removal_version
+from .transaction import TransactionState, is_snapshot_stable, state_of
+from .versions import State
+
+FLAG_CLOCK = 1
+"""Flag of an entry whose computation looked at the time."""
+
+_MEMORY_READS = ('read', 'web_read')
+
+
+class Ticket(typing.NamedTuple):
+    """How to keep the value that the caller is about to compute.
+
+    :param reason: why there was no answer, for the figures
+    :param started: ``time.perf_counter()`` when the call began
+    """
+
+    name: tuple[str, str]
+    key: str
+    plan: Plan
+    transaction: TransactionState
+    versions: State
+    recording: Recording
+    uid: int
+    reason: str
+    relation: str
+    started: float
+
+
+class Hit(typing.NamedTuple):
+    """:param value: a fresh copy; the caller may change it"""
+
+    value: object
+
+
+class _Local(threading.local):
+    ticket: Ticket | None = None
+    computing = False
+
+
+_local = _Local()
+
+
+def find(engine: Engine, records, method: str, args: tuple, kwargs: dict, origin):
+    """Look for the answer to ``records.method(*args, **kwargs)``.
+
+    :param origin: plain values of the web request which an answer may depend on, or None
+    :return: a :class:`Hit`; a :class:`Ticket`; or None: compute, nothing to keep
+    """
+    started = time.perf_counter()
+    if _local.computing or not engine.available:
+        return None
+    plan = engine.policy.plan(records, method)
+    if plan is None:
+        return None
+    name = (records._name, method)
+    if _local.ticket is not None:
+        return _find_inner(engine, records, name, plan, args, kwargs, origin, started)
+    if engine.suspender.suspended(name):
+        engine.metrics.miss('suspended', *name)
+        return None
+    transaction = state_of(records.env.cr)
+    versions, reason = _versions(engine, records, transaction, plan)
+    if versions is None:
+        if reason != 'disabled':
+            engine.metrics.miss(reason, *name)
+        return None
+    if method in _MEMORY_READS and in_orm_cache(records, args):
+        return None
+    key = _key(engine, records, method, args, kwargs, origin)
+    if key is None:
+        engine.metrics.miss('uncacheable', *name, relation='arguments')
+        return None
+    weak = plan.consistency == 'weak'
+    found = engine.hierarchy.get(
+        key, plan, lambda entry: _judge(engine, entry, versions, weak),
+        engine.suspender.expected_cost_ms(name))
+    if found.entry is not None:
+        engine.suspender.hit(name)
+        return _hit(engine, found, name, started)
+    if found.reason == 'stale':
+        engine.suspender.stale(name)
+    if plan.consistency != 'strong':
+        # what is stored must carry the versions of the snapshot in which it is computed
+        versions, reason = _look(engine, records.env.cr, transaction)
+        if versions is None:
+            engine.metrics.miss(reason, *name)
+            return None
+    recording = Recording(records.env.cr, engine.read_text)
+    relations, opaque = engine.orm_cache.preloaded(records.env.transaction)
+    recording.relations |= relations
+    if opaque:
+        recording.refuse(f'in memory: {opaque}')
+    if mentions_clock(args):
+        recording.clock = True
+    return Ticket(name, key, plan, transaction, versions, recording, records.env.uid,
+                  found.reason, found.relation, started)
+
+
+class watch:  # noqa: N801 a context manager, used like a function
+    """Record the computation that answers a ticket."""
+
+    def __init__(self, ticket: Ticket):
+        self._ticket = ticket
+
+    def __enter__(self):
+        _local.ticket = self._ticket
+        self._ticket.recording.__enter__()
+
+    def __exit__(self, *exc_info):
+        self._ticket.recording.__exit__(*exc_info)
+        _local.ticket = None
+
+
+def keep(engine: Engine, ticket: Ticket, records, value, cost_ms: float) -> None:
+    """Store a computed value, unless something speaks against it.
+
+    :param cost_ms: what computing took, milliseconds
+    """
+    engine.suspender.computed(ticket.name, cost_ms, ticket.plan.least_cost_ms)
+    reason, detail = _objection(engine, ticket, records, cost_ms)
+    if not reason:
+        reason, detail = _store(engine, ticket, value, cost_ms)
+    if not reason:
+        reason, detail = ticket.reason, ticket.relation
+    total_ms = (time.perf_counter() - ticket.started) * 1000
+    engine.metrics.miss(reason, *ticket.name, total_ms, detail)
+
+
+def audited(engine: Engine, records, method: str, value, compute):
+    """Compute a sample of hits again, in the same snapshot.
+
+    :param compute: the plain call, without arguments
+    :return: what the caller shall get
+    """
+    if not auditor.is_sampled(engine.settings.audit_rate):
+        return value
+    name = (records._name, method)
+    _local.computing = True
+    try:
+        ok, value = auditor.audit(name, value, compute)
+    finally:
+        _local.computing = False
+    engine.metrics.audit(*name, ok)
+    if not ok:
+        engine.suspender.suspend(name)
+    return value
+
+
+def note_computed_field(engine: Engine, records, field) -> None:
+    """A field is being computed: if its code looks at the clock, so does the recording."""
+    ticket = _local.ticket
+    if ticket is not None and not ticket.recording.clock and uses_clock(records, field):
+        ticket.recording.clock = True
+
+
+def is_recording() -> bool:
+    return _local.ticket is not None
+
+
+# -- what the transaction may use ------------------------------------------------------
+
+
+def is_settled(records) -> bool:
+    """Whether memory holds nothing that the database has not seen."""
+    transaction, registry = records.env.transaction, records.env.registry
+    return not (
+        transaction.field_dirty or transaction.field_data_patches
+        or (transaction.tocompute and any(any(ids) for ids in transaction.tocompute.values()))
+        or registry.cache_invalidated or registry.registry_invalidated
+    )
+
+
+def _versions(engine, records, transaction, plan) -> tuple[State | None, str]:
+    """The versions to judge entries by, or why there are none."""
+    if not engine.settings.enabled and engine.config_is_current(None):
+        return None, 'disabled'
+    if transaction.dirty or not is_settled(records):
+        return None, 'dirty'
+    if not all(type(id_) is int for id_ in records._ids):
+        return None, 'uncacheable'
+    cr = records.env.cr
+    if plan.consistency != 'strong' and not transaction.looked:
+        known = engine.book(cr).state
+        if engine.fresh_enough(known, plan):
+            return known, ''
+    return _look(engine, cr, transaction)
+
+
+def _look(engine, cr, transaction) -> tuple[State | None, str]:
+    """The versions that the transaction's own snapshot shows."""
+    if transaction.looked:
+        if transaction.has_written(cr):
+            return None, 'dirty'
+        return transaction.versions, transaction.objection
+    if not is_snapshot_stable(cr):
+        return None, 'uncacheable'
+    versions = engine.book(cr).look(cr)
+    transaction.looked = True
+    if versions is None:
+        transaction.dirty = True
+        return None, 'dirty'
+    if not engine.config_is_current(versions):
+        engine.configure(cr, versions)
+    if not engine.settings.enabled:
+        transaction.objection = 'disabled'
+    elif not engine.signals_fit(versions):
+        transaction.objection = 'old_snapshot'
+    else:
+        transaction.versions = versions
+    transaction.looked_now(cr)
+    return transaction.versions, transaction.objection
+
+
+def in_orm_cache(records, args: tuple) -> bool:
+    """Whether ``read`` or ``web_read`` could answer from the ORM cache alone."""
+    asked = args[0] if args else None
+    if not asked or not records._ids:
+        return False
+    if isinstance(asked, dict) and any(asked.values()):
+        return False  # a specification that goes into comodels
+    field_data = records.env.transaction.field_data
+    for name in asked:
+        field = records._fields.get(name)
+        if field is None or field not in field_data:
+            return False
+        known = field._get_cache(records.env)
+        if not all(id_ in known for id_ in records._ids):
+            return False
+    return True
+
+
+def _key(engine, records, method, args, kwargs, origin) -> str | None:
+    env = records.env
+    try:
+        return keys.call_key(keys.Call(
+            registry_sequence=env.registry.registry_sequence, code_fingerprint=engine.code,
+            model=records._name, method=method, ids=records._ids, args=args, kwargs=kwargs,
+            uid=env.uid, su=env.su,
+            rule_context=tuple(env['ir.rule']._compute_domain_context_values()),
+            context=env.context, request=origin, dates=dates(env),
+        ))
+    except keys.Unkeyable:
+        return None
+
+
+# -- judging and keeping ---------------------------------------------------------------
+
+
+def _judge(engine, entry: Entry, versions: State, weak: bool) -> tuple[str, str]:
+    """Whether an entry may be served: ('', '') or why not."""
+    if entry.expires <= time.time():
+        return 'expired', ''
+    if weak:
+        if relation := engine.written_since(entry):
+            return 'stale', relation
+    else:
+        known = versions.versions
+        for relation, version, _condition in entry.dependencies:
+            if known.get(relation) != version:
+                return 'stale', relation
+    if entry.removal_version != removal_version(entry.key, versions.removals):
+        return 'stale', 'removal'
+    return '', ''
+
+
+def _hit(engine, found, name, started) -> Hit | None:
+    entry = found.entry
+    try:
+        value = codec.unpack(entry.payload)
+    except codec.CorruptPayload:
+        engine.metrics.fault(found.tier, 'corrupt')
+        engine.hierarchy.each('delete', [entry.key])
+        return None
+    duration_ms = (time.perf_counter() - started) * 1000
+    engine.metrics.hit(found.tier, *name, duration_ms, max(entry.cost_ms - duration_ms, 0.0),
+                       entry.queries, len(entry.payload))
+    return Hit(value)
+
+
+def _find_inner(engine, records, name, plan, args, kwargs, origin, started) -> Hit | None:
+    """A cached method called inside a computation.  L1 may answer it; what the answer
+    depended on becomes a dependency of the outer result.  It is never stored by itself:
+    what the outer call has put into memory would have to be among its dependencies."""
+    ticket = _local.ticket
+    method = name[1]
+    if method in _MEMORY_READS or ticket.recording.refusal or not is_settled(records):
+        return None
+    if records.env.cr is not ticket.recording.cr or plan.consistency != 'strong':
+        return None
+    if not all(type(id_) is int for id_ in records._ids):
+        return None
+    key = _key(engine, records, method, args, kwargs, origin)
+    if key is None:
+        return None
+    versions = ticket.versions
+    found = engine.hierarchy.get(
+        key, plan, lambda entry: _judge(engine, entry, versions, False), None, only_l1=True)
+    if found.entry is None:
+        return None
+    ticket.recording.inherit(found.entry.dependencies, bool(found.entry.flags & FLAG_CLOCK))
+    return _hit(engine, found, name, started)
+
+
+def _objection(engine, ticket: Ticket, records, cost_ms: float) -> tuple[str, str]:
+    recording = ticket.recording
+    if cost_ms < ticket.plan.least_cost_ms:
+        return 'cheap', ''
+    if ticket.transaction.dirty or not is_settled(records):
+        return 'dirty', ''
+    if recording.refusal.startswith('in memory'):
+        return 'orm_cache', recording.refusal
+    if recording.refusal:
+        return 'uncacheable', recording.refusal
+    tree = engine.catalogue.tree
+    relations = set().union(*map(tree, recording.relations | engine.always))
+    missing = relations - ticket.versions.versions.keys()
+    if missing:
+        engine.guards.want(missing)
+        return 'unguarded', min(missing)
+    recording.relations = relations
+    return '', ''
+
+
+def _store(engine, ticket: Ticket, value, cost_ms: float) -> tuple[str, str]:
+    try:
+        payload = codec.pack(value)
+    except codec.Unserializable as error:
+        return 'unserializable', error.kind
+    settings, recording, versions = engine.settings, ticket.recording, ticket.versions
+    if len(payload) > settings.max_entry_kb * 1024:
+        return 'large', ''
+    known = versions.versions
+    now = time.time()
+    engine.hierarchy.put(
+        Entry(
+            key=ticket.key, model=ticket.name[0], method=ticket.name[1], uid=ticket.uid,
+            dependencies=tuple(
+                (relation, known[relation], None) for relation in (ALL, *recording.relations)),
+            removal_version=removal_version(ticket.key, versions.removals),
+            created=now, expires=now, cost_ms=cost_ms, queries=recording.queries,
+            flags=FLAG_CLOCK if recording.clock else 0, payload=payload,
+        ),
+        ticket.plan,
+        settings.time_dependent_ttl_s if recording.clock else None,
+    )
+    return '', ''

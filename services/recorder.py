@@ -1,0 +1,184 @@
+"""Which relations a computation read.
+
+The one idea: Odoo's ``Cursor.execute`` calls the functions in the current thread's
+``query_hooks`` after every query (its profiler uses them).  While a read is computed, a
+:class:`Recording` stands in that list, looks up what each SQL text reads in the
+:class:`~.catalogue.Catalogue`, and adds it up.
+
+Reads without SQL are accounted for as well: what already sat in the ORM cache when the
+recording began (:func:`preloaded`), what an answer from the cache depended on
+(:meth:`Recording.inherit`), and the values of ``tools.ormcache``, which the engine ties to
+the ``orm_signaling_*`` relations.
+
+What may go wrong: a text that cannot be understood, a second cursor, a rollback to a
+savepoint.  Each makes the recording *refused*: the result is returned, not stored.
+"""
+from __future__ import annotations
+
+import threading
+
+from psycopg2.extensions import AsIs
+from psycopg2.sql import Composable
+
+_PLAIN = frozenset((int, str, float, bool, bytes, type(None)))
+
+
+class Recording:
+    """Collects what one computation reads; a context manager.
+
+    :param cr: the cursor of the computation; another one has another snapshot
+    :param read: ``read(text) -> Reading``, see :meth:`Catalogue.read`
+    """
+
+    __slots__ = ('_read', '_seen', 'clock', 'cr', 'queries', 'refusal', 'relations')
+
+    def __init__(self, cr, read):
+        self.cr = cr
+        self._read = read
+        self._seen: set[str] = set()
+        self.relations: set[str] = set()
+        self.refusal = ''
+        self.clock = False
+        self.queries = 0
+
+    def __enter__(self) -> Recording:
+        thread = threading.current_thread()
+        hooks = getattr(thread, 'query_hooks', None)
+        if hooks is None:
+            hooks = thread.query_hooks = []
+        hooks.append(self._hook)
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        threading.current_thread().query_hooks.remove(self._hook)
+
+    def refuse(self, reason: str) -> None:
+        """Do not store the result; the first reason is kept."""
+        self.refusal = self.refusal or reason
+
+    def inherit(self, dependencies, clock: bool) -> None:
+        """Take over what an answer from the cache depended on."""
+        self.relations.update(relation for relation, *_ in dependencies)
+        self.clock = self.clock or clock
+
+    def _hook(self, cr, query, params, start, delay) -> None:
+        self.queries += 1
+        if self.refusal:
+            return
+        try:
+            self._note(cr, query, params)
+        except Exception as error:  # noqa: BLE001 a fault here must not fail the query
+            self.refuse(f'fault {type(error).__name__}')
+
+    def _note(self, cr, query, params) -> None:
+        if cr._obj is not self.cr._obj:
+            self.refuse('another cursor')
+            return
+        if not isinstance(query, str) or (params and _hides_names(params)):
+            query = cr._obj.query.decode('utf-8', 'replace')
+        elif query in self._seen:
+            return
+        else:
+            self._seen.add(query)
+        reading = self._read(query)
+        if reading.relations is None:
+            self.refuse(reading.refusal)
+        else:
+            self.relations |= reading.relations
+            self.clock = self.clock or reading.clock
+
+
+def _hides_names(params) -> bool:
+    """Whether a parameter may put a name into the text, which then only stands in the
+    statement as it was sent."""
+    values = params.values() if isinstance(params, dict) else params
+    for value in values:
+        kind = type(value)
+        if kind in _PLAIN:
+            continue
+        if kind in (tuple, list):
+            if not _PLAIN.issuperset(map(type, value)) and _hides_names(value):
+                return True
+        elif isinstance(value, (AsIs, Composable)) or hasattr(value, 'getquoted'):
+            return True
+    return False
+
+
+_KNOWN_COMPUTED = frozenset((
+    'res.users.all_group_ids', 'res.users.share', 'res.groups.all_implied_ids',
+    'res.groups.all_implied_by_ids', 'res.groups.disjoint_ids',
+))
+"""Computed from users, groups and their relation tables alone, on which every entry depends
+anyway.  Source: ``odoo/addons/base/models/res_users.py``, ``res_groups.py``."""
+
+
+class OrmCacheReader:
+    """Relations behind values that sit in the ORM cache; one per registry.
+
+    A stored field stands for its table, a many2many field for its relation table too, a
+    related or inherited field for every step.  A non-stored computed field may have read
+    anything: it is *opaque*, but for a few of Odoo's own which every request reads.
+
+    :param registry: the Odoo registry
+    """
+
+    def __init__(self, registry):
+        self._registry = registry
+        self._by_field: dict = {}
+
+    def preloaded(self, transaction) -> tuple[set[str], str]:
+        """What the transaction holds in memory.
+
+        :return: the relations, and the name of an opaque field or ''
+        """
+        relations: set[str] = set()
+        for field, values in transaction.field_data.items():
+            if not values:
+                continue
+            known = self._by_field.get(field)
+            if known is None:
+                known = self._by_field[field] = self._relations(field)
+            found, opaque = known
+            relations |= found
+            if opaque:
+                return relations, opaque
+        return relations, ''
+
+    def _relations(self, field) -> tuple[frozenset[str], str]:
+        found: set[str] = set()
+        opaque = self._collect(field, found, 0)
+        return frozenset(found), opaque
+
+    def _collect(self, field, found: set[str], depth: int) -> str:
+        model = self._registry.models.get(field.model_name)
+        if model is None or depth > 8:
+            return str(field)
+        if not model._abstract:
+            found.add(model._table)
+        if field.type in ('many2many', 'one2many') and field.store:
+            found.update(filter(None, (getattr(field, 'relation', None),)))
+            found.add(self._registry[field.comodel_name]._table)
+        if field.type == 'binary' and getattr(field, 'attachment', False):
+            found.add('ir_attachment')
+        if field.company_dependent:
+            found.add('ir_default')
+        if field.type in ('properties', 'properties_definition'):
+            return str(field)
+        if field.store or field.name == 'id':
+            return ''
+        if field.type == 'one2many' and not field.compute:
+            found.add(self._registry[field.comodel_name]._table)
+            return ''
+        if field.related:
+            return self._collect_related(field, found, depth)
+        return '' if str(field) in _KNOWN_COMPUTED else str(field)
+
+    def _collect_related(self, field, found: set[str], depth: int) -> str:
+        model = self._registry[field.model_name]
+        for name in field.related.split('.'):
+            step = model._fields[name]
+            if opaque := self._collect(step, found, depth + 1):
+                return opaque
+            if step.comodel_name:
+                model = self._registry[step.comodel_name]
+        return ''

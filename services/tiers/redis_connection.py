@@ -1,0 +1,267 @@
+"""Connections to Redis that cannot stall a request: the only module that imports ``redis``.
+
+The one idea: redis-py bounds each read of a socket, not the call.  A server that sends a
+byte now and then, or a value of megabytes over a slow line, stretches a timeout of 50 ms
+without end.  Here every call has a :class:`Deadline`, and the socket is wrapped so that each
+wait gets what is left of it.  Connecting has a deadline of its own, name resolution included,
+which the C library does not bound at all.  Nothing is retried.
+
+What may go wrong: any exception of redis-py, of the socket or of TLS, and anything that a
+stranger on the other end makes the parser raise.  :func:`kind_of` names them.  It never
+uses their texts, which may quote a URL with its password.
+"""
+from __future__ import annotations
+
+import contextlib
+import inspect
+import ipaddress
+import os
+import queue
+import socket
+import ssl
+import threading
+import time
+import typing
+
+import redis
+from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
+
+MAX_CONNECTIONS = 256
+"""Per process.  Odoo's threaded server has at most ``db_maxconn`` (64) threads with a
+cursor, a prefork worker one."""
+
+OUTAGES = frozenset(('timeout', 'refused', 'dns', 'tls', 'connection', 'auth', 'loading',
+                     'protocol'))
+"""Kinds of faults after which another command would most likely fail as well."""
+
+_KIND_BY_CLASS = (
+    # Subclasses first.
+    ('AuthenticationError', 'auth'),
+    ('BusyLoadingError', 'loading'),
+    ('ReadOnlyError', 'readonly'),
+    ('OutOfMemoryError', 'oom'),
+    ('NoPermissionError', 'denied'),
+    ('TimeoutError', 'timeout'),
+    ('InvalidResponse', 'protocol'),
+)
+
+_KIND_BY_CODE = {'WRONGTYPE': 'wrongtype', 'OOM': 'oom', 'READONLY': 'readonly',
+                 'NOPERM': 'denied', 'NOAUTH': 'auth', 'LOADING': 'loading'}
+
+
+class Deadline(threading.local):
+    """When the call of this thread must be over."""
+
+    def __init__(self, timeout_s: float):
+        self.timeout_s = timeout_s
+        self._until = 0.0
+
+    def start(self) -> None:
+        self._until = time.monotonic() + self.timeout_s
+
+    def left_s(self) -> float:
+        """Seconds that are left; raises TimeoutError instead of returning 0."""
+        left_s = self._until - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("deadline reached")
+        return left_s
+
+
+class BoundedSocket:
+    """A socket whose waits end with the deadline of the thread, whatever timeout redis-py
+    sets; a timeout of 0, which is how redis-py polls, is left alone."""
+
+    def __init__(self, sock, deadline: Deadline):
+        self._sock = sock
+        self._deadline = deadline
+        self._polling = False
+
+    def __getattr__(self, name):
+        return getattr(self._sock, name)
+
+    def settimeout(self, timeout_s: float | None) -> None:
+        self._polling = timeout_s == 0
+        if self._polling:
+            self._sock.settimeout(0)
+
+    def recv(self, size: int) -> bytes:
+        self._prepare()
+        return self._sock.recv(size)
+
+    def recv_into(self, *args) -> int:
+        self._prepare()
+        return self._sock.recv_into(*args)
+
+    def sendall(self, data) -> None:
+        self._prepare()
+        self._sock.sendall(data)
+
+    def _prepare(self) -> None:
+        if not self._polling:
+            self._sock.settimeout(self._deadline.left_s())
+
+
+class _Bounded:
+    """Mixed into redis-py's connection classes."""
+
+    def __init__(self, *, deadline: Deadline, **kwargs):
+        self._deadline = deadline
+        super().__init__(**kwargs)
+
+    def _connect(self):
+        self._deadline.start()
+        self._share_time()
+        sock = super()._connect()
+        self._deadline.start()  # what follows is the handshake and the caller's command
+        return BoundedSocket(sock, self._deadline)
+
+    def _share_time(self) -> None:
+        """Set what each step of connecting may take."""
+
+
+class _BoundedTcp(_Bounded):
+    def _share_time(self):
+        count = count_addresses(self.host, self.port, self._deadline.left_s())
+        self.socket_connect_timeout = self._deadline.left_s() / count
+
+
+class _Tcp(_BoundedTcp, Connection):
+    pass
+
+
+class _Tls(_BoundedTcp, SSLConnection):
+    pass
+
+
+class _Unix(_Bounded, UnixDomainSocketConnection):
+    pass
+
+
+_BOUNDED_CLASSES = {SSLConnection: _Tls, UnixDomainSocketConnection: _Unix}
+
+
+def count_addresses(host: str, port: int, timeout_s: float) -> int:
+    """How many addresses a host name has, at least 1.
+
+    :raise OSError: the name cannot be resolved; TimeoutError if that is not known in time
+    """
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(host)
+        return 1
+    answers: queue.SimpleQueue = queue.SimpleQueue()
+
+    def look_up():
+        try:
+            answers.put(len(socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)) or 1)
+        except (OSError, UnicodeError) as error:
+            answers.put(error)
+
+    threading.Thread(target=look_up, name='tiered_cache.dns', daemon=True).start()
+    try:
+        answer = answers.get(timeout=timeout_s)
+    except queue.Empty:
+        raise TimeoutError("name resolution takes too long") from None
+    if isinstance(answer, OSError):
+        raise answer
+    if isinstance(answer, UnicodeError):
+        raise socket.gaierror(socket.EAI_NONAME, "not a host name")
+    return answer
+
+
+class Link(typing.NamedTuple):
+    """:param client: a ``redis.Redis``
+    :param deadline: to be started before each call of the client
+    """
+
+    client: redis.Redis
+    deadline: Deadline
+
+    def close(self) -> None:
+        self.client.connection_pool.disconnect()
+
+
+def open_link(url: str, timeout_s: float) -> Link:
+    """A client for a URL; connects on first use.
+
+    :param url: redis://, rediss:// or unix://.  Of its query, what says where and who is
+        heeded; timeouts, retries and the protocol are ours.
+    :param timeout_s: for one call, and once more for connecting
+    :raise ValueError: the URL is of another form
+    """
+    target = _target(url)
+    deadline = Deadline(timeout_s)
+    options = {
+        name: value for name, value in target.items()
+        if name in ('host', 'port', 'path', 'db', 'username', 'password', 'client_name')
+        or name.startswith('ssl_')
+    }
+    options.setdefault('client_name', f'odoo-tiered-cache-{os.getpid()}')
+    pool = redis.ConnectionPool(
+        connection_class=_BOUNDED_CLASSES.get(target.get('connection_class'), _Tcp),
+        max_connections=MAX_CONNECTIONS,
+        deadline=deadline,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=None,
+        retry_on_timeout=False,
+        health_check_interval=0,
+        protocol=2,
+        **_no_library_name(),
+        **options,
+    )
+    return Link(redis.Redis(connection_pool=pool), deadline)
+
+
+def address(url: str) -> str:
+    """Where a URL points, without user and password; for pages and logs.
+
+    :raise ValueError: the URL is of another form
+    """
+    target = _target(url)
+    if 'path' in target:
+        return f"unix://{target['path']}?db={target.get('db', 0)}"
+    scheme = 'rediss' if target.get('connection_class') is SSLConnection else 'redis'
+    host = target.get('host', 'localhost')
+    host = f'[{host}]' if ':' in host else host
+    return f"{scheme}://{host}:{target.get('port', 6379)}/{target.get('db', 0)}"
+
+
+def _target(url: str) -> dict:
+    try:
+        return parse_url(url)
+    except ValueError:  # its text may quote the password
+        raise ValueError("not a Redis URL") from None
+
+
+def _no_library_name() -> dict:
+    """Arguments that spare two round trips of each new connection (CLIENT SETINFO)."""
+    known = inspect.signature(redis.connection.AbstractConnection.__init__).parameters
+    if 'driver_info' in known:
+        return {'driver_info': None}
+    return {name: None for name in ('lib_name', 'lib_version') if name in known}
+
+
+def kind_of(error: Exception) -> str:
+    """One word for what went wrong; one of a fixed set, whatever the server says."""
+    for name, kind in _KIND_BY_CLASS:
+        if isinstance(error, getattr(redis.exceptions, name, ())):
+            return kind
+    if isinstance(error, redis.ConnectionError):
+        return _kind_of_cause(error.__cause__ or error.__context__)
+    if isinstance(error, redis.RedisError):
+        return _KIND_BY_CODE.get(str(error).partition(' ')[0], 'error')
+    if isinstance(error, OSError):
+        return _kind_of_cause(error)
+    return 'protocol'  # the parser stumbled
+
+
+def _kind_of_cause(cause: BaseException | None) -> str:
+    if isinstance(cause, socket.gaierror):
+        return 'dns'
+    if isinstance(cause, ssl.SSLError):
+        return 'tls'
+    if isinstance(cause, TimeoutError):
+        return 'timeout'
+    if isinstance(cause, (ConnectionRefusedError, FileNotFoundError)):
+        return 'refused'
+    return 'connection'

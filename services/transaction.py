@@ -1,0 +1,69 @@
+"""What the cache knows about one transaction.
+
+The one idea: the state hangs on the cursor's own callback queues.  ``Cursor.commit``
+clears ``postrollback.data`` and ``Cursor.rollback`` clears ``postcommit.data`` before any
+callback runs, so a state that stands in *both* belongs to the transaction that is open
+now.  A savepoint rollback leaves it, which is right: the snapshot is the same.
+
+What may go wrong: ``cr.connection.commit()`` behind the cursor's back.  Odoo does not do
+that, and code that does breaks the ORM cache just as well.
+"""
+from __future__ import annotations
+
+from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ
+
+_SLOT = 'tiered_cache.transaction'
+
+
+class TransactionState:
+    """:param dirty: an ORM hook fired: the transaction has written or is about to
+    :param looked: the version query was asked
+    :param versions: what the snapshot shows, see :class:`.versions.State`
+    :param objection: why there are none although the transaction has not written
+    :param changes: what the ORM hooks saw: model → ids, for events after commit
+    """
+
+    __slots__ = ('_last_query', 'changes', 'dirty', 'looked', 'objection', 'versions')
+
+    def __init__(self):
+        self.dirty = False
+        self.looked = False
+        self.versions = None
+        self.objection = ''
+        self.changes: dict = {}
+        self._last_query = None
+
+    def has_written(self, cr) -> bool:
+        """Whether something was written since the last look, in any way.
+
+        Asks the server only when this cursor ran SQL since: psycopg2 makes a new object
+        for the text of each statement, COPY included.
+        """
+        if self.dirty or cr.readonly or cr.query is self._last_query:
+            return self.dirty
+        cr.execute("SELECT pg_current_xact_id_if_assigned() IS NOT NULL")
+        self.dirty = cr.fetchone()[0]
+        self.looked_now(cr)
+        return self.dirty
+
+    def looked_now(self, cr) -> None:
+        self._last_query = cr.query
+
+
+def state_of(cr) -> TransactionState:
+    """The state of the transaction that is open on a cursor."""
+    state = cr.postcommit.data.get(_SLOT)
+    if state is None or cr.postrollback.data.get(_SLOT) is not state:
+        state = TransactionState()
+        cr.postcommit.data[_SLOT] = cr.postrollback.data[_SLOT] = state
+    return state
+
+
+def is_snapshot_stable(cr) -> bool:
+    """Whether all statements of the transaction see one snapshot, without the bookkeeping
+    of SERIALIZABLE, which a read from the cache would not take part in."""
+    connection = cr._cnx
+    return (
+        connection.isolation_level == ISOLATION_LEVEL_REPEATABLE_READ
+        and not connection.autocommit
+    )

@@ -1,0 +1,103 @@
+"""What the ORM hooks do when something is written.
+
+The one idea: the first write marks the transaction, without SQL, so that its reads compute
+from then on; what changed is collected and told to this process after the commit.  Versions
+are not written here: the triggers do that, in the same commit and for every program.
+
+Where the database forbids triggers (``capture = orm``) the hooks write the journal as well,
+before the commit: the table itself, the relation tables of its many2many fields, and every
+table that a foreign key with ON DELETE reaches.  Raw SQL is not seen then.
+"""
+from __future__ import annotations
+
+from . import journal
+from .engine import engine_for
+from .transaction import state_of
+
+
+def note_changes(records, vals=None, removed: bool = False) -> None:
+    """Called by ``create``, ``write``, ``unlink`` and the methods below them."""
+    cr = records.env.cr
+    transaction = state_of(cr)
+    transaction.dirty = True
+    changes = transaction.changes
+    change = changes.get(records._name)
+    if change is None:
+        if not changes:
+            _first_change(records.env, transaction)
+        change = changes[records._name] = Change()
+    change.ids.update(records._ids)
+    if vals:
+        change.fields.update(vals)
+    if removed:
+        change.removed = True
+
+
+class Change:
+    """What happened to one model in one transaction."""
+
+    __slots__ = ('fields', 'ids', 'removed')
+
+    def __init__(self):
+        self.ids: set = set()
+        self.fields: set[str] = set()
+        self.removed = False
+
+
+def _first_change(env, transaction) -> None:
+    registry, cr = env.registry, env.cr
+    engine = engine_for(registry)
+    if engine is None:
+        return
+    changes = transaction.changes
+    # after the commit, because a transaction that is rolled back has changed nothing
+    cr.postcommit.add(lambda: engine.wrote(relations_of(registry, changes)))
+    if engine.settings.capture == 'orm':
+        _journal_before_commit(engine, cr, transaction)
+
+
+def _journal_before_commit(engine, cr, transaction) -> None:
+    def write_journal():
+        changed = transaction.changes
+        relations = relations_of(engine.registry, changed)
+        removed = {name for name, change in changed.items() if change.removed}
+        if removed:
+            relations |= cascade(engine, cr, {engine.registry[m]._table for m in removed})
+        journal.note(cr, relations)
+        # rows of this savepoint are in the journal now; whatever is written from here on
+        # is noted again, since the savepoint may still be rolled back
+        transaction.changes = {}
+
+    # not after the commit: the version must change in the same COMMIT as the data
+    cr.precommit.add(write_journal)
+
+
+def relations_of(registry, changes) -> set[str]:
+    """Tables that changes of models touch: their own and those of many2many fields."""
+    relations = set()
+    for name in changes:
+        model = registry.models.get(name)
+        if model is not None and not model._abstract:
+            relations.add(model._table)
+            relations.update(
+                field.relation for field in model._fields.values()
+                if field.type == 'many2many' and field.store and field.relation
+            )
+    return relations
+
+
+_REFERENCES = """
+WITH RECURSIVE reached(relid) AS (
+    SELECT oid FROM pg_class
+     WHERE relname = ANY(%s) AND relnamespace = current_schema()::regnamespace
+    UNION
+    SELECT c.conrelid FROM pg_constraint c JOIN reached r ON c.confrelid = r.relid
+     WHERE c.contype = 'f' AND c.confdeltype IN ('c', 'n', 'd')
+) SELECT relname FROM pg_class JOIN reached ON oid = relid
+"""
+
+
+def cascade(engine, cr, tables: set[str]) -> set[str]:
+    """Tables which deleting from some tables may change, by ON DELETE CASCADE or SET NULL."""
+    cr.execute(_REFERENCES, [sorted(tables)])
+    return {relation for (relation,) in cr.fetchall()}

@@ -1,3 +1,3 @@
 from . import models
-from .hooks import pre_init_hook, uninstall_hook
+from .hooks import uninstall_hook
 from .public_method import post_load

@@ -24,6 +24,5 @@
     },
     'application': True,
     'post_load': 'post_load',
-    'pre_init_hook': 'pre_init_hook',
     'uninstall_hook': 'uninstall_hook',
 }

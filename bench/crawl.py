@@ -448,9 +448,7 @@ def replay(path, database):
     with contextlib.ExitStack() as stack:
         crawler = Crawler(take_seats(start_servers(stack, database, True), database))
         indexes = {seat.addon.uid: index for index, seat in enumerate(crawler.seats)}
-        jobs = [
-            ("main", indexes.get(one["uid"], 0), iter_calls([one["call"]])) for one in found
-        ]
+        jobs = [("main", indexes.get(one["uid"], 0), iter_calls([one["call"]])) for one in found]
         crawler.run(jobs, 1)
     for difference in crawler.differences:
         print(json.dumps(difference, indent=1))

@@ -127,14 +127,15 @@ class Window:
     def measures(self, kind=None):
         """:return list: aggregates of a pivot or graph, those of its view first."""
         arch = self.archs.get(kind) or Arch("<pivot/>", self.model, self.models, self.names)
-        shown = [
-            node.get("name") for node in arch.field_nodes() if node.get("type") == "measure"
-        ]
-        names = shown or [
-            name
-            for name, values in self.fields.items()
-            if values.get("aggregator") and values.get("store")
-        ][:3]
+        shown = [node.get("name") for node in arch.field_nodes() if node.get("type") == "measure"]
+        names = (
+            shown
+            or [
+                name
+                for name, values in self.fields.items()
+                if values.get("aggregator") and values.get("store")
+            ][:3]
+        )
         return [*arch.aggregates(names), "__count"] if names else ["__count"]
 
     def panel_call(self, attributes):

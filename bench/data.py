@@ -31,16 +31,15 @@ CITIES = ("Brussels", "Lyon", "Hamburg", "Porto", "Turin", "Leeds", "Denver", "O
 
 
 def generate(env):
-    """Create what is missing of the generated records, and commit.
+    """Create and commit the generated records.
 
     :param env: an environment of the superuser
     """
     env = env(context={**env.context, **QUIET})
     chance = random.Random(SEED)
-    if not env["product.category"].search_count([("name", "=like", "Bench category %")]):
-        _create(env, "product.template", _products(env, chance))
-        _create(env, "res.partner", _companies(env, chance))
-        _create(env, "res.partner", _contacts(env, chance))
+    _create(env, "product.template", _products(env, chance))
+    _create(env, "res.partner", _companies(env, chance))
+    _create(env, "res.partner", _contacts(env, chance))
 
 
 def _create(env, model, values_list):

@@ -86,7 +86,7 @@ def build_plain(known, template, say):
         say(f"installing {MODULES} with demo data (some minutes)")
         in_odoo("dbadmin", "drop", MAKING)
         install(MAKING, MODULES, "--with-demo")
-    say("generating 10,000 products and 10,000 partners (a minute or two)")
+    say("generating 10,000 products and 10,000 partners (some minutes)")
     in_odoo("data", "generate", database=MAKING)
     in_odoo("dbadmin", "analyze", database=MAKING)
     in_odoo("dbadmin", "drop", PLAIN)

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from odoo import api, fields, models
 from odoo.tools import SQL
 
-from ..services import codec, pretty, removal, versions
+from ..services import codec, journal, pretty, removal, versions
 from ..services import entry as entry_format
 
 MAX_SHOWN_CHARS = 20_000
@@ -33,7 +33,7 @@ class CacheEntry(models.Model):
     method = fields.Char(readonly=True)
     uid = fields.Integer(string="User ID", readonly=True, aggregator=None)
     user_id = fields.Many2one(
-        'res.users', string="User", compute='_compute_user_id', search='_search_user_id',
+        'res.users', compute='_compute_user_id', search='_search_user_id',
         help="Who asked first. Whoever else is served the entry would have got the same.")
     created = fields.Datetime(readonly=True)
     expires = fields.Datetime(readonly=True)
@@ -57,6 +57,8 @@ class CacheEntry(models.Model):
     _expires_idx = models.Index('(expires)')
 
     def init(self):
+        # at every installation and upgrade, as for the table of this model
+        journal.install(self.env.cr)
         # Entries need no crash safety, and without WAL a write costs half.
         self.env.cr.execute(
             "SELECT relpersistence FROM pg_class WHERE oid = 'cache_entry'::regclass")

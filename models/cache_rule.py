@@ -34,7 +34,7 @@ class CacheRule(models.Model):
     sequence = fields.Integer(default=10)
     active = fields.Boolean(default=True)
     model_id = fields.Many2one(
-        'ir.model', string="Model", required=True, ondelete='cascade', index=True,
+        'ir.model', required=True, ondelete='cascade', index=True,
         domain=[('transient', '=', False), ('abstract', '=', False),
                 ('model', 'not in', policy.OWN_MODELS)],
         help="The rule is about reads of this model.")

@@ -144,12 +144,11 @@ class ResConfigSettings(models.TransientModel):
             elif settings.is_overridden(name):
                 value = options.mask_url(options.to_text(getattr(settings, name)))
             else:
-                value = params.get(name, '')
+                value = params.get(name, False)
             values[PREFIX + name] = value
         return values
 
     def set_values(self):
-        super().set_values()
         settings = self._tiered_cache_settings()
         shown = self.get_values()
         problems = []
@@ -166,6 +165,7 @@ class ResConfigSettings(models.TransientModel):
                 self.env['ir.config_parameter'].sudo().set_param(option.parameter, text)
         if problems:
             raise ValidationError("\n".join(problems))
+        return super().set_values()
 
     @api.model
     def _tiered_cache_text(self, option, value):
@@ -174,8 +174,8 @@ class ResConfigSettings(models.TransientModel):
         :raise ValueError: with a sentence
         """
         if option.kind in ('bool', 'choice'):
-            value = options.to_text(value or option.default if option.kind == 'choice' else value)
-            return value != option.default_text and value
+            text = options.to_text(value) if option.kind == 'bool' else value
+            return text != option.default_text and text
         text = (value or '').strip()
         if text:
             options.check(option.name, text)

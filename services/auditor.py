@@ -62,7 +62,7 @@ def is_sampled(rate: float) -> bool:
     return rate > 0 and (rate >= 1 or random.random() < rate)
 
 
-def audit(name: tuple[str, str], key: str, value, compute) -> tuple[bool, object]:
+def audit(name: tuple[str, str], value, compute) -> tuple[bool, object]:
     """Compare an answer with a computation.
 
     :param compute: the plain call, without arguments
@@ -78,9 +78,9 @@ def audit(name: tuple[str, str], key: str, value, compute) -> tuple[bool, object
                      *name, difference(computed, again))
         return True, again
     _logger.error(
-        "The cached answer of %s.%s is not what the database says: %s. Key %s, cached %s, "
+        "The cached answer of %s.%s is not what the database says: %s. Digests: cached %s, "
         "computed %s. The computed answer is served, and caching of this method is suspended "
         "until an administrator resumes it.",
-        *name, difference(value, computed), key, digest(value), digest(computed),
+        *name, difference(value, computed), digest(value), digest(computed),
     )
     return False, computed

@@ -9,6 +9,7 @@ Its results may be old by the time to live of the entry; a rule for the model sh
 """
 from __future__ import annotations
 
+import functools
 import re
 import time
 from datetime import datetime, timezone
@@ -36,15 +37,19 @@ def dates(env) -> tuple[str, ...]:
     Without a time zone in the context the user's would have to be read from the database
     on every hit; a quarter of an hour, the step of all offsets from UTC, stands for it.
     """
-    now = time.time()
-    utc = datetime.fromtimestamp(now, timezone.utc)
-    zone = env.context.get('tz')
+    minute = int(time.time() // 60)
+    return _dates(env.context.get('tz'), minute)
+
+
+@functools.lru_cache(maxsize=256)
+def _dates(zone: str | None, minute: int) -> tuple[str, ...]:
+    utc = datetime.fromtimestamp(minute * 60, timezone.utc)
     if zone:
         try:
-            return utc.strftime('%Y%m%d'), utc.astimezone(pytz.timezone(zone)).strftime('%Y%m%d')
+            return f'{utc:%Y%m%d}', f'{utc.astimezone(pytz.timezone(zone)):%Y%m%d}'
         except (pytz.UnknownTimeZoneError, AttributeError):
             pass
-    return utc.strftime('%Y%m%d'), str(int(now // 900))
+    return f'{utc:%Y%m%d}', str(minute // 15)
 
 
 def mentions_clock(value, depth: int = 0) -> bool:

@@ -421,8 +421,8 @@ def _build_tuple(plan: list, data: list) -> tuple:
 
 
 def _build_dict(plan: list, data: list) -> dict:
-    keys, values = data
-    result = dict(zip(_build(plan[1], keys), _build(plan[2], values), strict=True))
+    keys, values = map(_build, plan[1:], data)
+    result = dict(zip(keys, values, strict=True))
     _check(len(result) == len(keys))
     return result
 

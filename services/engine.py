@@ -112,7 +112,8 @@ class Engine:
             with self.cursor() as cr:
                 cr.execute("""
                     SELECT to_regclass('cache_change') IS NOT NULL
-                       AND to_regclass('cache_version') IS NOT NULL,
+                       AND to_regclass('cache_version') IS NOT NULL
+                       AND to_regproc('cache_look') IS NOT NULL,
                            ARRAY(SELECT name FROM ir_module_module
                                   WHERE state IN ('installed', 'to upgrade', 'to remove'))
                 """)

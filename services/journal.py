@@ -100,6 +100,21 @@ END
 $body$
 """
 
+# The version query as a function: its plan is made once per session, not once per request
+# (40 instead of 60 µs, 115 when the machine is busy; see bench/).
+_LOOK = """
+CREATE OR REPLACE FUNCTION {schema}.cache_look(since xid8, running xid8[]) RETURNS text
+LANGUAGE plpgsql STABLE AS $body$
+BEGIN
+    RETURN concat_ws('|', pg_current_xact_id_if_assigned() IS NOT NULL, pg_current_snapshot(),
+        pg_backend_pid(), pg_is_in_recovery(),
+        (SELECT token FROM {schema}.cache_version WHERE relation = '#generation'),
+        (SELECT json_agg(json_build_array(id, xid::text, relation, token::text))
+           FROM {schema}.cache_change WHERE xid >= since OR xid = ANY(running)));
+END
+$body$
+"""
+
 _TRIGGERS = {
     'cache_change_insert': ("AFTER INSERT", "REFERENCING NEW TABLE AS changed_rows"),
     'cache_change_update': ("AFTER UPDATE", "REFERENCING NEW TABLE AS changed_rows"),
@@ -117,7 +132,9 @@ def schema(cr) -> str:
 def install(cr) -> None:
     """Create the journal; does nothing where it exists."""
     cr.execute(_INSTALL)
-    cr.execute(_FUNCTION.format(schema=schema(cr)))
+    name = schema(cr)
+    cr.execute(_FUNCTION.format(schema=name))
+    cr.execute(_LOOK.format(schema=name))
 
 
 def uninstall(cr) -> None:
@@ -127,6 +144,7 @@ def uninstall(cr) -> None:
     for table, name in cr.fetchall():
         cr.execute(SQL("DROP TRIGGER %s ON %s", SQL.identifier(name), SQL(table)))
     cr.execute("DROP FUNCTION IF EXISTS cache_change_note()")
+    cr.execute("DROP FUNCTION IF EXISTS cache_look(xid8, xid8[])")
     cr.execute("DROP TABLE IF EXISTS cache_change, cache_version")
 
 

@@ -13,18 +13,41 @@ from __future__ import annotations
 import functools
 
 WRAPPED = {
-    ('product.template', 'name_search'):
-        "searches product.product and reads templates from that; reaches super() only when "
-        "there is nothing to search for",
     ('product.product', 'name_search'):
-        "looks for the default code, the barcode and the name with searches of its own; "
-        "reaches super() only without a name",
+        "with a search term it looks for the reference, the barcode and the name by searches "
+        "of its own, and calls super() only without a term",
+    ('project.tags', 'name_search'):
+        "with a limit, which is the rule, it looks among the tags of the project's last tasks "
+        "by SQL of its own, and calls super() only without a limit",
+    ('account.account', 'name_search'):
+        "on an invoice line it orders accounts by how often the partner used them, and calls "
+        "super() only outside of invoices",
+    ('sale.order.line', 'name_search'):
+        "service lines are searched in an order of their own, with super() for the others only",
 }
+
+LEFT_ALONE = {
+    ('ir.module.module', 'web_search_read'): "asks a server on the network for industries",
+    ('ir.module.module', 'web_read'): "asks a server on the network for industries",
+    ('ir.module.module', 'search_panel_select_range'): "counts categories, rarely called",
+    ('res.users', 'name_search'): "an exact login only, by an index; else super() answers",
+    ('res.country', 'name_search'): "a code of two letters only; super() answers the rest",
+    ('res.country.state', 'name_search'): "a code only; super() answers the rest",
+}
+"""Overrides with a path that does not call ``super()`` which gain nothing by being cached, or
+must not be."""
 
 
 def methods_of(model_name: str) -> list[str]:
     """Methods of a model that are wrapped on the outside."""
     return [method for model, method in WRAPPED if model == model_name]
+
+
+OUTERMOST = 'outermost'
+
+
+def _call_without_marker(outermost, records, _marker, *args, **kwargs):
+    return outermost(records, *args, **kwargs)
 
 
 def wrap(model_class, method: str, read_through) -> None:
@@ -39,7 +62,10 @@ def wrap(model_class, method: str, read_through) -> None:
 
     @functools.wraps(outermost)
     def wrapped(self, *args, **kwargs):
-        return read_through(self, method, outermost.__get__(self), *args, **kwargs)
+        # the marker keeps this answer apart from that of the method at the bottom, which the
+        # outermost one may call with the same arguments
+        compute = functools.partial(_call_without_marker, outermost, self)
+        return read_through(self, method, compute, OUTERMOST, *args, **kwargs)
 
     wrapped._tiered_cache_wrapped = True
     setattr(model_class, method, wrapped)

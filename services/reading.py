@@ -14,6 +14,7 @@ is a fault of our own, and the plain call answers.
 """
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import typing
@@ -172,6 +173,16 @@ def audited(engine: Engine, records, method: str, value, compute):
     if not ok:
         engine.suspender.suspend(name)
     return value
+
+
+@contextlib.contextmanager
+def plain_reads():
+    """Within it, every read of this thread is computed and none is stored."""
+    before, _local.computing = _local.computing, True
+    try:
+        yield
+    finally:
+        _local.computing = before
 
 
 def note_computed_field(engine: Engine, records, field) -> None:

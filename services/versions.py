@@ -24,6 +24,7 @@ computes as if there were no cache while those tables are missing.
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 import time
 import typing
@@ -38,25 +39,16 @@ values.  Source: ``odoo/orm/registry.py``, ``_CACHES_BY_KEY``."""
 
 SIGNAL_RELATIONS = frozenset(f'orm_signaling_{name}' for name in SIGNALS)
 
-_HEAD = """
-SELECT pg_current_xact_id_if_assigned() IS NOT NULL, pg_current_snapshot()::text,
-       pg_backend_pid(), pg_is_in_recovery(),
-"""
-
-_DELTA = _HEAD + """
-       (SELECT token::text FROM cache_version WHERE relation = '#generation'),
-       (SELECT json_agg(json_build_array(id, xid::text, relation, token::text))
-          FROM cache_change WHERE {condition})
-"""
-
-# On the primary exactly the rows of these transactions can have become visible.  On a
-# standby running transactions are not listed, so everything from xmin on is read.
-_DELTA_PRIMARY = _DELTA.format(condition="xid >= %s::xid8 OR xid = ANY(%s::xid8[])")
-_DELTA_STANDBY = _DELTA.format(condition="xid >= %s::xid8")
+# See journal.py.  On the primary exactly the rows of transactions at or above xmax, or
+# running then, can have become visible since a snapshot was taken.  On a standby running
+# transactions are not listed, so everything from xmin on is read.
+_DELTA = "SELECT cache_look(%s::xid8, %s::xid8[])"
 
 _LAST_SIGNALS = ', '.join(f'(SELECT max(id) FROM orm_signaling_{name})' for name in SIGNALS)
 
-_FULL = _HEAD + f"""
+_FULL = f"""
+SELECT pg_current_xact_id_if_assigned() IS NOT NULL, pg_current_snapshot()::text,
+       pg_backend_pid(), pg_is_in_recovery(),
        (SELECT json_object_agg(relation, token::text) FROM (
             SELECT relation, mod(sum(token), {journal.MODULUS}) AS token FROM (
                 SELECT relation, token FROM cache_version
@@ -101,10 +93,22 @@ class _Row(typing.NamedTuple):
     rest: tuple
 
 
-def _fetch(cr, query: str, params=None) -> _Row:
-    cr.execute(query, params)
-    written, snapshot, backend, standby, *rest = cr.fetchone()
-    return _Row(written, Snapshot.parse(snapshot), backend, standby, tuple(rest))
+def _delta(cr, base: State) -> _Row:
+    """Ask for what a state's snapshot did not show."""
+    snapshot = base.snapshot
+    if base.standby:
+        cr.execute(_DELTA, [str(snapshot.xmin), []])
+    else:
+        cr.execute(_DELTA, [str(snapshot.xmax), [str(xid) for xid in snapshot.running]])
+    written, shown, backend, standby, generation, *changes = cr.fetchone()[0].split('|', 5)
+    rest = (generation, json.loads(changes[0]) if changes else [])
+    return _Row(written == 't', Snapshot.parse(shown), int(backend), standby == 't', rest)
+
+
+def _everything(cr) -> _Row:
+    cr.execute(_FULL)
+    written, shown, backend, standby, *rest = cr.fetchone()
+    return _Row(written, Snapshot.parse(shown), backend, standby, tuple(rest))
 
 
 class VersionBook:
@@ -130,7 +134,7 @@ class VersionBook:
         """
         base, read_at = self.state, self._clock()
         if base is not None:
-            row = _fetch(cr, *_delta_query(base))
+            row = _delta(cr, base)
             if row.written:
                 return None
             known = row.backend in self._backends.get(cr._cnx, ())
@@ -154,7 +158,6 @@ class VersionBook:
             or not row.snapshot.covers(base.snapshot)
         ):
             return None
-        changes = changes or []
         if base.counted and not base.counted <= {id_ for id_, *_ in changes}:
             return None  # on a standby: a snapshot older than the state
         fresh = [change for change in changes if change[0] not in base.counted]
@@ -169,7 +172,7 @@ class VersionBook:
                      _still_counted(row, changes), row.standby, read_at)
 
     def _load(self, cr, base: State | None, read_at: float) -> State | None:
-        row = _fetch(cr, _FULL)
+        row = _everything(cr)
         if row.written:
             return None
         self.reloads += 1
@@ -197,12 +200,6 @@ class VersionBook:
             # must not bring back what it had read before
             if self.state is base:
                 self.state = state
-
-
-def _delta_query(base: State) -> tuple[str, list]:
-    if base.standby:
-        return _DELTA_STANDBY, [str(base.snapshot.xmin)]
-    return _DELTA_PRIMARY, [str(base.snapshot.xmax), [str(xid) for xid in base.snapshot.running]]
 
 
 def _is_removal(relation: str) -> bool:

@@ -109,6 +109,10 @@ class RedisServer:
                 self._reader = None
             process.stdout.close()
 
+    def ensure_running(self) -> None:
+        if self._process is None:
+            self.start()
+
     def restart(self) -> None:
         self.stop()
         self.start()
@@ -130,6 +134,6 @@ class RedisServer:
         import redis  # noqa: PLC0415 - optional, and only where a server runs
 
         with contextlib.closing(redis.Redis(
-                host='127.0.0.1', port=self.port, protocol=2, socket_timeout=10,
+                host='127.0.0.1', port=self.port, protocol=2, socket_timeout=10, retry=None,
                 password=self._options.get('requirepass'))) as client:
             return client.execute_command(*command)

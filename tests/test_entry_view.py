@@ -5,7 +5,7 @@ import time
 from odoo.exceptions import AccessError
 from odoo.tests import TransactionCase, new_test_user, tagged
 
-from odoo.addons.tiered_cache.services import codec, entry, versions
+from ..services import codec, entry, versions
 
 
 @tagged('post_install', '-at_install')

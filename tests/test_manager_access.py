@@ -3,7 +3,7 @@ from odoo.exceptions import AccessError, UserError
 from odoo.service.model import get_public_method
 from odoo.tests import TransactionCase, new_test_user, tagged
 
-from odoo.addons.tiered_cache.services.engine import engine_for
+from ..services.engine import engine_for
 
 CALLS = (
     ('get_stats', ()),

@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 from odoo.tests import BaseCase, TransactionCase, tagged
 
-from odoo.addons.tiered_cache.services import metrics
+from ..services import metrics
 
 NOON = datetime.datetime(2030, 1, 1, 12, 0)
 

@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 from odoo.tests import BaseCase, tagged
 
-from odoo.addons.tiered_cache.services import options
+from ..services import options
 
 
 def load(params=None, environ=None, config=''):

@@ -7,8 +7,8 @@ import unittest.mock
 
 from odoo.tests import BaseCase, tagged
 
-from odoo.addons.tiered_cache.services import redis_probe
-from odoo.addons.tiered_cache.tests.redis_server import REDIS_SERVER, RedisServer, free_port
+from ..services import redis_probe
+from .redis_server import REDIS_SERVER, RedisServer, free_port
 
 
 @tagged('post_install', '-at_install')

@@ -2,7 +2,7 @@
 from odoo.exceptions import ValidationError
 from odoo.tests import Form, TransactionCase, tagged
 
-from odoo.addons.tiered_cache.services import policy
+from ..services import policy
 
 
 @tagged('post_install', '-at_install')

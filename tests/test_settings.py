@@ -7,7 +7,7 @@ from lxml import etree
 from odoo.exceptions import AccessError, UserError, ValidationError
 from odoo.tests import TransactionCase, new_test_user, tagged
 
-from odoo.addons.tiered_cache.services import options
+from ..services import options
 
 
 @tagged('post_install', '-at_install')

@@ -1,0 +1,84 @@
+"""Processes that measure inside themselves: the near end of ``child.py``.
+
+The one idea: one socket per process, one question at a time, so that the caller decides the
+order in which processes work and they never disturb each other.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import tempfile
+
+from .common import ROOT, Process, ServerFailed
+
+CONNECT_TIMEOUT_S = 240
+
+
+class ChildProcess(Process):
+    """An ``odoo shell`` that answers over a UNIX socket; a context manager.
+
+    :param str database: its database
+    :param dict env: variables on top of the environment, None removes one
+    """
+
+    def __init__(self, database, env=None):
+        self.folder = tempfile.TemporaryDirectory(prefix="tiered-cache-")
+        path = os.path.join(self.folder.name, "socket")
+        program = (
+            f"import sys; sys.path.append({str(ROOT)!r})\n"
+            f"from bench import child; child.serve(env, {path!r})\n"
+        )
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen(1)
+        args = ["shell", "-d", database, "--no-http", "--log-level=error"]
+        super().__init__(args, env=env, stdin=program)
+
+    def __enter__(self):
+        try:
+            self.stream = self._accept()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _accept(self):
+        self.listener.settimeout(1)
+        for _ in range(CONNECT_TIMEOUT_S):
+            self.check_alive()
+            with contextlib.suppress(TimeoutError):
+                connection, _address = self.listener.accept()
+                with connection:
+                    connection.settimeout(None)
+                    return connection.makefile("rw")
+        raise ServerFailed(f"odoo shell did not start:\n{self.log()}")
+
+    def stop(self):
+        """End the process and remove its socket."""
+        super().stop()
+        self.listener.close()
+        self.folder.cleanup()
+
+    def ask(self, operation, *arguments):
+        """:return: the value of ``child.Child.<operation>(*arguments)``
+
+        :raise ServerFailed: it raised, or the process ended
+        """
+        self.send(operation, *arguments)
+        return self.receive()
+
+    def send(self, operation, *arguments):
+        """Start an operation; :meth:`receive` waits for it."""
+        self.stream.write(json.dumps([operation, *arguments]) + "\n")
+        self.stream.flush()
+
+    def receive(self):
+        """:return: the value of the operation that :meth:`send` started."""
+        line = self.stream.readline()
+        if not line:
+            raise ServerFailed(f"odoo shell ended:\n{self.log()}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise ServerFailed(answer["error"])
+        return answer["ok"]

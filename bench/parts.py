@@ -1,0 +1,249 @@
+"""The parts of the benchmark: who is started, who is asked in which order.
+
+The one idea: sides take turns within every round, and who begins changes from round to round,
+so that what else the machine does meanwhile hits all of them alike.
+"""
+
+import contextlib
+import itertools
+import secrets
+
+from . import databases, scenarios
+from .children import ChildProcess
+from .common import Rpc, Server, median
+
+PLAIN_ENV = {"TIERED_CACHE_ENABLED": "0"}
+ADDON_ENV = {"TIERED_CACHE_ENABLED": "1"}
+WARM_UP = 12  # calls before the clock counts: each of two workers has answered some
+COPIES = ("tiered_cache_bench_write", "tiered_cache_bench_write_plain")
+MEMORY_ENV = {
+    "TIERED_CACHE_L1_MAX_MB": "64",
+    # Everything goes to L1, however cheap; and only there, since L1 is what is measured.
+    "TIERED_CACHE_L1_MIN_COST_MS": "0",
+    "TIERED_CACHE_L3_ENABLED": "0",
+    "TIERED_CACHE_REDIS_URL": None,
+}
+MEMORY_STEP = 2_000  # reads between two looks at the memory
+MEGABYTE = 1 << 20
+
+
+class Nonces:
+    """Context keys that no earlier call and no earlier run had."""
+
+    def __init__(self):
+        self.run = secrets.token_hex(4)
+        self.numbers = itertools.count()
+
+    def context(self):
+        return {"bench_nonce": f"{self.run}-{next(self.numbers)}"}
+
+
+def in_turn(jobs, round_number):
+    """Run the jobs of one round, beginning with another one each time.
+
+    :param dict jobs: functions by name
+    :return dict: their results by name
+    """
+    names = list(jobs)
+    shift = round_number % len(names)
+    return {name: jobs[name]() for name in names[shift:] + names[:shift]}
+
+
+def columns(rounds, floor_ms):
+    """Summarize the rounds of one scenario.
+
+    :param list rounds: dicts of milliseconds: plain, hit, plain_miss, miss
+    :param float floor_ms: of the emptiest RPC, None in process
+    :return dict: medians and their ratios
+    """
+    medians = {name: median(one[name] for one in rounds) for name in rounds[0]}
+    row = {f"{name}_ms": round(value, 3) for name, value in medians.items()}
+    row["plain/hit"] = round(medians["plain"] / medians["hit"], 2)
+    row["miss/plain"] = round(medians["miss"] / medians["plain_miss"], 3)
+    if floor_ms:
+        row["hit/floor"] = round(medians["hit"] / floor_ms, 2)
+    return row
+
+
+def chosen_scenarios(rpc, only):
+    """The scenarios that were asked for, and the floor always."""
+    return [
+        scenario
+        for scenario in scenarios.build(rpc)
+        if only in scenario.name or scenario.name == scenarios.FLOOR
+    ]
+
+
+def measure_http(options, say):
+    """Part ``http``: rows by scenario name."""
+    database = databases.ADDON
+    with Server(database, env=PLAIN_ENV) as one, Server(database, env=ADDON_ENV) as other:
+        plain, addon = (Rpc(server.port, database).login() for server in (one, other))
+        nonces = Nonces()
+        rows = {}
+        for scenario in chosen_scenarios(plain, options.only):
+            rounds = http_rounds(plain, addon, scenario, nonces, options.repeats)
+            floor = rows.get(scenarios.FLOOR)
+            row = rows[scenario.name] = columns(rounds, floor and floor["plain_ms"])
+            say(f"  {scenario.name}: {row}")
+        return rows
+
+
+def http_rounds(plain, addon, scenario, nonces, repeats):
+    """Alternate both servers; see :func:`columns` for the result."""
+    call = scenario.model, scenario.method, scenario.args, scenario.kwargs
+    fixed = plain.encode(*call)
+    rpc_result = [side.call(*call) for side in (plain, addon) for _ in range(WARM_UP)]
+    del rpc_result
+    rounds = []
+    for number in range(repeats):
+        unique = plain.encode(*call, context=nonces.context())
+        jobs = {
+            "plain": lambda: plain.send(fixed)[1],
+            "hit": lambda: addon.send(fixed)[1],
+            "plain_miss": lambda unique=unique: plain.send(unique)[1],
+            "miss": lambda unique=unique: addon.send(unique)[1],
+        }
+        rounds.append(in_turn(jobs, number))
+    return rounds
+
+
+def measure_inprocess(options, say):
+    """Part ``inprocess``: rows by scenario name."""
+    database = databases.ADDON
+    with Server(database, workers=0, env=PLAIN_ENV) as server:
+        rpc = Rpc(server.port, database).login()
+        calls = [
+            (scenario.name, inprocess_call(rpc, scenario))
+            for scenario in chosen_scenarios(rpc, options.only)
+        ]
+    nonces = Nonces()
+    rows = {}
+    with ChildProcess(database, PLAIN_ENV) as plain, ChildProcess(database, ADDON_ENV) as addon:
+        for name, call in calls:
+            rows[name] = inprocess_row(plain, addon, call, nonces, options.repeats)
+            say(f"  {name}: {rows[name]}")
+        rows["addon"] = addon.ask("stats")
+    return rows
+
+
+def inprocess_call(rpc, scenario):
+    """The same call with the context that the HTTP session would add."""
+    kwargs = dict(scenario.kwargs)
+    kwargs["context"] = {**rpc.context, **kwargs.get("context", {})}
+    return scenario.model, scenario.method, scenario.args, kwargs
+
+
+def inprocess_row(plain, addon, call, nonces, repeats):
+    """Alternate both processes on one call."""
+    model, method, args, kwargs = call
+    for _ in range(3):
+        plain.ask("call", *call)
+        addon.ask("call", *call)
+        addon.ask("flush")
+    queries = {"plain": [], "hit": [], "plain_miss": [], "miss": []}
+
+    def ask(kind, side, arguments):
+        answer = side.ask("call", *arguments)
+        queries[kind].append(answer["queries"])
+        return answer["ms"]
+
+    rounds = []
+    for number in range(repeats):
+        context = {**kwargs["context"], **nonces.context()}
+        unique = model, method, args, {**kwargs, "context": context}
+        jobs = {
+            "plain": lambda: ask("plain", plain, call),
+            "hit": lambda: ask("hit", addon, call),
+            "plain_miss": lambda unique=unique: ask("plain_miss", plain, unique),
+            "miss": lambda unique=unique: ask("miss", addon, unique),
+            "floor": lambda: addon.ask("floor", *call),
+        }
+        one = in_turn(jobs, number)
+        rounds.append({name: value for name, value in one.items() if value is not None})
+    row = columns(rounds, median(one["floor"] for one in rounds if "floor" in one))
+    row["queries"] = {kind: median(counts) for kind, counts in queries.items()}
+    return row
+
+
+def measure_writes(options, say):
+    """Part ``writes``: rows by kind of write."""
+    say("  copying both databases")
+    databases.copy(databases.ADDON, COPIES[0])
+    databases.copy(databases.PLAIN, COPIES[1])
+    counts = {"price": max(options.repeats, 50), "partners": options.heavy, "order": options.heavy}
+    try:
+        with (
+            ChildProcess(COPIES[0], ADDON_ENV) as addon,
+            ChildProcess(COPIES[1], {}) as plain,
+        ):
+            for side in (addon, plain):
+                side.ask("prepare_writes", options.heavy + 2)
+            return {
+                name: write_row(addon, plain, name, count, say) for name, count in counts.items()
+            }
+    finally:
+        databases.drop(*COPIES)
+
+
+def write_row(addon, plain, name, count, say):
+    """Guard what the write touches, then alternate both processes."""
+    relations = addon.ask("touched", name, 0)
+    plain.ask("touched", name, 0)
+    unguarded = addon.ask("guard", relations)
+    for side in (addon, plain):
+        side.ask("write", name, 1)
+    pairs = [
+        in_turn(
+            {
+                "addon": lambda index=index: addon.ask("write", name, index),
+                "plain": lambda index=index: plain.ask("write", name, index),
+            },
+            index,
+        )
+        for index in range(2, count + 2)
+    ]
+    row = {
+        "plain_ms": round(median(pair["plain"] for pair in pairs), 3),
+        "addon_ms": round(median(pair["addon"] for pair in pairs), 3),
+        "ratio": round(median(pair["addon"] / pair["plain"] for pair in pairs), 3),
+        "pairs": count,
+        "relations": len(relations),
+        "unguarded": unguarded,
+    }
+    say(f"  {name}: {row}")
+    return row
+
+
+def measure_memory(options, say):
+    """Part ``memory``: megabytes of a process before and after the reads, for both sides."""
+    database = databases.ADDON
+    with contextlib.ExitStack() as stack:
+        sides = {
+            "plain": stack.enter_context(ChildProcess(database, PLAIN_ENV)),
+            "addon": stack.enter_context(ChildProcess(database, {**ADDON_ENV, **MEMORY_ENV})),
+        }
+        row = {f"{name}_start_mb": megabytes(side.ask("resident")) for name, side in sides.items()}
+        for start in range(0, options.reads, MEMORY_STEP):
+            for side in sides.values():
+                side.send("read_many", start, min(MEMORY_STEP, options.reads - start))
+            sizes = {name: megabytes(side.receive()) for name, side in sides.items()}
+            if start % (10 * MEMORY_STEP) == 0:
+                say(f"  after {start + MEMORY_STEP} reads: {sizes} MB")
+        row.update({f"{name}_mb": size for name, size in sizes.items()})
+        row["reads"] = options.reads
+        row["addon"] = sides["addon"].ask("stats")
+        return row
+
+
+def megabytes(size_bytes):
+    """:return float: rounded to a tenth."""
+    return round(size_bytes / MEGABYTE, 1)
+
+
+PARTS = {
+    "http": measure_http,
+    "inprocess": measure_inprocess,
+    "writes": measure_writes,
+    "memory": measure_memory,
+}

@@ -1,0 +1,296 @@
+"""Tests of cached reads with real connections and real commits; for other modules as well.
+
+The one idea: :meth:`CacheCase.request` is one request of a web client: a cursor of its own,
+Odoo's signals, commit or rollback at the end.  What the cache did in it is logged call by
+call, so that ``with self.assertHit():`` and ``with self.assertMiss('stale'):`` can tell.
+
+    class TestBanks(CacheCase):
+        def test_a_renamed_bank_is_seen(self):
+            bank = self.make('res.bank', {'name': 'Old'})
+            def read(env):
+                return env['res.bank'].search_read([('id', '=', bank)], ['name'])
+            self.warm(read)
+            with self.request() as env:
+                env['res.bank'].browse(bank).name = 'New'
+            with self.assertMiss('stale'), self.request() as env:
+                self.assertEqual(read(env)[0]['name'], 'New')
+
+In these tests every read is worth keeping, however cheap, L1 is the only tier, and the
+auditor is off; ``options`` of a class and :meth:`CacheCase.configure` change that.
+
+What may go wrong: a test commits and does not clean up.  :meth:`CacheCase.make` deletes what
+it made, and archives what other records hold on to; everything else is for ``addCleanup``.
+"""
+from __future__ import annotations
+
+import contextlib
+import os
+import typing
+from unittest.mock import patch
+
+from odoo import api
+from odoo.modules.registry import Registry
+from odoo.sql_db import db_connect
+from odoo.tests.common import BaseCase, get_db_name
+
+from odoo.addons.tiered_cache.services import engine as engines
+from odoo.addons.tiered_cache.services import reading
+from odoo.addons.tiered_cache.services.auditor import same
+from odoo.addons.tiered_cache.services.metrics import Metrics
+
+ADMIN = 2
+"""Id of ``base.user_admin``."""
+
+
+class Event(typing.NamedTuple):
+    """What the cache did with one call.
+
+    :param what: 'hit' or 'miss'
+    :param why: the tier of a hit, the reason of a miss
+    :param detail: the relation that made an entry stale, what was uncacheable, …
+    """
+
+    what: str
+    why: str
+    model: str
+    method: str
+    detail: str = ''
+
+
+class LoggedMetrics(Metrics):
+    """Figures that remember every call, in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.events: list[Event] = []
+
+    def hit(self, tier, model, method, *args, **kwargs):
+        self.events.append(Event('hit', tier, model, method))
+        super().hit(tier, model, method, *args, **kwargs)
+
+    def miss(self, reason, model, method, duration_ms=0.0, relation=None):
+        self.events.append(Event('miss', reason, model, method, relation or ''))
+        super().miss(reason, model, method, duration_ms, relation)
+
+
+class CacheCase(BaseCase):
+    """A base for tests that commit.
+
+    :cvar options: options of Tiered Cache for the whole class, as texts
+    """
+
+    options: typing.ClassVar[dict[str, str]] = {}
+
+    _OPTIONS: typing.ClassVar[dict[str, str]] = {
+        'enabled': '1', 'l1_min_cost_ms': '0', 'l2_min_cost_ms': '0', 'l3_min_cost_ms': '0',
+        'l3_enabled': '0', 'redis_url': '', 'audit_rate': '0', 'consistency': 'strong',
+        'capture': 'triggers', 'guard_lock_timeout_ms': '5000', 'metrics_flush_s': '3600',
+    }
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.registry = Registry(get_db_name())
+        cls.engine = engines.engine_for(cls.registry)
+        cls.addClassCleanup(reconfigure, cls.engine)
+        variables = patch.dict(os.environ, _variables({**cls._OPTIONS, **cls.options}))
+        variables.start()
+        cls.addClassCleanup(variables.stop)
+        reconfigure(cls.engine)
+
+    def setUp(self):
+        super().setUp()
+        self.assertTrue(self.engine.available)
+        self.log = LoggedMetrics()
+        self.patch(self.engine, 'metrics', self.log)
+        self.forget()
+
+    # -- requests ----------------------------------------------------------------------
+
+    @classmethod
+    @contextlib.contextmanager
+    def request(cls, uid=ADMIN, commit=True, readonly=False, **context):
+        """One request; yields its environment.
+
+        :param commit: False rolls back at the end, as an exception does
+        :param context: added to language, time zone and companies of the web client
+        """
+        registry = cls.registry
+        context = {'lang': 'en_US', 'tz': 'Europe/Brussels', 'allowed_company_ids': [1], **context}
+        with contextlib.closing(db_connect(registry.db_name, readonly=readonly).cursor()) as cr:
+            registry.check_signaling(cr)
+            try:
+                yield api.Environment(cr, uid, context)
+                if commit:
+                    cr.commit()
+                    registry.signal_changes()
+            finally:
+                cr.rollback()  # does nothing after a commit
+                registry.reset_changes()
+
+    @classmethod
+    def commit(cls, work, uid=api.SUPERUSER_ID, **context):
+        """``work(env)`` in a request of its own; returns what it returns, which must not be
+        records: their cursor is closed."""
+        with cls.request(uid, **context) as env:
+            return work(env)
+
+    @classmethod
+    def sql(cls, statement: str, params=None, then=None):
+        """Run a statement as another program would: another connection, nothing of Odoo.
+
+        :param then: called with the psycopg2 cursor before the commit, e.g. to COPY
+        :return: the rows, or None
+        """
+        connection = cls.engine.connect()
+        try:
+            with connection, connection.cursor() as cursor:
+                if statement:
+                    cursor.execute(statement, params)
+                if then:
+                    then(cursor)
+                return cursor.fetchall() if cursor.description else None
+        finally:
+            connection.close()
+
+    def make(self, model: str, values: dict, **context) -> int:
+        """Create a record and commit; it is removed after the test.  Returns its id."""
+        return self._make(self.addCleanup, model, values, context)
+
+    @classmethod
+    def make_for_class(cls, model: str, values: dict, **context) -> int:
+        """Like :meth:`make`, removed after the last test of the class."""
+        return cls._make(cls.addClassCleanup, model, values, context)
+
+    @classmethod
+    def _make(cls, add_cleanup, model, values, context) -> int:
+        id_ = cls.commit(lambda env: env[model].create(values).id, **context)
+        add_cleanup(cls.remove, model, id_)
+        return id_
+
+    @classmethod
+    def remove(cls, model: str, *ids: int) -> None:
+        """Delete records and commit; archive those which others hold on to."""
+        try:
+            cls.commit(lambda env: env[model].browse(ids).exists().unlink())
+        except Exception:
+            cls.commit(lambda env: env[model].browse(ids).action_archive())
+
+    # -- the cache ---------------------------------------------------------------------
+
+    def configure(self, **options: str) -> None:
+        """Change options, as texts, until the end of the test."""
+        self.addCleanup(reconfigure, self.engine)
+        variables = patch.dict(os.environ, _variables(options))
+        variables.start()
+        self.addCleanup(variables.stop)
+        reconfigure(self.engine)
+
+    def settle(self) -> None:
+        """Do what is due after requests: guards, writes to shared tiers."""
+        self.engine.outbox.flush()
+        self.engine.guards.work()
+
+    def forget(self) -> None:
+        """Empty all tiers, and forget what did not pay."""
+        self.engine.hierarchy.each('clear')
+        self.engine.suspender.resume()
+
+    def warm(self, call, **request):
+        """Repeat ``call(env)``, each time in a new request, until the cache answers it.
+
+        :return: the cached answer
+        """
+        for _attempt in range(8):
+            start = len(self.log.events)
+            with self.request(**request) as env:
+                value = call(env)
+            calls = self.log.events[start:]
+            if calls and calls[-1].what == 'hit':
+                return value
+            self.settle()
+        self.fail(f"the cache never answers; the last call: {calls}, guards that fail: "
+                  f"{self.engine.guards.errors}")
+
+    @staticmethod
+    def plain(call, env):
+        """``call(env)`` without the cache, in the same transaction."""
+        with reading.plain_reads():
+            return call(env)
+
+    @contextlib.contextmanager
+    def other_worker(self):
+        """Within it, requests go to another worker: another L1, versions of its own."""
+        other = engines.Engine(self.registry)
+        other.metrics = self.log
+        self.addCleanup(other.close)
+        with (patch.object(type(self), 'engine', other),
+              patch.dict(self.registry.__dict__, {engines._SLOT: other})):
+            yield other
+
+    # -- assertions --------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def assertHit(self, tier: str | None = None):
+        """Every call within it is answered by the cache, by this tier if one is given."""
+        start = len(self.log.events)
+        yield
+        calls = self.log.events[start:]
+        self.assertTrue(calls, "the cache was not asked")
+        for call in calls:
+            self.assertEqual(call.what, 'hit', call)
+            if tier:
+                self.assertEqual(call.why, tier, call)
+
+    @contextlib.contextmanager
+    def assertMiss(self, reason: str | None = None, detail: str | None = None):
+        """The last call within it is computed, for this reason if one is given."""
+        start = len(self.log.events)
+        yield
+        calls = self.log.events[start:]
+        self.assertTrue(calls, "the cache was not asked")
+        self.assertEqual(calls[-1].what, 'miss', calls)
+        if reason is not None:
+            self.assertEqual(calls[-1].why, reason, calls)
+        if detail is not None:
+            self.assertIn(detail, calls[-1].detail, calls)
+
+    @contextlib.contextmanager
+    def assertComputed(self):
+        """No call within it is answered by the cache, asked or not."""
+        start = len(self.log.events)
+        yield
+        self.assertFalse([call for call in self.log.events[start:] if call.what == 'hit'])
+
+    def assertSame(self, cached, computed):
+        """Equal in value and in type, at every depth."""
+        self.assertTrue(same(cached, computed), f"\ncached   {cached}\ncomputed {computed}")
+
+    def assertExact(self, call, **request):
+        """In a new request ``call(env)`` gives what it gives without the cache; returns it."""
+        with self.request(**request) as env:
+            value = call(env)
+            self.assertSame(value, self.plain(call, env))
+        return value
+
+    def assertCaptured(self, call, change, **request):
+        """After ``change()``, a cached read is found stale, and what it gives is new.
+
+        :param change: without arguments; commits
+        """
+        before = self.warm(call, **request)
+        change()
+        with self.assertMiss('stale'), self.request(**request) as env:
+            after = call(env)
+        self.assertFalse(same(before, after), f"nothing has changed: {after}")
+        self.assertSame(self.assertExact(call, **request), after)
+
+
+def reconfigure(engine) -> None:
+    """Make an engine read its options again, environment included."""
+    with engine.cursor() as cr:
+        engine.configure(cr)
+
+
+def _variables(options: dict[str, str]) -> dict[str, str]:
+    return {f'TIERED_CACHE_{name.upper()}': value for name, value in options.items()}

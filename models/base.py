@@ -12,7 +12,7 @@ from __future__ import annotations
 from odoo import api, models
 
 from ..services import overrides
-from ..services.writing import note_changes
+from ..services.writing import note_changes, note_draft
 from .read_through import computed_field, read_through
 
 
@@ -143,6 +143,12 @@ class Base(models.AbstractModel):
     def _create(self, data_list):
         note_changes(self)
         return super()._create(data_list)
+
+    @api.model
+    @api.private
+    def new(self, values=None, origin=None, ref=None):
+        note_draft(self)
+        return super().new(values, origin, ref)
 
     # -- overrides that never reach this class -----------------------------------------
 

@@ -150,12 +150,16 @@ class CacheEntry(models.Model):
             return False
         row = Markup("<tr><td>{}</td><td class='font-monospace'>{}</td><td>{}</td></tr>")
         rows = Markup().join(
-            row.format(relation, f'{version:016x}', self._since_then(relation, version, state))
+            row.format(self._relation_label(relation), f'{version:016x}', self._since_then(relation, version, state))
             for relation, version, _condition in sorted(entry.dependencies, key=lambda d: d[0]))
         return Markup(
             "<table class='table table-sm'><thead><tr><th>{}</th><th>{}</th><th>{}</th></tr>"
             "</thead><tbody>{}</tbody></table>"
         ).format(self.env._("Table"), self.env._("Version"), self.env._("Since Then"), rows)
+
+    @api.model
+    def _relation_label(self, relation):
+        return self.env._("(everything)") if relation == journal.ALL else relation
 
     def _since_then(self, relation, version, state):
         if state is None:

@@ -29,15 +29,16 @@ class CacheMetric(models.Model):
     model = fields.Char(required=True, readonly=True, default='')
     method = fields.Char(required=True, readonly=True, default='')
     outcome = fields.Selection(
-        [('l1', "Hit in L1 (memory)"),
-         ('l2', "Hit in L2 (Redis)"),
-         ('l3', "Hit in L3 (database)"),
+        [('l1', "L1 (memory)"),
+         ('l2', "L2 (Redis)"),
+         ('l3', "L3 (database)"),
          ('computed', "Computed"),
-         ('fault', "Fault of a tier"),
+         ('fault', "Fault"),
          ('event', "Event"),
          ('audit', "Audit")],
         required=True, readonly=True,
-        help="Where the answer came from. Faults, events and audits are not calls.")
+        help="Which tier answered, or that the call was computed. Faults, events and audits are "
+             "not calls.")
     reason = fields.Selection(
         [('cold', "Never asked before"),
          ('stale', "Data changed"),
@@ -66,7 +67,7 @@ class CacheMetric(models.Model):
         string="Duration (ms)", readonly=True, digits=(16, 1),
         help="Time that the calls took, in milliseconds.")
     saved_ms = fields.Float(
-        string="Saved Time (ms)", readonly=True, digits=(16, 1),
+        string="Saved (ms)", readonly=True, digits=(16, 1),
         help="What the answers had cost to compute, less what the hits took, in milliseconds.")
     saved_queries = fields.Integer(
         readonly=True, help="SQL queries that were not needed.")
@@ -79,7 +80,7 @@ class CacheMetric(models.Model):
         string="Hit Rate (%)", compute='_compute_ratios', aggregator='avg', digits=(16, 1),
         help="Hits per hundred calls.")
     avg_duration_ms = fields.Float(
-        string="Average Duration (ms)", compute='_compute_ratios', aggregator='avg',
+        string="Average (ms)", compute='_compute_ratios', aggregator='avg',
         digits=(16, 2), help="Duration per call, in milliseconds.")
 
     _row_uniq = models.UniqueIndex('(bucket, model, method, outcome, reason, relation)')

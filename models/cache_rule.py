@@ -57,7 +57,7 @@ class CacheRule(models.Model):
              "may be outdated.\n"
              "Empty: as in Settings.")
     max_staleness_s = fields.Float(
-        string="May Lag Behind (s)", digits=(16, 3),
+        string="May Lag Behind (s)", digits=(16, 2),
         help="Seconds that a hit may lag behind. 0 is the value of Settings.")
     l1_ttl_s = fields.Integer(
         string="Time to Live in L1 (s)", help="In seconds. 0 is the value of Settings.")
@@ -72,7 +72,7 @@ class CacheRule(models.Model):
     use_l3 = fields.Boolean(
         string="L3: Database", default=True, help="Keep these results in the database.")
     min_cost_ms = fields.Float(
-        string="Minimum Cost (ms)", default=-1, digits=(16, 3),
+        string="Minimum Cost (ms)", default=-1, digits=(16, 1),
         help="A result that took less time to compute is not kept, in milliseconds. "
              "-1 is the value of Settings.")
     note = fields.Text(string="Reason", help="Why this rule exists, for the next administrator.")
@@ -81,8 +81,9 @@ class CacheRule(models.Model):
     def _compute_display_name(self):
         for rule in self:
             what = ", ".join(split_methods(rule.methods)) or self.env._("all reads")
-            name = self.env._("%(model)s: %(what)s", model=rule.model or "", what=what)
-            rule.display_name = name if rule.enabled else self.env._("%(rule)s, off", rule=name)
+            name = rule.model and f"{rule.model}: {what}"
+            rule.display_name = name if rule.enabled or not name else self.env._(
+                "%(rule)s, off", rule=name)
 
     @api.model_create_multi
     def create(self, vals_list):

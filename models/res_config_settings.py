@@ -62,8 +62,8 @@ class ResConfigSettings(models.TransientModel):
         string="How Changes Are Seen")
     tiered_cache_guard_lock_timeout_ms = fields.Char(string="Longest Wait for a Table Lock")
     tiered_cache_compaction_rows = fields.Char(string="Journal Rows before Compaction")
-    tiered_cache_metrics_flush_s = fields.Char(string="Figures Are Written Every")
-    tiered_cache_metrics_keep_days = fields.Char(string="Figures Are Kept For")
+    tiered_cache_metrics_flush_s = fields.Char(string="Written Every")
+    tiered_cache_metrics_keep_days = fields.Char(string="Kept For")
 
     tiered_cache_places = fields.Json(
         compute='_compute_tiered_cache_places',

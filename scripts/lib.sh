@@ -62,7 +62,7 @@ odoo_version() {
     for changelog in "$ODOO_ROOT"/usr/share/doc/odoo-19*/changelog.Debian.gz; do
         [ ! -f "$changelog" ] || { zcat "$changelog" | sed -n '1s/.*(\(.*\)).*/\1/p' && return; }
     done
-    sed -n 's/^version_info *= *//p' "$ODOO_ROOT/odoo/release.py" "$DIST/odoo/release.py" \
+    sed -n 's/^version_info *= *(\([^,]*\), *\([^,]*\).*/\1.\2/p' "$ODOO_ROOT/odoo/release.py" "$DIST/odoo/release.py" \
         2>/dev/null | head -n 1
 }
 
@@ -139,15 +139,17 @@ free_port() {
 
 # odoo_job LOG ARGS... : one Odoo that installs or tests and ends; then "wait $!". It runs in the
 # background, since bash runs traps only between foreground commands, and in a process group of its
-# own, so that ending it also ends the servers and browsers its tests have started.
+# own, so that ending it also ends the servers and browsers its tests have started. setpriv: it ends
+# even when this script is killed with -9.
 JOBS=()
 JOB_LIMIT_S=1500
 odoo_job() {
     local log=$1 port
     shift
     port=$(free_port)
-    setsid timeout --kill-after=30 "$JOB_LIMIT_S" "$SCRIPTS/odoo" --http-interface=127.0.0.1 \
-        --http-port="$port" --max-cron-threads=0 --stop-after-init "$@" >"$log" 2>&1 </dev/null &
+    setsid setpriv --pdeathsig TERM timeout --kill-after=30 "$JOB_LIMIT_S" "$SCRIPTS/odoo" \
+        --http-interface=127.0.0.1 --http-port="$port" --max-cron-threads=0 --stop-after-init "$@" \
+        >"$log" 2>&1 </dev/null &
     JOBS+=($!)
 }
 
@@ -172,11 +174,13 @@ prepared_demo() {
         md5sum | cut -c1-8)
     exec 8>"$CACHE/$PREPARED.lock"
     flock -n 8 || { say "another run is preparing $PREPARED; waiting" && flock 8; }
-    if ! database_exists "$PREPARED"; then
+    # Without its files it is of no use either, whoever has removed them.
+    if ! database_exists "$PREPARED" || [ ! -d "$(filestore "$PREPARED")" ]; then
         STEP="preparing Odoo's demo database"
         say "$STEP with $modules (once for each Odoo, some minutes)"
         making=${PREPARED}_making
         log=$CACHE/$making.log
+        drop_database "$PREPARED"
         drop_database "$making" # left by a run that was killed
         TEMPORARY+=("$making")
         odoo_job "$log" -d "$making" -i "$modules" --with-demo

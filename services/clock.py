@@ -72,6 +72,30 @@ def uses_clock(records, field) -> bool:
     return known[field]
 
 
+def searches_clock(records, args: tuple) -> bool:
+    """Whether a domain among the arguments names a field whose search method looks at the
+    time of day."""
+    if not args or not isinstance(args[0], list | tuple):
+        return False
+    for term in args[0]:
+        if isinstance(term, list | tuple) and len(term) == 3 and isinstance(term[0], str):
+            field = records._fields.get(term[0])
+            if field is not None and field.search and _search_uses_clock(records, field):
+                return True
+    return False
+
+
+def _search_uses_clock(records, field) -> bool:
+    known = records.env.registry.__dict__.setdefault(_SLOT, {})
+    name = ('search', field)
+    if name not in known:
+        search = field.search
+        if isinstance(search, str):
+            search = getattr(type(records), search, None)
+        known[name] = _code_uses_clock(type(records), search, 0, set())
+    return known[name]
+
+
 def _compute_uses_clock(model_class, field) -> bool:
     compute = field.compute
     if isinstance(compute, str):

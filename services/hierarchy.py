@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import time
 import typing
 
 from .entry import Entry
@@ -101,7 +102,8 @@ class Hierarchy:
         for name in TIERS[:TIERS.index(found_in)]:
             if name in self.tiers and entry.cost_ms >= plan.min_cost_ms.get(name, float('inf')):
                 expires = min(entry.expires, entry.created + plan.ttl_s[name])
-                self._keep(name, dataclasses.replace(entry, expires=expires))
+                if expires > time.time():
+                    self._keep(name, dataclasses.replace(entry, expires=expires))
 
     def _keep(self, name: str, entry: Entry) -> None:
         if name == 'l1':

@@ -20,7 +20,7 @@ import time
 import typing
 
 from . import auditor, codec, keys
-from .clock import dates, mentions_clock, uses_clock
+from .clock import dates, mentions_clock, searches_clock, uses_clock
 from .engine import Engine
 from .entry import Entry
 from .journal import ALL
@@ -119,8 +119,7 @@ def find(engine: Engine, records, method: str, args: tuple, kwargs: dict, origin
     recording.relations |= relations
     if opaque:
         recording.refuse(f'in memory: {opaque}')
-    if mentions_clock(args):
-        recording.clock = True
+    recording.clock = mentions_clock(args) or searches_clock(records, args)
     return Ticket(name, key, plan, transaction, versions, recording, records.env.uid,
                   found.reason, found.relation, started)
 
@@ -346,6 +345,8 @@ def _objection(engine, ticket: Ticket, records, cost_ms: float) -> tuple[str, st
         return 'cheap', ''
     if ticket.transaction.dirty or not is_settled(records):
         return 'dirty', ''
+    if state_of(records.env.cr) is not ticket.transaction:
+        return 'uncacheable', 'commit or rollback'  # half of it has seen another snapshot
     if recording.refusal.startswith('in memory'):
         return 'orm_cache', recording.refusal
     if recording.refusal:

@@ -18,6 +18,8 @@ from . import journal, keys
 
 def removal_version(key: str, removals: dict[str, int]) -> int:
     """Sum of the tokens of the removals that match a key, modulo 2^62."""
+    if not removals:
+        return 0
     total = 0
     for name, token in removals.items():
         if name.startswith(journal.KEY):

@@ -33,6 +33,12 @@ def note_changes(records, vals=None, removed: bool = False) -> None:
         change.removed = True
 
 
+def note_draft(records) -> None:
+    """A record that is in no table was made, for an onchange: it may show up in what real
+    records hold in memory, so this transaction computes from now on."""
+    state_of(records.env.cr).dirty = True
+
+
 class Change:
     """What happened to one model in one transaction."""
 
@@ -74,16 +80,25 @@ def _journal_before_commit(engine, cr, transaction) -> None:
 
 def relations_of(registry, changes) -> set[str]:
     """Tables that changes of models touch: their own and those of many2many fields."""
+    known = registry.__dict__.setdefault(_SLOT, {})
     relations = set()
     for name in changes:
-        model = registry.models.get(name)
-        if model is not None and not model._abstract:
-            relations.add(model._table)
-            relations.update(
-                field.relation for field in model._fields.values()
-                if field.type == 'many2many' and field.store and field.relation
-            )
+        if name not in known:
+            known[name] = _relations_of_model(registry.models.get(name))
+        relations |= known[name]
     return relations
+
+
+_SLOT = '_tiered_cache_written_relations'
+
+
+def _relations_of_model(model) -> set[str]:
+    if model is None or model._abstract:
+        return set()
+    return {model._table} | {
+        field.relation for field in model._fields.values()
+        if field.type == 'many2many' and field.store and field.relation
+    }
 
 
 _REFERENCES = """

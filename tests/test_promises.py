@@ -74,13 +74,6 @@ class TestSnapshotEquivalence(BankCase):
                 with self.request() as env:
                     self.assertSame(cached, self.plain(lambda e, c=call: c(e['res.partner']), env))
 
-    def test_p1_read_group_is_cached_although_it_is_old(self):
-        def call(env):
-            return env['res.partner'].read_group([], ['color:sum'], ['country_id'])
-        with self.assertLogs('py.warnings', 'WARNING') if False else contextlib.nullcontext():
-            self.warm(call)
-        self.assertExact(call)
-
     def test_p1_what_is_computed_in_an_old_snapshot_is_not_served_to_a_newer_one(self):
         self.warm(self.read)
         self.forget()

@@ -1,3 +1,3 @@
 from . import models
 from .hooks import uninstall_hook
-from .public_method import post_load
+from .patches import post_load

@@ -150,5 +150,5 @@ def _readers(registry, relations):
             if field.type == "many2many" and field.store and field.relation in wanted
         ]
         if names or model._table in wanted:
-            readers[name] = ["display_name", "write_date", *names]
+            readers[name] = ["id", *names]
     return readers

@@ -1,6 +1,1 @@
-from . import base
-from . import cache_entry
-from . import cache_manager
-from . import cache_metric
-from . import cache_rule
-from . import res_config_settings
+from . import base, cache_entry, cache_manager, cache_metric, cache_rule, res_config_settings

@@ -63,7 +63,7 @@ class CacheManager(models.AbstractModel):
 
         Odoo itself calls the method of this name on any model, with names of fields or with
         nothing, to drop its own in-memory values; that still means what it means elsewhere.
-        ``public_method.py`` lets RPC in.
+        ``patches.py`` lets RPC in.
 
         :param str model: technical name, e.g. 'res.partner'
         """

@@ -48,7 +48,7 @@ class CacheMetric(models.Model):
          ('cheap', "Too cheap to keep"),
          ('large', "Too large to keep"),
          ('unserializable', "Value cannot be packed"),
-         ('uncacheable', "SQL that cannot be cached"),
+         ('uncacheable', "Cannot be cached"),
          ('suspended', "Suspended"),
          ('fault', "A tier failed"),
          ('unguarded', "Table not guarded yet"),

@@ -37,9 +37,11 @@ def read_through(records, method: str, compute, *args, **kwargs):
         engine.fault(error, (records._name, method))
     if found is None:
         return compute(*args, **kwargs)
+    if found is reading.PLAIN:
+        with reading.plain_reads():
+            return compute(*args, **kwargs)
     if isinstance(found, reading.Hit):
-        return reading.audited(engine, records, method, found.value,
-                               lambda: compute(*args, **kwargs))
+        return reading.audited(engine, records, method, found, lambda: compute(*args, **kwargs))
     started = time.perf_counter()
     with reading.watch(found):
         value = compute(*args, **kwargs)
@@ -48,14 +50,6 @@ def read_through(records, method: str, compute, *args, **kwargs):
     except Exception as error:  # noqa: BLE001
         engine.fault(error, (records._name, method))
     return value
-
-
-def computed_field(records, field) -> None:
-    """A field is about to be computed; says so to the recording that is running."""
-    if reading.is_recording():
-        engine = engine_for(records.env.registry)
-        if engine is not None:
-            reading.note_computed_field(engine, records, field)
 
 
 def _origin():

@@ -200,7 +200,7 @@ class ResConfigSettings(models.TransientModel):
                 'type': 'success',
                 'title': self.env._("Connected"),
                 'message': self.env._(
-                    "%(server)s %(version)s answers in %(ms).1f ms.", server=found['server'],
+                    "%(server)s %(version)s answers in %(ms).2f ms.", server=found['server'],
                     version=found['version'] or "", ms=found['round_trip_ms']),
             },
         }

@@ -11,44 +11,72 @@ not stored.  A name after FROM or JOIN that the catalogue does not know (a table
 a moment ago, a temporary table) makes the caller read the catalogue again, and refuse if
 that does not help.
 """
+
 from __future__ import annotations
 
 import collections
 import dataclasses
 import re
 
-_TOKEN = re.compile(r'[^\W\d][\w$]*')
+_TOKEN = re.compile(r"[^\W\d][\w$]*")
 _CALL = re.compile(r'([^\W\d][\w$]*)"?\s*\(')
-_SOURCE = re.compile(r'\b(?:from|join)\s+(?:only\s+)?(?:lateral\s+)?'
-                     r'(?:"?[^\W\d][\w$]*"?\s*\.\s*)?"?([^\W\d][\w$]*)"?(?!\w)(\s*\()?', re.IGNORECASE)
-_LOCAL_NAME = re.compile(r'"?([^\W\d][\w$]*)"?\s*(?:\([^()]*\)\s*)?as\s+(?:not\s+)?(?:materialized\s+)?\(',
-                         re.IGNORECASE)
-_EXTRACT = re.compile(r'\b(?:extract|trim|substring|overlay|position)\s*\([^()]*\bfrom\b', re.IGNORECASE)
+_SOURCE = re.compile(
+    r"\b(?:from|join)\s+(?:only\s+)?(?:lateral\s+)?"
+    r'(?:"?[^\W\d][\w$]*"?\s*\.\s*)?"?([^\W\d][\w$]*)"?(?!\w)(\s*\()?',
+    re.IGNORECASE,
+)
+_LOCAL_NAME = re.compile(
+    r'"?([^\W\d][\w$]*)"?\s*(?:\([^()]*\)\s*)?as\s+(?:not\s+)?(?:materialized\s+)?\(', re.IGNORECASE
+)
+_EXTRACT = re.compile(
+    r"\b(?:extract|trim|substring|overlay|position)\s*\([^()]*\bfrom\b", re.IGNORECASE
+)
 
-_FIRST_WORD = re.compile(r'(?:\s+|--[^\n]*\n|/\*.*?\*/|\()*([a-z]+)', re.DOTALL)
-_DISTINCT_FROM = re.compile(r'\bdistinct\s+from\b')
+_FIRST_WORD = re.compile(r"(?:\s+|--[^\n]*\n|/\*.*?\*/|\()*([a-z]+)", re.DOTALL)
+_DISTINCT_FROM = re.compile(r"\bdistinct\s+from\b")
 
 # A text that begins with SELECT, WITH, VALUES or TABLE writes or locks only with these.
-_WRITES = frozenset('insert update delete merge into'.split())
-_READS = frozenset('select with values table'.split())
+_WRITES = frozenset(["insert", "update", "delete", "merge", "into"])
+_READS = frozenset(["select", "with", "values", "table"])
 _CLOCK_WORDS = frozenset(
-    'current_timestamp current_time localtimestamp localtime current_date'.split()
+    ["current_timestamp", "current_time", "localtimestamp", "localtime", "current_date"]
 )
-_CLOCK_CALLS = frozenset('now transaction_timestamp statement_timestamp age'.split())
+_CLOCK_CALLS = frozenset(["now", "transaction_timestamp", "statement_timestamp", "age"])
 # Stable built-ins beginning with pg_ look at the server, not at data; these look at
 # their arguments only.
-_HARMLESS_PG = frozenset('pg_size_pretty pg_column_size pg_typeof'.split())
+_HARMLESS_PG = frozenset(["pg_size_pretty", "pg_column_size", "pg_typeof"])
 # Functions of these extensions compute from their arguments and read no table.
 _HARMLESS_EXTENSIONS = (
-    'unaccent', 'pg_trgm', 'fuzzystrmatch', 'btree_gin', 'btree_gist', 'cube', 'earthdistance',
-    'vector', 'citext', 'hstore', 'uuid-ossp',
+    "unaccent",
+    "pg_trgm",
+    "fuzzystrmatch",
+    "btree_gin",
+    "btree_gist",
+    "cube",
+    "earthdistance",
+    "vector",
+    "citext",
+    "hstore",
+    "uuid-ossp",
 )
 _SESSION = frozenset(
-    'current_setting current_schemas inet_client_addr inet_client_port inet_server_addr'
-    ' inet_server_port has_table_privilege query_to_xml table_to_xml schema_to_xml'
-    ' database_to_xml cursor_to_xml query_to_xml_and_xmlschema'.split()
+    [
+        "current_setting",
+        "current_schemas",
+        "inet_client_addr",
+        "inet_client_port",
+        "inet_server_addr",
+        "inet_server_port",
+        "has_table_privilege",
+        "query_to_xml",
+        "table_to_xml",
+        "schema_to_xml",
+        "database_to_xml",
+        "cursor_to_xml",
+        "query_to_xml_and_xmlschema",
+    ]
 )
-_NEUTRAL = frozenset(('savepoint', 'release'))
+_NEUTRAL = frozenset(("savepoint", "release"))
 
 _RELATIONS = """
 SELECT c.oid, c.relname, c.relkind, c.relpersistence, c.relrowsecurity,
@@ -87,7 +115,7 @@ class Reading:
     """
 
     relations: frozenset[str] | None
-    refusal: str = ''
+    refusal: str = ""
     clock: bool = False
 
 
@@ -137,15 +165,15 @@ class Catalogue:
     # -- reading a text ----------------------------------------------------------------
 
     def _analyse(self, text: str) -> Reading | None:
-        lowered = text.lower().rstrip().rstrip(';')
+        lowered = text.lower().rstrip().rstrip(";")
         match = _FIRST_WORD.match(lowered)
-        first = match[1] if match else ''
+        first = match[1] if match else ""
         if first in _NEUTRAL:
             return NOTHING
         tokens = set(_TOKEN.findall(lowered))
         calls = set(_CALL.findall(lowered))
-        if first not in _READS or ';' in lowered:
-            return Reading(None, 'statement')
+        if first not in _READS or ";" in lowered:
+            return Reading(None, "statement")
         if refusal := self._refuse(lowered, tokens) or self._refuse_calls(calls):
             return Reading(None, refusal)
         if self._unknown_source(lowered):
@@ -161,31 +189,31 @@ class Catalogue:
 
     def _refuse(self, lowered: str, tokens: set[str]) -> str:
         if not _WRITES.isdisjoint(tokens):
-            return 'writes or locks'
-        if 'share' in tokens and re.search(r'\bfor\s+(?:key\s+)?share\b', lowered):
-            return 'writes or locks'
-        if 'u&"' in lowered or 'information_schema' in tokens:
-            return 'system catalogue'
+            return "writes or locks"
+        if "share" in tokens and re.search(r"\bfor\s+(?:key\s+)?share\b", lowered):
+            return "writes or locks"
+        if 'u&"' in lowered or "information_schema" in tokens:
+            return "system catalogue"
         for name in tokens:
             if name in self._refused:
                 return self._refused[name]
-            if name.startswith('pg_') and name not in _HARMLESS_PG:
-                return 'system catalogue'
-        return ''
+            if name.startswith("pg_") and name not in _HARMLESS_PG:
+                return "system catalogue"
+        return ""
 
     def _refuse_calls(self, calls: set[str]) -> str:
         for name in calls:
             if name in self._foreign_functions:
-                return f'function {name}'
+                return f"function {name}"
             if name in self._volatile or name in _SESSION:
-                return f'volatile {name}'
-        return ''
+                return f"volatile {name}"
+        return ""
 
     def _unknown_source(self, lowered: str) -> bool:
         """Whether FROM or JOIN names something that is neither known nor local."""
         local = None
-        for name, call in _SOURCE.findall(_DISTINCT_FROM.sub(' ', _EXTRACT.sub(' ', lowered))):
-            if call or name in self._tables or name in ('select', 'lateral', 'unnest', 'values'):
+        for name, call in _SOURCE.findall(_DISTINCT_FROM.sub(" ", _EXTRACT.sub(" ", lowered))):
+            if call or name in self._tables or name in ("select", "lateral", "unnest", "values"):
                 continue
             if local is None:
                 local = set(_LOCAL_NAME.findall(lowered))
@@ -211,7 +239,7 @@ class Catalogue:
         found: dict[str, set[str]] = collections.defaultdict(set)
         views = {}
         for oid, name, kind, persistence, row_security, here in rows:
-            if kind == 'v' and persistence != 't':
+            if kind == "v" and persistence != "t":
                 views[oid] = name
             elif refusal := _refusal(name, kind, persistence, row_security, here):
                 self._refused[name.lower()] = refusal
@@ -253,8 +281,10 @@ class Catalogue:
     @staticmethod
     def _view_definitions(cr, views) -> dict[int, str]:
         """Texts with the definitions of the views under each view, in lower case."""
-        cr.execute("SELECT oid, lower(pg_get_viewdef(oid)) FROM pg_class WHERE oid = ANY(%s::oid[])",
-                   [list(views)])
+        cr.execute(
+            "SELECT oid, lower(pg_get_viewdef(oid)) FROM pg_class WHERE oid = ANY(%s::oid[])",
+            [list(views)],
+        )
         return dict(cr.fetchall())
 
     def _under(self, oid, sources, views, names, seen) -> tuple[set[str], str]:
@@ -263,9 +293,9 @@ class Catalogue:
         for kind, source in sources[oid]:
             if source in seen:
                 continue
-            if kind == 'pg_proc' and source >= 16384:
-                return tables, 'view on a function'
-            if kind == 'pg_proc':
+            if kind == "pg_proc" and source >= 16384:
+                return tables, "view on a function"
+            if kind == "pg_proc":
                 continue
             if source in views:
                 below, refusal = self._under(source, sources, views, names, seen)
@@ -273,25 +303,25 @@ class Catalogue:
                     return tables, refusal
                 tables |= below
             elif source not in names:
-                return tables, 'system catalogue'
+                return tables, "system catalogue"
             elif (name := names[source].lower()) in self._refused:
                 return tables, self._refused[name]
             else:
                 tables |= self._tables.get(name, frozenset((names[source],)))
-        return tables, ''
+        return tables, ""
 
 
 def _refusal(name: str, kind: str, persistence: str, row_security: bool, here: bool) -> str:
     """Why results that read this relation are not stored; '' for ordinary tables."""
-    by_kind = {'m': 'materialized view', 'f': 'foreign table', 'S': 'sequence'}
+    by_kind = {"m": "materialized view", "f": "foreign table", "S": "sequence"}
     if kind in by_kind:
         return by_kind[kind]
-    if persistence == 't':
-        return 'temporary table'
+    if persistence == "t":
+        return "temporary table"
     if not here:
-        return 'another schema'
+        return "another schema"
     if row_security:
-        return 'row security'
-    if ':' in name or '#' in name:
-        return 'name of the table'
-    return ''
+        return "row security"
+    if ":" in name or "#" in name:
+        return "name of the table"
+    return ""

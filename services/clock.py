@@ -1,14 +1,18 @@
 """Time as an input of a computation.
 
 The one idea: what depends on the *date* gets the date into its key; what depends on the
-*time* lives briefly.  The second is found by looking once per registry at the code of a
-field's compute method, and of the methods of the same model which it names.
+*time of day* lives briefly.  The second is noticed when ``fields.Datetime.now()`` is called
+(see :mod:`..patches`) or the SQL says ``now()``, and by looking once per registry at the code
+of a field's compute or search method, and of the methods of the same model which it names,
+for other ways to the clock.  The same look finds code that reads the web request.
 
-What may go wrong: code that reaches the clock through another object is not recognized.
-Its results may be old by the time to live of the entry; a rule for the model shortens it.
+What may go wrong: code that reaches the clock through another object and not by
+``fields.Datetime.now()`` is not recognized.  Its results may be old by the time to live of
+the entry; a rule for the model shortens it.
 """
 from __future__ import annotations
 
+import dis
 import functools
 import re
 import time
@@ -23,6 +27,11 @@ _CLOCK_NAMES = frozenset(
 )
 """Names which code that asks for the time of day uses.  ``today`` and ``context_today`` are
 not among them: they give dates."""
+
+_WATCHED = 'Datetime'
+"""``Datetime.now`` tells at run time whether it was called, so its name says nothing."""
+
+REQUEST = 'request'
 
 _MAX_DEPTH = 3
 
@@ -64,11 +73,11 @@ def mentions_clock(value, depth: int = 0) -> bool:
     return False
 
 
-def uses_clock(records, field) -> bool:
-    """Whether computing a field looks at the time of day."""
+def uses(records, field) -> frozenset[str]:
+    """What computing a field looks at besides the database: ``'clock'``, ``'request'``."""
     known = records.env.registry.__dict__.setdefault(_SLOT, {})
     if field not in known:
-        known[field] = _compute_uses_clock(type(records), field)
+        known[field] = _uses(type(records), field.compute)
     return known[field]
 
 
@@ -89,37 +98,34 @@ def _search_uses_clock(records, field) -> bool:
     known = records.env.registry.__dict__.setdefault(_SLOT, {})
     name = ('search', field)
     if name not in known:
-        search = field.search
-        if isinstance(search, str):
-            search = getattr(type(records), search, None)
-        known[name] = _code_uses_clock(type(records), search, 0, set())
-    return known[name]
+        known[name] = _uses(type(records), field.search)
+    return 'clock' in known[name]
 
 
-def _compute_uses_clock(model_class, field) -> bool:
-    compute = field.compute
-    if isinstance(compute, str):
-        compute = getattr(model_class, compute, None)
-    return _code_uses_clock(model_class, compute, 0, set())
+def _uses(model_class, function) -> frozenset[str]:
+    """Inspect a method, given by name or itself, and what it names on its own model."""
+    if isinstance(function, str):
+        function = getattr(model_class, function, None)
+    names = _all_names(model_class, function, 0, set())
+    found = {'clock'} if not _CLOCK_NAMES.isdisjoint(names) else set()
+    if REQUEST in names:
+        found.add('request')
+    return frozenset(found)
 
 
-def _code_uses_clock(model_class, function, depth: int, seen: set) -> bool:
+def _all_names(model_class, function, depth: int, seen: set) -> set[str]:
+    names: set[str] = set()
     for code in _codes(model_class, function):
-        if code in seen:
-            continue
-        seen.add(code)
-        names = _names(code)
-        if not _CLOCK_NAMES.isdisjoint(names):
-            return True
-        if depth < _MAX_DEPTH:
-            for name in names:
-                # methods of every model look at the clock for bookkeeping only, if at all
-                method = None if hasattr(BaseModel, name) else getattr(model_class, name, None)
-                if hasattr(method, '__code__') and _code_uses_clock(
-                    model_class, method, depth + 1, seen
-                ):
-                    return True
-    return False
+        if code not in seen:
+            seen.add(code)
+            names |= _names(code)
+    if depth < _MAX_DEPTH:
+        for name in sorted(names):
+            # methods of every model look at the clock for bookkeeping only, if at all
+            method = None if hasattr(BaseModel, name) else getattr(model_class, name, None)
+            if hasattr(method, '__code__') and method.__code__ not in seen:
+                names |= _all_names(model_class, method, depth + 1, seen)
+    return names
 
 
 def _codes(model_class, function):
@@ -135,8 +141,15 @@ def _codes(model_class, function):
 
 
 def _names(code) -> set[str]:
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if hasattr(constant, 'co_names'):
-            names |= _names(constant)
+    """Names which code uses, without those that are watched at run time."""
+    names: set[str] = set()
+    before = None
+    for instruction in dis.get_instructions(code):
+        name = instruction.argval
+        if isinstance(name, str) and instruction.opname.startswith(('LOAD_', 'IMPORT_')):
+            if before != _WATCHED and instruction.opname != 'LOAD_CONST':
+                names.add(name)
+            before = name
+        elif hasattr(name, 'co_code'):
+            names |= _names(name)
     return names

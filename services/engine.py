@@ -9,6 +9,7 @@ and the plain call answers.  The journal missing (the module is being uninstalle
 database out of reach when the engine starts: ``available`` is False and every call
 computes.
 """
+
 from __future__ import annotations
 
 import logging
@@ -32,11 +33,16 @@ from .versions import SIGNAL_RELATIONS, SIGNALS, State, VersionBook
 
 _logger = logging.getLogger(__name__)
 
-_SLOT = '_tiered_cache_engine'
+_SLOT = "_tiered_cache_engine"
 
 ALWAYS_MODELS = (
-    'res.users', 'res.groups', 'res.company', 'res.lang', 'ir.model.access', 'ir.rule',
-    'ir.model',
+    "res.users",
+    "res.groups",
+    "res.company",
+    "res.lang",
+    "ir.model.access",
+    "ir.rule",
+    "ir.model",
 )
 """Any result may depend on these without asking them again: who the user is, what they may
 do, in which company and language."""
@@ -85,7 +91,7 @@ class Engine:
         self.orm_cache = OrmCacheReader(registry)
         self.always = always_relations(registry)
         self.catalogue: Catalogue | None = None
-        self.code = ''
+        self.code = ""
         self.config = configuration.Configuration({}, ())
         self.hierarchy = Hierarchy({}, self.post_entry)
         self.outbox = Outbox(lambda: self.hierarchy.tiers, self.tick)
@@ -123,8 +129,12 @@ class Engine:
                 self.catalogue = Catalogue(cr)
                 self.configure(cr)
         except psycopg2.Error as error:
-            _logger.warning("Tiered Cache is off in this process, because it cannot read its "
-                            "tables in database %s: %s", self.db_name, error)
+            _logger.warning(
+                "Tiered Cache is off in this process, because it cannot read its "
+                "tables in database %s: %s",
+                self.db_name,
+                error,
+            )
             return False
         self.code = code_fingerprint(modules)
         self.outbox.start()
@@ -160,7 +170,7 @@ class Engine:
         """Whether versions read earlier do for a plan that is not STRONG."""
         if versions is None:
             return False
-        if plan.consistency == 'weak':
+        if plan.consistency == "weak":
             return True
         age_s = time.monotonic() - versions.read_at
         return age_s <= plan.max_staleness_s and versions.read_at > self._last_local_write
@@ -176,7 +186,7 @@ class Engine:
         for relation, *_ in entry.dependencies if written else ():
             if written.get(relation, 0.0) >= entry.created:
                 return relation
-        return ''
+        return ""
 
     # -- configuration ---------------------------------------------------------------
 
@@ -194,7 +204,9 @@ class Engine:
         known = versions.versions if versions else {}
         return (
             tuple(self.registry.cache_sequences.values()),
-            known.get('ir_config_parameter'), known.get('cache_rule'), known.get('#all'),
+            known.get("ir_config_parameter"),
+            known.get("cache_rule"),
+            known.get("#all"),
         )
 
     def configure(self, cr, versions: State | None = None) -> None:
@@ -220,7 +232,7 @@ class Engine:
             with self.cursor() as cr:
                 self.catalogue = Catalogue(cr)
             reading = self.catalogue.read(text)
-        return reading or Reading(None, 'unknown name')
+        return reading or Reading(None, "unknown name")
 
     # -- background ------------------------------------------------------------------
 
@@ -248,8 +260,9 @@ class Engine:
     def compact(self) -> int | None:
         """Compact the journal; see :func:`.journal.compact`."""
         settings = self.settings
-        longest = max(settings.l1_ttl_s, settings.l2_ttl_s, settings.l3_ttl_s,
-                      self.policy.longest_ttl_s)
+        longest = max(
+            settings.l1_ttl_s, settings.l2_ttl_s, settings.l3_ttl_s, self.policy.longest_ttl_s
+        )
         with self.cursor() as cr:
             cr.execute("SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = '60s'")
             return journal.compact(cr, longest + 3600)
@@ -257,9 +270,9 @@ class Engine:
     def maintain(self) -> dict:
         """What the cron does: figures, compaction, broken guards, limits of L3."""
         self.flush_metrics()
-        done = {'compacted': self.compact(), 'broken': self.guards.check(), 'purged': 0}
-        if l3 := self.hierarchy.tiers.get('l3'):
-            done['purged'] = l3.purge(self.settings.l3_max_entries, self.settings.l3_max_mb)
+        done = {"compacted": self.compact(), "broken": self.guards.check(), "purged": 0}
+        if l3 := self.hierarchy.tiers.get("l3"):
+            done["purged"] = l3.purge(self.settings.l3_max_entries, self.settings.l3_max_mb)
         return done
 
     def flush(self) -> None:
@@ -278,10 +291,14 @@ class Engine:
     def fault(self, error: BaseException, name: tuple[str, str]) -> None:
         """A bug of our own on a read path: count it, log its kind once."""
         kind = type(error).__name__
-        self.metrics.fault('engine', kind)
-        self.log_once(f'{kind} {error}'[:200], "Tiered Cache could not handle %s.%s; the plain call "
-                      "answered. Further faults of this kind are only counted.", *name,
-                      exc_info=True)
+        self.metrics.fault("engine", kind)
+        self.log_once(
+            f"{kind} {error}"[:200],
+            "Tiered Cache could not handle %s.%s; the plain call "
+            "answered. Further faults of this kind are only counted.",
+            *name,
+            exc_info=True,
+        )
 
     def log_once(self, kind: str, message: str, *args, exc_info=False) -> None:
         if kind not in self._logged and len(self._logged) < 1000:
@@ -292,29 +309,34 @@ class Engine:
         """Figures of this process, for administrators; no query, no value."""
         books = self._books.values()
         return {
-            'database': self.db_name, 'pid': self.pid, 'started_at': self.started_at,
-            'enabled': self.settings.enabled and self.available,
-            'available': self.available,
-            'capture': self.settings.capture,
-            'tiers': {name: tier.stats() for name, tier in self.hierarchy.tiers.items()},
-            'guards': self.guards.stats(),
-            'suspended': ['.'.join(name) for name in self.suspender.names()],
-            'versions': {'deltas': sum(b.deltas for b in books),
-                         'reloads': sum(b.reloads for b in books)},
-            'outbox': {'dropped': self.outbox.dropped, 'faults': dict(self.outbox.job_faults)},
-            'problems': list(self.settings.problems),
+            "database": self.db_name,
+            "pid": self.pid,
+            "started_at": self.started_at,
+            "enabled": self.settings.enabled and self.available,
+            "available": self.available,
+            "capture": self.settings.capture,
+            "tiers": {name: tier.stats() for name, tier in self.hierarchy.tiers.items()},
+            "guards": self.guards.stats(),
+            "suspended": [".".join(name) for name in self.suspender.names()],
+            "versions": {
+                "deltas": sum(b.deltas for b in books),
+                "reloads": sum(b.reloads for b in books),
+            },
+            "outbox": {"dropped": self.outbox.dropped, "faults": dict(self.outbox.job_faults)},
+            "problems": list(self.settings.problems),
             **self.metrics.snapshot(),
         }
 
 
 def always_relations(registry) -> frozenset[str]:
     """The relations that every entry depends on."""
-    relations = set(SIGNAL_RELATIONS) | {'ir_config_parameter', 'cache_rule'}
+    relations = set(SIGNAL_RELATIONS) | {"ir_config_parameter", "cache_rule"}
     for name in ALWAYS_MODELS:
         model = registry[name]
         relations.add(model._table)
         relations.update(
-            field.relation for field in model._fields.values()
-            if field.type == 'many2many' and field.store and field.comodel_name in ALWAYS_MODELS
+            field.relation
+            for field in model._fields.values()
+            if field.type == "many2many" and field.store and field.comodel_name in ALWAYS_MODELS
         )
     return frozenset(relations)

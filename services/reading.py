@@ -19,8 +19,8 @@ import threading
 import time
 import typing
 
-from . import auditor, codec, keys
-from .clock import dates, mentions_clock, searches_clock, uses_clock
+from . import auditor, codec, keys, shapes
+from .clock import dates, mentions_clock, searches_clock, uses
 from .engine import Engine
 from .entry import Entry
 from .journal import ALL
@@ -55,10 +55,16 @@ class Ticket(typing.NamedTuple):
     started: float
 
 
+PLAIN = object()
+
+
 class Hit(typing.NamedTuple):
-    """:param value: a fresh copy; the caller may change it"""
+    """:param value: a fresh copy; the caller may change it
+    :param clock: it may be older than the time of day, within ``time_dependent_ttl_s``
+    """
 
     value: object
+    clock: bool = False
 
 
 class _Local(threading.local):
@@ -69,59 +75,88 @@ class _Local(threading.local):
 _local = _Local()
 
 
+class Read(typing.NamedTuple):
+    """One call.
+
+    :param origin: plain values of the web request which the answer may depend on, or None
+    :param started: ``time.perf_counter()`` when it began
+    """
+
+    records: typing.Any
+    method: str
+    args: tuple
+    kwargs: dict
+    origin: tuple | None
+    started: float
+
+    @property
+    def name(self) -> tuple[str, str]:
+        return self.records._name, self.method
+
+
 def find(engine: Engine, records, method: str, args: tuple, kwargs: dict, origin):
     """Look for the answer to ``records.method(*args, **kwargs)``.
 
-    :param origin: plain values of the web request which an answer may depend on, or None
-    :return: a :class:`Hit`; a :class:`Ticket`; or None: compute, nothing to keep
+    :param origin: see :class:`Read`
+    :return: a :class:`Hit`; a :class:`Ticket`; None: compute, nothing to keep; or
+        :data:`PLAIN`: compute without asking for inner calls either
     """
-    started = time.perf_counter()
     if _local.computing or not engine.available:
         return None
     plan = engine.policy.plan(records, method)
     if plan is None:
         return None
-    name = (records._name, method)
+    read = Read(records, method, args, kwargs, origin, time.perf_counter())
     if _local.ticket is not None:
-        return _find_inner(engine, records, name, plan, args, kwargs, origin, started)
-    if engine.suspender.suspended(name):
-        engine.metrics.miss('suspended', *name)
-        return None
+        return _find_inner(engine, read, plan)
+    if engine.suspender.suspended(read.name):
+        engine.metrics.miss('suspended', *read.name)
+        return PLAIN
     transaction = state_of(records.env.cr)
     versions, reason = _versions(engine, records, transaction, plan)
     if versions is None:
         if reason != 'disabled':
-            engine.metrics.miss(reason, *name)
+            engine.metrics.miss(reason, *read.name)
         return None
     if method in _MEMORY_READS and in_orm_cache(records, args):
         return None
-    key = _key(engine, records, method, args, kwargs, origin)
+    key = _key(engine, read)
     if key is None:
-        engine.metrics.miss('uncacheable', *name, relation='arguments')
+        engine.metrics.miss('uncacheable', *read.name, relation='arguments')
         return None
-    weak = plan.consistency == 'weak'
+    return _look_up(engine, read, plan, key, transaction, versions)
+
+
+def _look_up(engine, read: Read, plan, key, transaction, versions) -> Hit | Ticket | None:
+    name, weak = read.name, plan.consistency == 'weak'
     found = engine.hierarchy.get(
         key, plan, lambda entry: _judge(engine, entry, versions, weak),
         engine.suspender.expected_cost_ms(name))
     if found.entry is not None:
         engine.suspender.hit(name)
-        return _hit(engine, found, name, started)
+        return _hit(engine, found, read)
     if found.reason == 'stale':
         engine.suspender.stale(name)
     if plan.consistency != 'strong':
         # what is stored must carry the versions of the snapshot in which it is computed
-        versions, reason = _look(engine, records.env.cr, transaction)
+        versions, reason = _look(engine, read.records.env.cr, transaction)
         if versions is None:
             engine.metrics.miss(reason, *name)
             return None
+    return Ticket(name, key, plan, transaction, versions, _new_recording(engine, read),
+                  read.records.env.uid, found.reason, found.relation, read.started)
+
+
+def _new_recording(engine, read: Read) -> Recording:
+    """A recording that starts with what is known before the first query."""
+    records = read.records
     recording = Recording(records.env.cr, engine.read_text)
     relations, opaque = engine.orm_cache.preloaded(records.env.transaction)
     recording.relations |= relations
     if opaque:
         recording.refuse(f'in memory: {opaque}')
-    recording.clock = mentions_clock(args) or searches_clock(records, args)
-    return Ticket(name, key, plan, transaction, versions, recording, records.env.uid,
-                  found.reason, found.relation, started)
+    recording.clock = mentions_clock(read.args) or searches_clock(records, read.args)
+    return recording
 
 
 class watch:  # noqa: N801 a context manager, used like a function
@@ -154,20 +189,19 @@ def keep(engine: Engine, ticket: Ticket, records, value, cost_ms: float) -> None
     engine.metrics.miss(reason, *ticket.name, total_ms, detail)
 
 
-def audited(engine: Engine, records, method: str, value, compute):
+def audited(engine: Engine, records, method: str, hit: Hit, compute):
     """Compute a sample of hits again, in the same snapshot.
+
+    Answers that look at the time of day are left out: that the clock went on is no fault.
 
     :param compute: the plain call, without arguments
     :return: what the caller shall get
     """
-    if not auditor.is_sampled(engine.settings.audit_rate):
-        return value
+    if hit.clock or not auditor.is_sampled(engine.settings.audit_rate):
+        return hit.value
     name = (records._name, method)
-    _local.computing = True
-    try:
-        ok, value = auditor.audit(name, value, compute)
-    finally:
-        _local.computing = False
+    with plain_reads():
+        ok, value = auditor.audit(name, hit.value, compute)
     engine.metrics.audit(*name, ok)
     if not ok:
         engine.suspender.suspend(name)
@@ -184,15 +218,22 @@ def plain_reads():
         _local.computing = before
 
 
-def note_computed_field(engine: Engine, records, field) -> None:
-    """A field is being computed: if its code looks at the clock, so does the recording."""
+def note_computed_field(records, field) -> None:
+    """A field is being computed: what its code looks at becomes known to the recording."""
     ticket = _local.ticket
-    if ticket is not None and not ticket.recording.clock and uses_clock(records, field):
+    if ticket is not None:
+        found = uses(records, field)
+        if 'request' in found:
+            ticket.recording.refuse(f'web request: {field}')
+        if 'clock' in found:
+            ticket.recording.clock = True
+
+
+def note_clock() -> None:
+    """Code has looked at the time of day."""
+    ticket = _local.ticket
+    if ticket is not None:
         ticket.recording.clock = True
-
-
-def is_recording() -> bool:
-    return _local.ticket is not None
 
 
 # -- what the transaction may use ------------------------------------------------------
@@ -267,15 +308,15 @@ def in_orm_cache(records, args: tuple) -> bool:
     return True
 
 
-def _key(engine, records, method, args, kwargs, origin) -> str | None:
-    env = records.env
+def _key(engine, read: Read) -> str | None:
+    env = read.records.env
     try:
         return keys.call_key(keys.Call(
             registry_sequence=env.registry.registry_sequence, code_fingerprint=engine.code,
-            model=records._name, method=method, ids=records._ids, args=args, kwargs=kwargs,
-            uid=env.uid, su=env.su,
+            model=read.records._name, method=read.method, ids=read.records._ids,
+            args=read.args, kwargs=read.kwargs, uid=env.uid, su=env.su,
             rule_context=tuple(env['ir.rule']._compute_domain_context_values()),
-            context=env.context, request=origin, dates=dates(env),
+            context=env.context, request=read.origin, dates=dates(env),
         ))
     except keys.Unkeyable:
         return None
@@ -301,33 +342,28 @@ def _judge(engine, entry: Entry, versions: State, weak: bool) -> tuple[str, str]
     return '', ''
 
 
-def _hit(engine, found, name, started) -> Hit | None:
-    entry = found.entry
+def _hit(engine, found, read: Read) -> Hit | None:
+    entry, name = found.entry, read.name
     try:
-        value = codec.unpack(entry.payload)
+        value = shapes.restore(read.method, codec.unpack(entry.payload), read.args)
     except codec.CorruptPayload:
         engine.metrics.fault(found.tier, 'corrupt')
         engine.hierarchy.each('delete', [entry.key])
         return None
-    duration_ms = (time.perf_counter() - started) * 1000
+    duration_ms = (time.perf_counter() - read.started) * 1000
     engine.metrics.hit(found.tier, *name, duration_ms, max(entry.cost_ms - duration_ms, 0.0),
                        entry.queries, len(entry.payload))
-    return Hit(value)
+    return Hit(value, bool(entry.flags & FLAG_CLOCK))
 
 
-def _find_inner(engine, records, name, plan, args, kwargs, origin, started) -> Hit | None:
+def _find_inner(engine, read: Read, plan) -> Hit | None:
     """A cached method called inside a computation.  L1 may answer it; what the answer
     depended on becomes a dependency of the outer result.  It is never stored by itself:
     what the outer call has put into memory would have to be among its dependencies."""
     ticket = _local.ticket
-    method = name[1]
-    if method in _MEMORY_READS or ticket.recording.refusal or not is_settled(records):
+    if not _may_be_inner(ticket, read, plan):
         return None
-    if records.env.cr is not ticket.recording.cr or plan.consistency != 'strong':
-        return None
-    if not all(type(id_) is int for id_ in records._ids):
-        return None
-    key = _key(engine, records, method, args, kwargs, origin)
+    key = _key(engine, read)
     if key is None:
         return None
     versions = ticket.versions
@@ -336,34 +372,47 @@ def _find_inner(engine, records, name, plan, args, kwargs, origin, started) -> H
     if found.entry is None:
         return None
     ticket.recording.inherit(found.entry.dependencies, bool(found.entry.flags & FLAG_CLOCK))
-    return _hit(engine, found, name, started)
+    return _hit(engine, found, read)
+
+
+def _may_be_inner(ticket: Ticket, read: Read, plan) -> bool:
+    records, recording = read.records, ticket.recording
+    return (
+        read.method not in _MEMORY_READS and not recording.refusal
+        and plan.consistency == ticket.plan.consistency == 'strong'
+        and records.env.cr is recording.cr and is_settled(records)
+        and all(type(id_) is int for id_ in records._ids)
+    )
 
 
 def _objection(engine, ticket: Ticket, records, cost_ms: float) -> tuple[str, str]:
-    recording = ticket.recording
+    """What speaks against keeping a value: ('', '') or a reason and a detail."""
     if cost_ms < ticket.plan.least_cost_ms:
         return 'cheap', ''
     if ticket.transaction.dirty or not is_settled(records):
         return 'dirty', ''
     if state_of(records.env.cr) is not ticket.transaction:
         return 'uncacheable', 'commit or rollback'  # half of it has seen another snapshot
-    if recording.refusal.startswith('in memory'):
-        return 'orm_cache', recording.refusal
-    if recording.refusal:
-        return 'uncacheable', recording.refusal
-    tree = engine.catalogue.tree
-    relations = set().union(*map(tree, recording.relations | engine.always))
-    missing = relations - ticket.versions.versions.keys()
+    refusal = ticket.recording.refusal
+    if refusal:
+        return ('orm_cache' if refusal.startswith('in memory') else 'uncacheable'), refusal
+    return _unguarded(engine, ticket)
+
+
+def _unguarded(engine, ticket: Ticket) -> tuple[str, str]:
+    """Complete the recorded relations, and ask for the guards that are missing."""
+    recording, tree = ticket.recording, engine.catalogue.tree
+    recording.relations = set().union(*map(tree, recording.relations | engine.always))
+    missing = recording.relations - ticket.versions.versions.keys()
     if missing:
         engine.guards.want(missing)
         return 'unguarded', min(missing)
-    recording.relations = relations
     return '', ''
 
 
 def _store(engine, ticket: Ticket, value, cost_ms: float) -> tuple[str, str]:
     try:
-        payload = codec.pack(value)
+        payload = codec.pack(shapes.plain(ticket.name[1], value))
     except codec.Unserializable as error:
         return 'unserializable', error.kind
     settings, recording, versions = engine.settings, ticket.recording, ticket.versions

@@ -33,9 +33,8 @@ class Snapshot(typing.NamedTuple):
         :raise ValueError: when the text has another form
         """
         xmin, xmax, running = text.split(':')
-        return cls(
-            int(xmin), int(xmax), frozenset(map(int, running.split(','))) if running else frozenset()
-        )
+        running = running.split(',') if running else ()
+        return cls(int(xmin), int(xmax), frozenset(map(int, running)))
 
     def sees(self, xid: int) -> bool:
         """Whether a transaction that committed is visible."""

@@ -1,1 +1,2 @@
 from . import test_promises
+from . import test_capture

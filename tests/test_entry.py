@@ -188,7 +188,7 @@ class TestEntry(BaseCase):
     def test_replace(self):
         entry = new_entry()
         self.assertEqual(dataclasses.replace(entry, expires=1.0).expires, 1.0)
-        self.assertFalse(hasattr(entry, '__dict__'), "a dictionary per entry would cost 100 bytes")
+        self.assertFalse(hasattr(entry, '__dict__'), 'a dictionary per entry would cost 100 bytes')
 
 
 @tagged('post_install', '-at_install')

@@ -132,7 +132,7 @@ class TestSettings(TransactionCase):
             settings = self.Settings.create({'tiered_cache_redis_url': 'redis://:***@cache'})
             action = settings.action_tiered_cache_test_redis()
         test_redis.assert_called_once_with(False)
-        self.assertEqual(action['params']['message'], "Redis 7 answers in 0.1 ms.")
+        self.assertEqual(action['params']['message'], "Redis 7 answers in 0.10 ms.")
 
     def test_settings_are_for_system_administrators(self):
         admin = new_test_user(self.env, 'tc_admin', 'tiered_cache.group_cache_admin')

@@ -62,7 +62,7 @@ class EntryTable:
         return psycopg2.connect(**{
             **info, 'options': ' '.join(f'-c {name}={value}' for name, value in options.items())})
 
-    def call(self, statement: str, params=(), **options: str):
+    def call(self, statement, params=None, **options: str):
         """Run a statement past the tier; returns its rows, None if it has none."""
         with contextlib.closing(self.connect(**options)) as connection:
             connection.autocommit = True

@@ -93,7 +93,7 @@ class _TTL(_Limited, cachetools.TLRUCache):
 
     def expire(self, time=None):
         expired = cachetools.TLRUCache.expire(self, time)
-        self._expired.extend(expired)
+        self._expired.extend(expired or ())  # None before cachetools 5.5
         return expired
 
     def sweep(self):

@@ -310,15 +310,16 @@ class RedisTier(Tier):
             reply = run(link.client)
         except Exception as error:
             # Whatever the far end makes redis-py raise; see redis_connection.kind_of.
-            return self._failed(self._library.kind_of(error))
+            return self._failed(link, self._library.kind_of(error))
         if self._breaker.success():
             _logger.info("Tiered Cache L2: %s answers again", self._address)
         self._answered = True
         return reply
 
-    def _failed(self, kind: str) -> _Failed:
+    def _failed(self, link, kind: str) -> _Failed:
         if kind not in self._library.OUTAGES:
             return _Failed(kind)
+        link.close_idle()
         self._note(kind, loud=self._breaker.failure())
         return _Failed(kind, counted=True)
 

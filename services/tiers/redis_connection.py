@@ -84,9 +84,9 @@ class BoundedSocket:
         if self._polling:
             self._sock.settimeout(0)
 
-    def recv(self, size: int) -> bytes:
+    def recv(self, *args) -> bytes:
         self._prepare()
-        return self._sock.recv(size)
+        return self._sock.recv(*args)
 
     def recv_into(self, *args) -> int:
         self._prepare()
@@ -178,6 +178,10 @@ class Link(typing.NamedTuple):
 
     def close(self) -> None:
         self.client.connection_pool.disconnect()
+
+    def close_idle(self) -> None:
+        """After an outage: what was connected before it is worth nothing."""
+        self.client.connection_pool.disconnect(inuse_connections=False)
 
 
 def open_link(url: str, timeout_s: float) -> Link:

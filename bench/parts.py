@@ -1,11 +1,13 @@
 """The parts of the benchmark: who is started, who is asked in which order.
 
-The one idea: sides take turns within every round, and who begins changes from round to round,
-so that what else the machine does meanwhile hits all of them alike.
+The one idea: all sides take one turn in every round, in an order that changes at random, so that
+what else the machine does meanwhile, and what the predecessor left in PostgreSQL's buffers, hits
+all of them alike.
 """
 
 import contextlib
 import itertools
+import random
 import secrets
 
 from . import databases, scenarios
@@ -15,11 +17,13 @@ from .common import Rpc, Server, median
 PLAIN_ENV = {"TIERED_CACHE_ENABLED": "0"}
 ADDON_ENV = {"TIERED_CACHE_ENABLED": "1"}
 WARM_UP = 12  # calls before the clock counts: each of two workers has answered some
+SEED = 19
 COPIES = ("tiered_cache_bench_write", "tiered_cache_bench_write_plain")
 # What guards a relation is a read that is worth storing: here, every read is.
 WRITE_ENV = {**ADDON_ENV, "TIERED_CACHE_L1_MIN_COST_MS": "0"}
 MEMORY_ENV = {
     "TIERED_CACHE_L1_MAX_MB": "64",
+    "TIERED_CACHE_L1_MAX_ENTRIES": "1000000",  # the bytes shall be what limits it
     # Everything goes to L1, however cheap; and only there, since L1 is what is measured.
     "TIERED_CACHE_L1_MIN_COST_MS": "0",
     "TIERED_CACHE_L3_ENABLED": "0",
@@ -40,40 +44,41 @@ class Nonces:
         return {"bench_nonce": f"{self.run}-{next(self.numbers)}"}
 
 
-def in_turn(jobs, round_number):
-    """Run the jobs of one round, beginning with another one each time.
+class Rounds:
+    """Runs jobs in turns, in a random order that is the same in every run."""
 
-    :param dict jobs: functions by name
-    :return dict: their results by name
-    """
-    names = list(jobs)
-    shift = round_number % len(names)
-    return {name: jobs[name]() for name in names[shift:] + names[:shift]}
+    def __init__(self):
+        self.chance = random.Random(SEED)
+        self.rows = []
 
+    def run(self, jobs):
+        """:param dict jobs: functions that return milliseconds (or None), by name"""
+        names = list(jobs)
+        self.chance.shuffle(names)
+        self.rows.append({name: jobs[name]() for name in names})
 
-def columns(rounds, floor_ms):
-    """Summarize the rounds of one scenario.
+    def median(self, name):
+        """:return float | None: of one job, over the rounds."""
+        return median(row[name] for row in self.rows if row[name] is not None)
 
-    :param list rounds: dicts of milliseconds: plain, hit, plain_miss, miss
-    :param float floor_ms: of the emptiest RPC, None in process
-    :return dict: medians and their ratios
-    """
-    medians = {name: median(one[name] for one in rounds) for name in rounds[0]}
-    row = {f"{name}_ms": round(value, 3) for name, value in medians.items()}
-    row["plain/hit"] = round(medians["plain"] / medians["hit"], 2)
-    row["miss/plain"] = round(medians["miss"] / medians["plain_miss"], 3)
-    if floor_ms:
-        row["hit/floor"] = round(medians["hit"] / floor_ms, 2)
-    return row
+    def ratio(self, over, under):
+        """:return float: median over the rounds of what one job took against another."""
+        return round(median(row[over] / row[under] for row in self.rows), 3)
+
+    def columns(self):
+        """Medians and ratios of plain, hit, plain_miss, miss and floor, in milliseconds."""
+        names = [name for name in self.rows[0] if self.median(name) is not None]
+        row = {f"{name}_ms": round(self.median(name), 3) for name in sorted(names)}
+        row["plain/hit"] = round(row["plain_ms"] / row["hit_ms"], 2)
+        row["miss/plain"] = self.ratio("miss", "plain_miss")
+        if "floor" in names:
+            row["hit/floor"] = round(row["hit_ms"] / row["floor_ms"], 2)
+        return row
 
 
 def chosen_scenarios(rpc, only):
-    """The scenarios that were asked for, and the floor always."""
-    return [
-        scenario
-        for scenario in scenarios.build(rpc)
-        if only in scenario.name or scenario.name == scenarios.FLOOR
-    ]
+    """:return list: the scenarios whose name contains ``only``."""
+    return [scenario for scenario in scenarios.build(rpc) if only in scenario.name]
 
 
 def measure_http(options, say):
@@ -84,30 +89,32 @@ def measure_http(options, say):
         nonces = Nonces()
         rows = {}
         for scenario in chosen_scenarios(plain, options.only):
-            rounds = http_rounds(plain, addon, scenario, nonces, options.repeats)
-            floor = rows.get(scenarios.FLOOR)
-            row = rows[scenario.name] = columns(rounds, floor and floor["plain_ms"])
-            say(f"  {scenario.name}: {row}")
+            rows[scenario.name] = http_row(plain, addon, scenario, nonces, options.repeats)
+            say(f"  {scenario.name}: {rows[scenario.name]}")
         return rows
 
 
-def http_rounds(plain, addon, scenario, nonces, repeats):
-    """Alternate both servers; see :func:`columns` for the result."""
+def http_row(plain, addon, scenario, nonces, repeats):
+    """Alternate both servers on one call, and the emptiest RPC of the plain one."""
     call = scenario.model, scenario.method, scenario.args, scenario.kwargs
     fixed = plain.encode(*call)
-    rpc_result = [side.call(*call) for side in (plain, addon) for _ in range(WARM_UP)]
-    del rpc_result
-    rounds = []
-    for number in range(repeats):
+    floor = plain.encode(*scenarios.floor_call(plain))
+    for _ in range(WARM_UP):
+        for side in (plain, addon):
+            side.call(*call)  # raises if the answer is an error, which would be quick
+    rounds = Rounds()
+    for _ in range(repeats):
         unique = plain.encode(*call, context=nonces.context())
-        jobs = {
-            "plain": lambda: plain.send(fixed)[1],
-            "hit": lambda: addon.send(fixed)[1],
-            "plain_miss": lambda unique=unique: plain.send(unique)[1],
-            "miss": lambda unique=unique: addon.send(unique)[1],
-        }
-        rounds.append(in_turn(jobs, number))
-    return rounds
+        rounds.run(
+            {
+                "plain": lambda: plain.send(fixed)[1],
+                "hit": lambda: addon.send(fixed)[1],
+                "plain_miss": lambda unique=unique: plain.send(unique)[1],
+                "miss": lambda unique=unique: addon.send(unique)[1],
+                "floor": lambda: plain.send(floor)[1],
+            }
+        )
+    return rounds.columns()
 
 
 def measure_inprocess(options, say):
@@ -150,20 +157,20 @@ def inprocess_row(plain, addon, call, nonces, repeats):
         queries[kind].append(answer["queries"])
         return answer["ms"]
 
-    rounds = []
-    for number in range(repeats):
+    rounds = Rounds()
+    for _ in range(repeats):
         context = {**kwargs["context"], **nonces.context()}
         unique = model, method, args, {**kwargs, "context": context}
-        jobs = {
-            "plain": lambda: ask("plain", plain, call),
-            "hit": lambda: ask("hit", addon, call),
-            "plain_miss": lambda unique=unique: ask("plain_miss", plain, unique),
-            "miss": lambda unique=unique: ask("miss", addon, unique),
-            "floor": lambda: addon.ask("floor", *call),
-        }
-        one = in_turn(jobs, number)
-        rounds.append({name: value for name, value in one.items() if value is not None})
-    row = columns(rounds, median(one["floor"] for one in rounds if "floor" in one))
+        rounds.run(
+            {
+                "plain": lambda: ask("plain", plain, call),
+                "hit": lambda: ask("hit", addon, call),
+                "plain_miss": lambda unique=unique: ask("plain_miss", plain, unique),
+                "miss": lambda unique=unique: ask("miss", addon, unique),
+                "floor": lambda: addon.ask("floor", *call),
+            }
+        )
+    row = rounds.columns()
     row["queries"] = {kind: median(counts) for kind, counts in queries.items()}
     return row
 
@@ -195,20 +202,18 @@ def write_row(addon, plain, name, count, say):
     unguarded = addon.ask("guard", relations)
     for side in (addon, plain):
         side.ask("write", name, 1)
-    pairs = [
-        in_turn(
+    rounds = Rounds()
+    for index in range(2, count + 2):
+        rounds.run(
             {
                 "addon": lambda index=index: addon.ask("write", name, index),
                 "plain": lambda index=index: plain.ask("write", name, index),
-            },
-            index,
+            }
         )
-        for index in range(2, count + 2)
-    ]
     row = {
-        "plain_ms": round(median(pair["plain"] for pair in pairs), 3),
-        "addon_ms": round(median(pair["addon"] for pair in pairs), 3),
-        "ratio": round(median(pair["addon"] / pair["plain"] for pair in pairs), 3),
+        "plain_ms": round(rounds.median("plain"), 3),
+        "addon_ms": round(rounds.median("addon"), 3),
+        "ratio": rounds.ratio("addon", "plain"),
         "pairs": count,
         "relations": len(relations),
         "unguarded": unguarded,

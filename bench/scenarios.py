@@ -61,14 +61,19 @@ class Screens:
         }
 
 
+def floor_call(rpc):
+    """:return tuple: model, method and arguments of the emptiest RPC."""
+    return "res.users", "has_group", [[rpc.uid], "base.group_user"]
+
+
 def build(rpc):
-    """:return list: the scenarios, the floor first.
+    """:return list: the scenarios.
 
     :param Rpc rpc: a session on plain Odoo, on a database with the generated records
     """
     products = Screens(rpc, "product.template")
     return [
-        Scenario(FLOOR, "res.users", "has_group", [[rpc.uid], "base.group_user"]),
+        Scenario(FLOOR, *floor_call(rpc)),
         *_product_screens(rpc, products),
         *_other_screens(rpc),
         *_searches(),

@@ -150,7 +150,8 @@ class CacheEntry(models.Model):
             return False
         row = Markup("<tr><td>{}</td><td class='font-monospace'>{}</td><td>{}</td></tr>")
         rows = Markup().join(
-            row.format(self._relation_label(relation), f'{version:016x}', self._since_then(relation, version, state))
+            row.format(self._relation_label(relation), f'{version:016x}',
+                       self._since_then(relation, version, state))
             for relation, version, _condition in sorted(entry.dependencies, key=lambda d: d[0]))
         return Markup(
             "<table class='table table-sm'><thead><tr><th>{}</th><th>{}</th><th>{}</th></tr>"

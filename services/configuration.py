@@ -105,7 +105,8 @@ def build_hierarchy(engine, old: Configuration, new: Configuration) -> Hierarchy
             )
         )
     if settings.l3_enabled:
-        tiers["l3"] = kept["l3"] if "l3" in kept else DatabaseTier(engine.connect)
+        for place, before in ((tiers, kept), (hierarchy.writers, engine.hierarchy.writers)):
+            place["l3"] = before.get("l3") or DatabaseTier(engine.connect)
     return hierarchy
 
 

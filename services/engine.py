@@ -94,7 +94,7 @@ class Engine:
         self.code = ""
         self.config = configuration.Configuration({}, ())
         self.hierarchy = Hierarchy({}, self.post_entry)
-        self.outbox = Outbox(lambda: self.hierarchy.tiers, self.tick)
+        self.outbox = Outbox(lambda: self.hierarchy.tiers | self.hierarchy.writers, self.tick)
         self._books = {False: VersionBook(), True: VersionBook()}
         self._config_stamp: tuple | None = None
         self._local_writes: dict[str, float] = {}
@@ -271,7 +271,7 @@ class Engine:
         """What the cron does: figures, compaction, broken guards, limits of L3."""
         self.flush_metrics()
         done = {"compacted": self.compact(), "broken": self.guards.check(), "purged": 0}
-        if l3 := self.hierarchy.tiers.get("l3"):
+        if l3 := self.hierarchy.writers.get("l3"):
             done["purged"] = l3.purge(self.settings.l3_max_entries, self.settings.l3_max_mb)
         return done
 

@@ -38,10 +38,13 @@ class Hierarchy:
     :param tiers: by name, in any combination of l1, l2, l3
     :param post: ``post(tier_name, entry)`` writes to a shared tier later, outside the
         request
+    :param writers: tiers by which the outbox writes, where these are others: a request must
+        not wait for a connection on which a batch is being written
     """
 
-    def __init__(self, tiers: dict, post):
+    def __init__(self, tiers: dict, post, writers: dict | None = None):
         self.tiers = tiers
+        self.writers = writers or {}
         self._post = post
         self._evicted: collections.OrderedDict[str, None] = collections.OrderedDict()
 
@@ -117,11 +120,14 @@ class Hierarchy:
 
     def close_except(self, successor: Hierarchy) -> None:
         """Close the tiers that another hierarchy does not go on using."""
-        kept = set(map(id, successor.tiers.values()))
-        for tier in self.tiers.values():
+        kept = set(map(id, successor.all()))
+        for tier in self.all():
             if id(tier) not in kept:
                 tier.close()
 
+    def all(self) -> list:
+        return [*self.tiers.values(), *self.writers.values()]
+
     def close(self) -> None:
-        for tier in self.tiers.values():
+        for tier in self.all():
             tier.close()

@@ -21,9 +21,11 @@ class TransactionState:
     :param versions: what the snapshot shows, see :class:`.versions.State`
     :param objection: why there are none although the transaction has not written
     :param changes: what the ORM hooks saw: model → ids, for events after commit
+    :param journal_engine: the engine for which the ORM hooks write the journal, if they do
     """
 
-    __slots__ = ('_last_query', 'changes', 'dirty', 'looked', 'objection', 'versions')
+    __slots__ = ('_last_query', 'changes', 'dirty', 'journal_engine', 'looked', 'objection',
+                 'versions')
 
     def __init__(self):
         self.dirty = False
@@ -31,6 +33,7 @@ class TransactionState:
         self.versions = None
         self.objection = ''
         self.changes: dict = {}
+        self.journal_engine = None
         self._last_query = None
 
     def has_written(self, cr) -> bool:

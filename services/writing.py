@@ -14,6 +14,9 @@ from . import journal
 from .engine import engine_for
 from .transaction import state_of
 
+_HOOK = 'tiered_cache.journal'
+"""In ``cr.precommit.data`` while the journal is going to be written before the commit."""
+
 
 def note_changes(records, vals=None, removed: bool = False) -> None:
     """Called by ``create``, ``write``, ``unlink`` and the methods below them."""
@@ -26,6 +29,9 @@ def note_changes(records, vals=None, removed: bool = False) -> None:
         if not changes:
             _first_change(records.env, transaction)
         change = changes[records._name] = Change()
+    if transaction.journal_engine is not None and _HOOK not in cr.precommit.data:
+        # the queue was emptied: it has run, or the rollback to a savepoint has cleared it
+        _journal_before_commit(transaction.journal_engine, cr, transaction)
     change.ids.update(records._ids)
     if vals:
         change.fields.update(vals)
@@ -59,23 +65,24 @@ def _first_change(env, transaction) -> None:
     # after the commit, because a transaction that is rolled back has changed nothing
     cr.postcommit.add(lambda: engine.wrote(relations_of(registry, changes)))
     if engine.settings.capture == 'orm':
-        _journal_before_commit(engine, cr, transaction)
+        transaction.journal_engine = engine
 
 
 def _journal_before_commit(engine, cr, transaction) -> None:
     def write_journal():
+        cr.precommit.data.pop(_HOOK, None)  # hooks that run after this one may write too
         changed = transaction.changes
         relations = relations_of(engine.registry, changed)
         removed = {name for name, change in changed.items() if change.removed}
         if removed:
             relations |= cascade(engine, cr, {engine.registry[m]._table for m in removed})
+        # everything that the transaction has changed so far, noted before or not: a rollback
+        # to a savepoint may have taken the earlier rows
         journal.note(cr, relations)
-        # rows of this savepoint are in the journal now; whatever is written from here on
-        # is noted again, since the savepoint may still be rolled back
-        transaction.changes = {}
 
     # not after the commit: the version must change in the same COMMIT as the data
     cr.precommit.add(write_journal)
+    cr.precommit.data[_HOOK] = True
 
 
 def relations_of(registry, changes) -> set[str]:

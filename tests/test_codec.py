@@ -27,7 +27,7 @@ PROPERTY = settings(
     deadline=None,
     derandomize=True,
     database=None,
-    max_examples=200,
+    max_examples=150,
     suppress_health_check=list(HealthCheck),
 )
 

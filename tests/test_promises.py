@@ -1,5 +1,6 @@
 """What a cached read promises (P1 to P10), each with real commits on several connections."""
 import contextlib
+import io
 import random
 import threading
 from unittest.mock import patch
@@ -210,10 +211,10 @@ class TestOwnWrites(BankCase):
                 self.assertEqual(self.name(env), 'Raw')
 
     def test_p2_a_transaction_sees_its_own_copy(self):
-        import io  # noqa: PLC0415
         with self.request(commit=False) as env:
             count = env['res.bank'].search_count([])
-            env.cr._obj.copy_expert("COPY res_bank (name) FROM STDIN", io.StringIO("Copied\n"))
+            env.cr._obj.copy_expert(
+                "COPY res_bank (name, active) FROM STDIN", io.StringIO("Copied\tt\n"))
             self.assertEqual(env['res.bank'].search_count([]), count + 1)
 
     def test_p2_a_deleted_record_is_gone_at_once(self):

@@ -15,6 +15,9 @@ from .tier_tools import SECRET, Clock, EntryTable, make_entry
 class TierContract:
     """Mixed into a test case, which provides ``new_tier()``."""
 
+    # Odoo's loader skips the inherited methods of a test case that does not ask for them.
+    allow_inherited_tests_method = True
+
     def setUp(self):
         super().setUp()
         self.clock = Clock()

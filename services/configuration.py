@@ -67,47 +67,52 @@ def read(cr) -> Configuration:
     return Configuration(params, cr.dictfetchall())
 
 
-def _changed(old: Configuration, new: Configuration, *names: str) -> bool:
-    return any(getattr(old.settings, n) != getattr(new.settings, n) for n in names)
-
-
 def build_hierarchy(engine, old: Configuration, new: Configuration) -> Hierarchy:
     """The tiers that the settings ask for; tiers whose options did not change are kept."""
-    kept = engine.hierarchy.tiers
-    settings = new.settings
+    before = engine.hierarchy
     hierarchy = Hierarchy({}, engine.post_entry)
-    tiers = hierarchy.tiers
-    if "l1" in kept and not _changed(old, new, "l1_max_entries", "l1_max_mb", "l1_policy"):
-        tiers["l1"] = kept["l1"]
-        tiers["l1"].on_evict = hierarchy.remember_eviction
-    elif settings.l1_max_entries and settings.l1_max_mb:
-        tiers["l1"] = MemoryTier(
-            max_entries=settings.l1_max_entries,
-            max_bytes=int(settings.l1_max_mb * 2**20),
-            policy=settings.l1_policy,
-            on_evict=hierarchy.remember_eviction,
-        )
-    identity = (old.uuid, old.secret) == (new.uuid, new.secret)
-    if settings.redis_url and new.secret:
-        unchanged = identity and not _changed(
-            old, new, "redis_url", "redis_timeout_ms", "max_entry_kb"
-        )
-        tiers["l2"] = (
-            kept["l2"]
-            if "l2" in kept and unchanged
-            else RedisTier(
-                settings.redis_url,
-                prefix=f"tc:{new.uuid}:",
-                seal=Seal(seal_secret(new.secret)),
-                timeout_ms=settings.redis_timeout_ms,
-                breaker=CircuitBreaker(),
-                max_entry_bytes=settings.max_entry_kb * 1024 + 65536,
-            )
-        )
-    if settings.l3_enabled:
-        for place, before in ((tiers, kept), (hierarchy.writers, engine.hierarchy.writers)):
-            place["l3"] = before.get("l3") or DatabaseTier(engine.connect)
+    if new.settings.l1_max_entries and new.settings.l1_max_mb:
+        unchanged = not _changed(old, new, 'l1_max_entries', 'l1_max_mb', 'l1_policy')
+        l1 = hierarchy.tiers['l1'] = _kept(before.tiers, 'l1', unchanged) or _memory(new)
+        l1.on_evict = hierarchy.remember_eviction
+    if new.settings.redis_url and new.secret:
+        unchanged = (old.uuid, old.secret) == (new.uuid, new.secret) and not _changed(
+            old, new, 'redis_url', 'redis_timeout_ms', 'max_entry_kb')
+        hierarchy.tiers['l2'] = _kept(before.tiers, 'l2', unchanged) or _redis(new)
+    if new.settings.l3_enabled:
+        unchanged = not _changed(old, new, 'l3_max_entries', 'l3_max_mb')
+        for place, place_before in (
+            (hierarchy.tiers, before.tiers), (hierarchy.writers, before.writers)
+        ):
+            place['l3'] = _kept(place_before, 'l3', unchanged) or DatabaseTier(
+                engine.connect, max_entries=new.settings.l3_max_entries,
+                max_mb=new.settings.l3_max_mb)
+    for tier in hierarchy.all():
+        tier.on_fault = engine.metrics.fault
     return hierarchy
+
+
+def _changed(old: Configuration, new: Configuration, *names: str) -> bool:
+    return any(getattr(old.settings, name) != getattr(new.settings, name) for name in names)
+
+
+def _kept(tiers: dict, name: str, unchanged: bool):
+    return tiers.get(name) if unchanged else None
+
+
+def _memory(config: Configuration) -> MemoryTier:
+    settings = config.settings
+    return MemoryTier(max_entries=settings.l1_max_entries,
+                      max_bytes=int(settings.l1_max_mb * 2**20), policy=settings.l1_policy)
+
+
+def _redis(config: Configuration) -> RedisTier:
+    settings = config.settings
+    return RedisTier(
+        settings.redis_url, prefix=f'tc:{config.uuid}:', seal=Seal(seal_secret(config.secret)),
+        timeout_ms=settings.redis_timeout_ms, breaker=CircuitBreaker(),
+        # the payload is limited; dependencies and names come on top
+        max_entry_bytes=settings.max_entry_kb * 1024 + 65536)
 
 
 def seal_secret(database_secret: str) -> bytes:

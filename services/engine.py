@@ -34,6 +34,7 @@ from .versions import SIGNAL_RELATIONS, SIGNALS, State, VersionBook
 _logger = logging.getLogger(__name__)
 
 _SLOT = "_tiered_cache_engine"
+_OFF = "_tiered_cache_off"
 
 ALWAYS_MODELS = (
     "res.users",
@@ -56,7 +57,7 @@ def engine_for(registry) -> Engine | None:
     engine = registry.__dict__.get(_SLOT)
     if engine is not None and engine.pid == os.getpid():
         return engine
-    if not registry.ready:
+    if not registry.ready or _OFF in registry.__dict__:
         return None
     with _creating:
         engine = registry.__dict__.get(_SLOT)
@@ -70,7 +71,8 @@ _creating = threading.Lock()
 
 
 def forget_engine(registry) -> None:
-    """Drop the engine of a registry, when the module is being uninstalled."""
+    """No engine for this registry any more: the module is being uninstalled."""
+    registry.__dict__[_OFF] = True
     engine = registry.__dict__.pop(_SLOT, None)
     if engine is not None and engine.pid == os.getpid():
         engine.available = False
@@ -125,6 +127,9 @@ class Engine:
                 """)
                 there, modules = cr.fetchone()
                 if not there:
+                    _logger.warning(
+                        "Tiered Cache is off in this process: database %s has no journal of "
+                        "this version. Upgrade the module tiered_cache.", self.db_name)
                     return False
                 self.catalogue = Catalogue(cr)
                 self.configure(cr)
@@ -272,7 +277,7 @@ class Engine:
         self.flush_metrics()
         done = {"compacted": self.compact(), "broken": self.guards.check(), "purged": 0}
         if l3 := self.hierarchy.writers.get("l3"):
-            done["purged"] = l3.purge(self.settings.l3_max_entries, self.settings.l3_max_mb)
+            done["purged"] = l3.purge()
         return done
 
     def flush(self) -> None:

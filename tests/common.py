@@ -90,7 +90,8 @@ class CacheCase(BaseCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.registry = Registry(get_db_name())
+        # a module that was just installed may have left a signal to reload
+        cls.registry = Registry(get_db_name()).check_signaling()
         cls.engine = engines.engine_for(cls.registry)
         cls.addClassCleanup(reconfigure, cls.engine)
         variables = patch.dict(os.environ, _variables({**cls._OPTIONS, **cls.options}))

@@ -34,8 +34,8 @@ class UsersCase(CacheCase):
         return cls.make_for_class('res.users', {
             'name': login, 'login': login, 'company_id': companies[0],
             'company_ids': [Command.set(companies)],
-            'group_ids': [Command.link(cls.commit(lambda env: env.ref(
-                'base.group_partner_manager').id))]})
+            'group_ids': [Command.link(cls.commit(lambda env: env.ref(group).id)) for group in (
+                'base.group_user', 'base.group_partner_manager')]})
 
 
 @tagged('post_install', '-at_install')
@@ -97,7 +97,8 @@ class TestUsersAndCompanies(UsersCase):
             'name': 'tc', 'user_ids': [Command.link(self.user)]})
         self.rule("[('name', '=', 'Isolated 1')]", groups=[Command.link(group)])
         self.assertEqual(self.warm(partner_names, uid=self.user), ['Isolated 1'])
-        self.commit(lambda env: env['res.groups'].browse(group).write({'user_ids': [Command.clear()]}))
+        self.commit(lambda env: env['res.users'].browse(self.user).write(
+            {'group_ids': [Command.unlink(group)]}))
         self.assertNotEqual(self.assertExact(partner_names, uid=self.user), ['Isolated 1'])
 
     def test_p6_fields_of_a_group_are_not_shown_to_others(self):

@@ -14,8 +14,7 @@ from ..services.entry import to_bytes
 from ..services.miss import MISS
 from ..services.tiers import DatabaseTier
 from ..services.tiers import database as database_tier
-from .test_tier_redis import in_child
-from .tier_tools import Clock, EntryTable, make_entry
+from .tier_tools import Clock, EntryTable, in_child, make_entry
 
 LOGGER = 'odoo.addons.tiered_cache.services.tiers'
 AT_ONCE_S = 2.0

@@ -11,7 +11,6 @@ import threading
 import time
 import tracemalloc
 import unittest
-import warnings
 from unittest.mock import patch
 
 from cryptography import x509
@@ -29,7 +28,7 @@ from ..services.miss import MISS
 from ..services.tiers import RedisTier, RedisUnavailable
 from ..services.tiers import redis as redis_tier
 from .redis_server import REDIS_SERVER, RedisServer, free_port
-from .tier_tools import SECRET, Clock, make_entry
+from .tier_tools import SECRET, Clock, in_child, make_entry
 
 PREFIX = 'tc:4f5a:'
 LOGGER = 'odoo.addons.tiered_cache.services.tiers'
@@ -65,26 +64,6 @@ def impostor(answer=None):
         yield f'redis://127.0.0.1:{listener.getsockname()[1]}/0'
         with contextlib.suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept()
-
-
-def in_child(function) -> str:
-    """Run a function in a forked child; returns what it returned, as text."""
-    reader, writer = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', DeprecationWarning)  # fork of a process with threads
-        pid = os.fork()
-    if not pid:
-        try:
-            os.write(writer, str(function()).encode())
-        except BaseException as error:
-            os.write(writer, repr(error).encode())
-        finally:
-            os._exit(0)  # no destructors, no exit handlers: they belong to the parent
-    os.close(writer)
-    with open(reader, 'rb') as pipe:
-        answer = pipe.read().decode()
-    os.waitpid(pid, 0)
-    return answer
 
 
 def make_certificate(folder: str) -> tuple[str, str]:
@@ -814,6 +793,21 @@ class TestRedisRefusesWrites(RedisCase):
         tier = self.new_tier(self.server.url.replace('//', '//writer:pw@'))
         self.assertIs(tier.get('k'), MISS)
         self.assertDown(tier, 'denied')
+
+
+@tagged('post_install', '-at_install')
+class TestRedisCluster(RedisCase):
+    server_options = {'cluster_enabled': 'yes'}
+
+    def test_node_of_a_cluster(self):
+        tier = self.new_tier()
+        self.assertIs(tier.get('k'), MISS)
+        self.assertDown(tier, 'cluster')
+
+    def test_ping_says_so(self):
+        with self.assertRaisesRegex(RedisUnavailable, 'Cluster') as raised:
+            self.new_tier().ping()
+        self.assertEqual(raised.exception.kind, 'cluster')
 
 
 @tagged('post_install', '-at_install')

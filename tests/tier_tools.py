@@ -1,9 +1,11 @@
-"""What the tests of the tiers share: a clock to turn, entries, and a table to store them in."""
+"""What the tests of the tiers share: a clock to turn, entries, a table for them, a forked child."""
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 import uuid
+import warnings
 
 import psycopg2
 from psycopg2 import sql
@@ -40,6 +42,26 @@ def make_entry(key: str = 'v1:orm:res.partner:search_read:00', payload: bytes = 
         'removal_version': 11, 'created': created, 'expires': created + ttl_s,
         'cost_ms': 53.25, 'queries': 17, 'flags': 0, 'payload': payload, **values,
     })
+
+
+def in_child(function) -> str:
+    """Run a function in a forked child; returns what it returned, as text."""
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', DeprecationWarning)  # fork of a process with threads
+        pid = os.fork()
+    if not pid:
+        try:
+            os.write(writer, str(function()).encode())
+        except BaseException as error:
+            os.write(writer, repr(error).encode())
+        finally:
+            os._exit(0)  # no destructors, no exit handlers: they belong to the parent
+    os.close(writer)
+    with open(reader, 'rb') as pipe:
+        answer = pipe.read().decode()
+    os.waitpid(pid, 0)
+    return answer
 
 
 class EntryTable:

@@ -200,14 +200,14 @@ class DatabaseTier(Tier):
 
     def _entry(self, key: str, body) -> Entry | Miss:
         try:
-            entry = from_bytes(bytes(body))
-            if entry.key == key:
-                return entry if entry.expires > self._clock() else MISS
-        except (CorruptEntry, TypeError):  # TypeError: NULL
-            pass
-        self._note('corrupt')
-        self.delete([key])
-        return MISS
+            entry = from_bytes(bytes(body or b''))
+        except CorruptEntry:
+            entry = None
+        if entry is None or entry.key != key:
+            self._note('corrupt')
+            self.delete([key])
+            return MISS
+        return entry if entry.expires > self._clock() else MISS
 
     def set(self, entry: Entry) -> bool:
         return self.set_many([entry]) == 1

@@ -39,10 +39,10 @@ class _Limited:
         self._evicted: list[tuple[str, Entry]] = []
         self._expired: list[tuple[str, Entry]] = []
 
-    def __setitem__(self, key, entry):
-        while len(self) >= self._max_entries and key not in self:
+    def put(self, entry: Entry) -> None:
+        while len(self) >= self._max_entries and entry.key not in self:
             self.popitem()
-        super().__setitem__(key, entry)
+        self[entry.key] = entry
 
     def popitem(self):
         item = super().popitem()
@@ -85,11 +85,11 @@ class _TTL(_Limited, cachetools.TLRUCache):
         super().__init__(
             clock=clock, timer=clock, ttu=lambda _key, entry, _now: entry.expires, **kwargs)
 
-    def __setitem__(self, key, entry):
-        # Time stands still here, or the last entry could expire between the two lines of
-        # _Limited.__setitem__ and popitem would find nothing.
+    def put(self, entry):
+        # Time stands still here, or the last entry could expire between len() and popitem(),
+        # which would then find nothing.
         with self.timer:
-            super().__setitem__(key, entry)
+            return super().put(entry)
 
     def expire(self, time=None):
         expired = cachetools.TLRUCache.expire(self, time)
@@ -165,7 +165,7 @@ class MemoryTier(Tier):
         stored = fits and entry.expires > self._clock()
         with self._lock:
             if stored:
-                self._cache[entry.key] = entry
+                self._cache.put(entry)
             else:
                 # The older entry under this key has been replaced, if only by nothing.
                 self._cache.pop(entry.key, None)

@@ -12,8 +12,9 @@ Two breakers, because a full or read-only Redis still answers reads: outages ope
 everything, refused writes only pause writing.
 
 What may go wrong is a fault, a miss, and a kind in ``faults``: timeout, refused, dns, tls,
-connection, auth, loading, protocol (outages); readonly, oom, denied, error (refusals); forged,
-corrupt, oversized, wrongtype (values, which are removed); scan (a removal was cut short).
+connection, auth, loading, protocol (outages); readonly, oom, denied, cluster, error (refusals);
+forged, corrupt, oversized, wrongtype (values, which are removed); scan (a removal that was cut
+short); unserializable (an entry); not installed, bad address (the tier is off).
 """
 from __future__ import annotations
 
@@ -73,6 +74,8 @@ _ADVICE = {
     'loading': "{address} is still loading its data. Try again in a moment.",
     'protocol': "What answers at {address} is not Redis. Correct host and port.",
     'readonly': "{address} is a read-only replica. Enter the address of its primary.",
+    'cluster': "{address} belongs to a Redis Cluster. Enter the address of a Redis or Valkey that "
+               "is not part of a cluster.",
     'oom': "{address} has no memory left and refuses writes. Set its maxmemory-policy to "
            "allkeys-lru, or give it more memory.",
     'denied': "{address} does not permit this user what is needed. Allow it the keys {prefix}* "

@@ -41,6 +41,9 @@ _KIND_BY_CLASS = (
     ('ReadOnlyError', 'readonly'),
     ('OutOfMemoryError', 'oom'),
     ('NoPermissionError', 'denied'),
+    ('MasterDownError', 'readonly'),
+    ('ClusterDownError', 'cluster'),
+    ('AskError', 'cluster'),  # and MovedError
     ('TimeoutError', 'timeout'),
     ('InvalidResponse', 'protocol'),
 )

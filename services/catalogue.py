@@ -150,7 +150,7 @@ class Catalogue:
     def read(self, text: str) -> Reading | None:
         """What an SQL text reads; None when it names something unknown.
 
-        Remembers the last 4,096 texts: Odoo's ORM asks the same ones again and again.
+        Remembers the last 2,048 texts: Odoo's ORM asks the same ones again and again.
         """
         try:
             return self._readings[text]
@@ -158,7 +158,7 @@ class Catalogue:
             reading = self._analyse(text)
         if reading is not None and reading is not NOTHING:  # names of savepoints are unique
             self._readings[text] = reading
-            while len(self._readings) > 4096:
+            while len(self._readings) > 2048:
                 self._readings.popitem(last=False)
         return reading
 

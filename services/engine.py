@@ -19,6 +19,7 @@ import time
 
 import psycopg2
 
+from odoo.modules.registry import Registry
 from odoo.sql_db import connection_info_for, db_connect
 
 from . import configuration, journal, metrics
@@ -246,6 +247,9 @@ class Engine:
 
     def tick(self) -> None:
         """Periodic work of the outbox thread."""
+        if Registry.registries.get(self.db_name) is not self.registry:
+            self.close()  # the registry was loaded again, or the database is gone
+            return
         if time.monotonic() - self._flushed_at >= self.settings.metrics_flush_s:
             self.flush_metrics()
         rows = sum(book.journal_rows for book in self._books.values())

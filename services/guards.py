@@ -66,7 +66,7 @@ class Guards:
                 return
             else:
                 self._later(relation, '')
-        except psycopg2.Error as error:
+        except (psycopg2.Error, AssertionError) as error:  # the second: a name Odoo does not quote
             self._later(relation, str(error).strip())
             if not journal.is_lock_timeout(error):
                 engine.log_once(

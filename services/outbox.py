@@ -13,12 +13,13 @@ import collections
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable
 
 _logger = logging.getLogger(__name__)
 
-MAX_ENTRIES = 2000
-"""Entries waiting for a shared tier; beyond that new ones are dropped and counted, so that
+MAX_WAITING_BYTES = 16 * 2**20
+"""Of entries that wait for a shared tier; beyond that new ones are dropped and counted, so that
 a slow tier costs bounded memory."""
 
 
@@ -41,15 +42,18 @@ class Outbox:
         self._run_lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._waiting_bytes = 0  # a race between threads makes it inexact, not unbounded
+        self._ticked_at = time.monotonic()
         self._logged: set[str] = set()
         self.dropped = 0
         self.job_faults: collections.Counter = collections.Counter()
 
     def post_entry(self, tier: str, entry) -> None:
         """Write an entry to a shared tier, soon."""
-        if len(self._entries) >= MAX_ENTRIES:
+        if self._waiting_bytes >= MAX_WAITING_BYTES:
             self.dropped += 1
             return
+        self._waiting_bytes += entry.size_bytes
         self._entries.append((tier, entry))
         self._wake.set()
         self.start()
@@ -78,29 +82,31 @@ class Outbox:
             return
         with self._start_lock:
             if self._thread is None:
+                # a weak reference: an engine that its registry has dropped may be collected,
+                # and then its thread ends
                 self._thread = threading.Thread(
-                    target=self._run, name='tiered_cache.outbox', daemon=True)
+                    target=_run, args=(weakref.ref(self), self._wake, self._idle_s),
+                    name='tiered_cache.outbox', daemon=True)
                 self._thread.start()
 
-    def _run(self) -> None:
-        last_tick = time.monotonic()
-        while not self._closed:
-            self._wake.wait(self._idle_s)
-            if self._closed:
-                return
-            self._wake.clear()
-            # a breath, so that one request's entries travel together and the request
-            # itself has the interpreter for itself until it has answered
-            time.sleep(0.02)
-            self.flush()
-            if time.monotonic() - last_tick >= self._idle_s:
-                last_tick = time.monotonic()
-                self._run_job('tick', self._tick)
+    def work(self) -> bool:
+        """One round of the thread.
+
+        :return: whether there will be another one
+        """
+        if self._closed:
+            return False
+        self.flush()
+        if time.monotonic() - self._ticked_at >= self._idle_s:
+            self._ticked_at = time.monotonic()
+            self._run_job('tick', self._tick)
+        return not self._closed
 
     def _write_entries(self) -> None:
         batches: dict[str, list] = collections.defaultdict(list)
         while self._entries:
             tier, entry = self._entries.popleft()
+            self._waiting_bytes -= entry.size_bytes
             batches[tier].append(entry)
         tiers = self._tiers()
         for name, entries in batches.items():
@@ -116,3 +122,16 @@ class Outbox:
             self._logged.add(name)
             _logger.log(level, "Background work %r failed; it is tried again when it is needed. "
                         "Later failures of this kind are only counted.", name, exc_info=True)
+
+
+def _run(ref: weakref.ref, wake: threading.Event, idle_s: float) -> None:
+    while True:
+        wake.wait(idle_s)
+        wake.clear()
+        # a breath, so that one request's entries travel together, and the request itself has
+        # the interpreter for itself until it has answered
+        time.sleep(0.02)
+        outbox = ref()
+        if outbox is None or not outbox.work():
+            return
+        del outbox

@@ -221,6 +221,13 @@ class TestDatabaseFaults(DatabaseCase):
         self.assertDown(tier, 'connection')
         self.assertEqual(tier.stats()['state'], 'down')
 
+    def test_connect_that_raises_anything(self):
+        def connect():
+            raise KeyError('a misconfigured server')
+        tier = self.new_tier(connect)
+        self.assertIs(tier.get('k'), MISS)
+        self.assertDown(tier, 'connection')
+
     def test_connection_killed(self):
         tier = self.new_tier()
         tier.set(make_entry('k'))

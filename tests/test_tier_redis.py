@@ -632,6 +632,31 @@ class TestRedisImpostors(RedisCase):
             self.answer_after_handshake(lambda connection: connection.sendall(b'$x\r\n')),
             'protocol')
 
+    def test_no_reply_makes_any_call_raise(self):
+        replies = (
+            b':42\r\n', b':-1\r\n', b'$-1\r\n', b'$0\r\n\r\n', b'$2\r\nxx\r\n', b'+OK\r\n',
+            b'*-1\r\n', b'*0\r\n', b'*2\r\n:0\r\n:7\r\n', b'*2\r\n$1\r\n0\r\n*1\r\n:5\r\n', b'-ERR no\r\n',
+            b'-WRONGTYPE no\r\n', b'-MOVED 1 127.0.0.1:1\r\n', b'\xff\r\n', b'\r\n',
+        )
+        for reply in replies:
+            def answer(connection, reply=reply):
+                connection.recv(1000)
+                connection.sendall(b'+OK\r\n')
+                while connection.recv(100_000):
+                    connection.sendall(reply * 3)
+
+            with impostor(answer) as url, self.subTest(reply=reply):
+                self.assertIs(self.impatient(url).get('k'), MISS)
+                self.assertEqual(self.impatient(url).get_many(['k', 'l', 'm']), {})
+                for call in (
+                    lambda tier: tier.set_many([make_entry(key) for key in 'klm']),
+                    lambda tier: tier.delete(['k']),
+                    lambda tier: tier.delete_pattern('k*'),
+                    lambda tier: tier.clear(),
+                ):
+                    self.assertIsInstance(call(self.impatient(url)), int)
+                self.impatient(url).stats()
+
     def test_nested_without_end(self):
         self.assertKinds(self.answer_after_handshake(
             lambda connection: connection.sendall(b'*1\r\n' * 100_000)), 'protocol', 'timeout')

@@ -326,10 +326,10 @@ class DatabaseTier(Tier):
             return None
         try:
             return self._answer(statement, (*limits_ms, *params))
-        except psycopg2.Error as error:
-            self._failed(error, waited_for=limits_ms == self._limits_ms)
-        except (ValueError, UnicodeError):
+        except ValueError:
             self._note('error')  # a key with a NUL or half a surrogate pair
+        except Exception as error:
+            self._failed(error, waited_for=limits_ms == self._limits_ms)
         except BaseException:
             self._drop()  # killed in the middle; nobody knows what it is about to answer
             raise
@@ -348,10 +348,10 @@ class DatabaseTier(Tier):
             _logger.info("Tiered Cache L3: cache_entry answers again")
         return answer
 
-    def _failed(self, error: psycopg2.Error, waited_for: bool) -> None:
-        kind = _KIND_BY_CODE.get(error.pgcode, 'error')
-        broken = self._connection is None or self._connection.closed
-        if broken or not error.pgcode or error.pgcode.startswith(_CONNECTION_CODES):
+    def _failed(self, error: Exception, waited_for: bool) -> None:
+        code = getattr(error, 'pgcode', None)
+        kind = _KIND_BY_CODE.get(code, 'error')
+        if not code or code.startswith(_CONNECTION_CODES):
             kind = 'connection'
             self._drop()
         # A slow or blocked statement that no request waited for says little about reads.

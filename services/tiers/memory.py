@@ -186,9 +186,8 @@ class MemoryTier(Tier):
 
     def clear(self) -> int:
         with self._lock:
-            count = len(self._cache)
-            self._cache = self._new_cache()
-        return count
+            old, self._cache = self._cache, self._new_cache()
+        return len(old)
 
     def stats(self) -> dict:
         with self._lock:

@@ -111,6 +111,29 @@ class _Failed(typing.NamedTuple):
 _SKIPPED = _Failed('', counted=True)
 
 
+def _value(reply) -> bytes:
+    """The reply to GETRANGE; empty if there is no such key, and a nil would say the same."""
+    if reply is None:
+        return b''
+    if not isinstance(reply, bytes):
+        raise TypeError("not a value")
+    return reply
+
+
+def _page(reply) -> tuple[int, list[bytes]]:
+    """The reply to SCAN: the next cursor, 0 at the end, and names of keys."""
+    cursor, names = reply
+    return int(cursor), [_value(name) for name in names]
+
+
+def _pipelined(client, commands: Sequence[tuple]) -> list:
+    """Replies to commands sent together; exceptions for those that were refused."""
+    pipeline = client.pipeline(transaction=False)
+    for command in commands:
+        pipeline.execute_command(*command)
+    return pipeline.execute(raise_on_error=False)
+
+
 class RedisTier(Tier):
     """The entries of one database in one Redis.
 
@@ -143,19 +166,18 @@ class RedisTier(Tier):
         self._library = None  # the module redis_connection, once it was needed
         self._problem = '' if self._url else 'not configured'
         self._address = ''
-        self._answered = False
         self._last_fault = ''
         self._version: str | None = None
 
     # ---- entries
 
     def get(self, key: str) -> Entry | Miss:
-        return self._entry(key, self._execute(*self._read_command(key)))
+        return self._entry(key, self._execute(_value, *self._read_command(key)))
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Entry]:
         found = {}
         for part in slices(list(dict.fromkeys(keys)), BATCH_ENTRIES):
-            replies = self._batch([self._read_command(key) for key in part])
+            replies = self._batch(_value, [self._read_command(key) for key in part])
             if isinstance(replies, _Failed):
                 break
             for key, reply in zip(part, replies, strict=True):
@@ -172,11 +194,11 @@ class RedisTier(Tier):
         for commands in self._write_batches(entries):
             if not self._writes.allow():
                 break
-            replies = self._batch(commands)
+            replies = self._batch(bool, commands)
             if isinstance(replies, _Failed):
                 break
             refused = [reply.kind for reply in replies if isinstance(reply, _Failed)]
-            stored += len(replies) - len(refused)
+            stored += replies.count(True)
             if refused:
                 self._note(refused[0], loud=self._writes.failure())
                 break
@@ -213,10 +235,7 @@ class RedisTier(Tier):
             elif not reply.counted:
                 self._note(reply.kind, loud=self._breaker.failure())
             return MISS
-        if not reply:  # GETRANGE of a key that does not exist is an empty string
-            return MISS
-        if not isinstance(reply, bytes):
-            self._note('protocol', loud=self._breaker.failure())
+        if not reply:
             return MISS
         if len(reply) > self._max_entry_bytes:
             return self._discard(key, 'oversized')
@@ -257,11 +276,11 @@ class RedisTier(Tier):
     def _unlink(self, names: Sequence[bytes]) -> int:
         removed = 0
         for part in slices(names, UNLINK_COUNT):
-            reply = self._execute('UNLINK', *part)
-            if isinstance(reply, _Failed):
-                self._note_refusal(reply)
+            count = self._execute(int, 'UNLINK', *part)
+            if isinstance(count, _Failed):
+                self._note_refusal(count)
                 break
-            removed += reply
+            removed += count
         return removed
 
     def _remove(self, glob: str, wanted: Callable[[bytes], bool]) -> int:
@@ -270,7 +289,8 @@ class RedisTier(Tier):
         removed, cursor = 0, 0
         until = time.monotonic() + MAX_SCAN_S
         while True:
-            reply = self._execute('SCAN', cursor, 'MATCH', match, 'COUNT', SCAN_COUNT)
+            reply = self._execute(
+                _page, 'SCAN', cursor, 'MATCH', match, 'COUNT', SCAN_COUNT)
             if isinstance(reply, _Failed):
                 self._note_refusal(reply)
                 return removed
@@ -284,24 +304,24 @@ class RedisTier(Tier):
 
     # ---- calls
 
-    def _execute(self, *command):
-        """The reply to a command, or why there is none as :class:`_Failed`."""
-        return self._call(lambda client: client.execute_command(*command))
+    def _execute(self, parse, *command):
+        """One command.
 
-    def _batch(self, commands: Sequence[tuple]):
+        :param parse: called with the reply; what it raises is a fault of the server
+        :return: what ``parse`` returned, or a :class:`_Failed`
+        """
+        return self._call(lambda client: parse(client.execute_command(*command)))
+
+    def _batch(self, parse, commands: Sequence[tuple]):
         """Several commands in one round trip.
 
-        :return: a reply or a :class:`_Failed` for each, or one _Failed for all
+        :param parse: called with each reply
+        :return: what ``parse`` returned or a :class:`_Failed` for each, or one _Failed for all
         """
-        def run(client):
-            pipeline = client.pipeline(transaction=False)
-            for command in commands:
-                pipeline.execute_command(*command)
-            return [
-                _Failed(self._library.kind_of(reply)) if isinstance(reply, Exception) else reply
-                for reply in pipeline.execute(raise_on_error=False)
-            ]
-        return self._call(run)
+        return self._call(lambda client: [
+            _Failed(self._library.kind_of(reply)) if isinstance(reply, Exception) else parse(reply)
+            for reply in _pipelined(client, commands)
+        ])
 
     def _call(self, run):
         """One call within its deadline, if the breaker allows it."""
@@ -316,7 +336,6 @@ class RedisTier(Tier):
             return self._failed(link, self._library.kind_of(error))
         if self._breaker.success():
             _logger.info("Tiered Cache L2: %s answers again", self._address)
-        self._answered = True
         return reply
 
     def _failed(self, link, kind: str) -> _Failed:
@@ -384,13 +403,12 @@ class RedisTier(Tier):
             ``server_max_bytes``.  ``entries`` is an estimate if the server holds more than
             about 1,000 keys: the share of this database in a sample of its keys.
         """
-        replies = self._batch([('DBSIZE',), ('SCAN', 0, 'COUNT', SCAN_COUNT), ('INFO',)])
-        size, sample, info = replies if isinstance(replies, list) else (None, None, None)
-        info = info if isinstance(info, dict) else {}
+        looked = self._call(self._look)
+        entries, info = (None, {}) if isinstance(looked, _Failed) else looked
         self._version = info.get('valkey_version') or info.get('redis_version') or self._version
         return {
             'state': self._state(),
-            'entries': self._estimate(size, sample),
+            'entries': entries,
             'bytes': None,
             'max_entries': None,
             'max_bytes': None,
@@ -408,15 +426,18 @@ class RedisTier(Tier):
         """'up', 'down', 'not configured', 'not installed' or 'bad address'."""
         return self._problem or ('up' if self._breaker.state == CLOSED else 'down')
 
-    def _estimate(self, size, sample) -> int | None:
-        if not isinstance(size, int) or isinstance(sample, _Failed):
-            return None
-        cursor, names = sample
-        prefix = self._name('')
-        ours = sum(name.startswith(prefix) for name in names)
-        if not cursor or not names:
-            return ours
-        return round(size * ours / len(names))
+    def _look(self, client) -> tuple[int | None, dict]:
+        """How many entries there probably are, and what INFO tells; each may be forbidden."""
+        size, sample, info = _pipelined(
+            client, [('DBSIZE',), ('SCAN', 0, 'COUNT', SCAN_COUNT), ('INFO',)])
+        entries = None
+        if not isinstance(size, Exception) and not isinstance(sample, Exception):
+            cursor, names = _page(sample)
+            prefix = self._name('')
+            entries = sum(name.startswith(prefix) for name in names)
+            if cursor and names:
+                entries = round(int(size) * entries / len(names))
+        return entries, info if isinstance(info, dict) else {}
 
     def ping(self) -> dict:
         """Try everything the tier needs, with more patience than a request has.

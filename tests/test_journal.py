@@ -1,0 +1,428 @@
+"""The journal: what is noted, compacted, guarded, released, and by whom."""
+import contextlib
+import random
+import uuid
+
+import psycopg2
+
+from odoo.tests import tagged
+from odoo.tools import SQL
+
+from odoo.addons.tiered_cache.services import journal
+from odoo.addons.tiered_cache.services.catalogue import Catalogue
+
+from .common import CacheCase
+
+
+class JournalCase(CacheCase):
+    """A table of its own, guarded, and a cursor that sees the journal."""
+
+    def setUp(self):
+        super().setUp()
+        self.table = f'tc_test_{uuid.uuid4().hex[:10]}'
+        self.sql(f"CREATE TABLE {self.table} (id int PRIMARY KEY, value text)")
+        self.addCleanup(self.sql, "DELETE FROM cache_version WHERE relation = %s", [self.table])
+        self.addCleanup(self.sql, "DELETE FROM cache_change WHERE relation = %s", [self.table])
+        self.addCleanup(self.sql, f"DROP TABLE IF EXISTS {self.table} CASCADE")
+        self.guard(self.table)
+
+    def guard(self, table, capture='triggers'):
+        with self.engine.cursor() as cr:
+            self.assertTrue(journal.guard(cr, table, capture))
+
+    def rows(self, table=None):
+        return self.sql("SELECT count(*) FROM cache_change WHERE relation = %s",
+                        [table or self.table])[0][0]
+
+    @contextlib.contextmanager
+    def snapshot(self):
+        """A transaction whose snapshot is fixed at entry; yields its cursor."""
+        connection = self.engine.connect()
+        connection.set_isolation_level(psycopg2.extensions.ISOLATION_LEVEL_REPEATABLE_READ)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+                yield cursor
+        finally:
+            connection.close()
+
+    def version(self, cursor=None):
+        """The version of the table as a snapshot shows it."""
+        query = """
+            SELECT mod(sum(token), %s)::bigint FROM (
+                SELECT token FROM cache_version WHERE relation = %s
+                UNION ALL SELECT token FROM cache_change WHERE relation = %s) AS tokens"""
+        params = [journal.MODULUS, self.table, self.table]
+        if cursor is None:
+            return self.sql(query, params)[0][0]
+        cursor.execute(query, params)
+        return cursor.fetchone()[0]
+
+    def compact(self, ttl_s=3600.0):
+        with self.engine.cursor() as cr:
+            return journal.compact(cr, ttl_s)
+
+
+@tagged('post_install', '-at_install')
+class TestNotes(JournalCase):
+
+    def test_a_change_is_one_row(self):
+        self.sql(f"INSERT INTO {self.table} VALUES (1), (2), (3)")
+        self.assertEqual(self.rows(), 1)
+
+    def test_a_transaction_writes_one_row_whatever_it_does(self):
+        self.sql(f"INSERT INTO {self.table} VALUES (1), (2); UPDATE {self.table} SET value = 'x';"
+                 f"DELETE FROM {self.table} WHERE id = 1; TRUNCATE {self.table}")
+        self.assertEqual(self.rows(), 1)
+
+    def test_two_transactions_write_two_rows(self):
+        self.sql(f"INSERT INTO {self.table} VALUES (1)")
+        self.sql(f"INSERT INTO {self.table} VALUES (2)")
+        self.assertEqual(self.rows(), 2)
+
+    def test_two_transactions_of_one_session_write_two_rows(self):
+        with contextlib.closing(self.engine.connect()) as connection:
+            for number in range(2):
+                with connection, connection.cursor() as cursor:
+                    cursor.execute(f"INSERT INTO {self.table} VALUES (%s)", [number])
+        self.assertEqual(self.rows(), 2)
+
+    def test_a_statement_that_touches_no_row_writes_nothing(self):
+        self.sql(f"UPDATE {self.table} SET value = 'x'; DELETE FROM {self.table};"
+                 f"INSERT INTO {self.table} SELECT 1 WHERE false")
+        self.assertEqual(self.rows(), 0)
+
+    def test_truncate_of_an_empty_table_is_a_change_to_be_safe(self):
+        self.sql(f"TRUNCATE {self.table}")
+        self.assertEqual(self.rows(), 1)
+
+    def test_rollback_writes_nothing(self):
+        with contextlib.closing(self.engine.connect()) as connection:
+            with connection.cursor() as cursor:
+                cursor.execute(f"INSERT INTO {self.table} VALUES (1)")
+            connection.rollback()
+        self.assertEqual(self.rows(), 0)
+
+    def test_rollback_to_a_savepoint_takes_the_note_and_the_memory_of_it(self):
+        self.sql(f"SAVEPOINT s; INSERT INTO {self.table} VALUES (1); ROLLBACK TO s;"
+                 f"INSERT INTO {self.table} VALUES (2)")
+        self.assertEqual(self.rows(), 1)
+
+    def test_a_note_before_a_savepoint_survives_its_rollback(self):
+        self.sql(f"INSERT INTO {self.table} VALUES (1); SAVEPOINT s;"
+                 f"INSERT INTO {self.table} VALUES (2); ROLLBACK TO s")
+        self.assertEqual(self.rows(), 1)
+
+    def test_a_setting_left_over_from_elsewhere_is_ignored(self):
+        oid = self.sql("SELECT to_regclass(%s)::oid", [self.table])[0][0]
+        self.sql(f"SET tiered_cache.noted = '1:,{oid},'; INSERT INTO {self.table} VALUES (1)")
+        self.assertEqual(self.rows(), 1)
+
+    def test_the_token_is_random(self):
+        for number in range(3):
+            self.sql(f"INSERT INTO {self.table} VALUES (%s)", [number])
+        tokens = {token for token, in self.sql(
+            "SELECT token FROM cache_change WHERE relation = %s", [self.table])}
+        self.assertEqual(len(tokens), 3)
+        self.assertTrue(all(0 <= token < journal.MODULUS for token in tokens))
+
+    def test_the_row_belongs_to_the_transaction_of_the_data(self):
+        self.sql(f"INSERT INTO {self.table} VALUES (1)")
+        self.assertEqual(self.sql(
+            f"SELECT count(*) FROM {self.table} t JOIN cache_change c ON c.relation = %s"
+            " AND c.xid::text::bigint %% 4294967296 = t.xmin::text::bigint", [self.table]), [(1,)])
+
+    def test_a_partition_notes_itself(self):
+        self.sql(f"CREATE TABLE {self.table}_p (id int) PARTITION BY RANGE (id);"
+                 f"CREATE TABLE {self.table}_1 PARTITION OF {self.table}_p"
+                 " FOR VALUES FROM (0) TO (10)")
+        self.addCleanup(self.sql, f"DROP TABLE {self.table}_p CASCADE")
+        self.addCleanup(self.sql, "DELETE FROM cache_version WHERE relation LIKE %s",
+                        [f'{self.table}_%'])
+        self.guard(f'{self.table}_1')
+        self.sql(f"INSERT INTO {self.table}_1 VALUES (1)")
+        self.assertEqual(self.rows(f'{self.table}_1'), 1)
+
+    def test_a_name_that_needs_quotes(self):
+        name = f'{self.table}-Odd'
+        self.sql(f'CREATE TABLE "{name}" (id int)')
+        self.addCleanup(self.sql, f'DROP TABLE "{name}"')
+        self.addCleanup(self.sql, "DELETE FROM cache_version WHERE relation = %s", [name])
+        self.guard(name)
+        self.sql(f'INSERT INTO "{name}" VALUES (1)')
+        self.assertEqual(self.rows(name), 1)
+
+    def test_a_role_that_may_not_touch_the_journal_may_write_the_table(self):
+        role = f'{self.table}_role'
+        try:
+            self.sql(f"CREATE ROLE {role}; GRANT INSERT ON {self.table} TO {role}")
+        except psycopg2.errors.InsufficientPrivilege:
+            self.skipTest("this database role may not create roles")
+        self.addCleanup(self.sql, f"DROP OWNED BY {role}; DROP ROLE {role}")
+        with self.assertRaises(psycopg2.errors.InsufficientPrivilege):
+            self.sql(f"SET ROLE {role}; INSERT INTO cache_change (relation) VALUES ('x')")
+        self.sql(f"SET ROLE {role}; INSERT INTO {self.table} VALUES (1)")
+        self.assertEqual(self.rows(), 1)
+
+    def test_a_table_of_the_name_of_a_built_in_cannot_mislead_the_function(self):
+        self.sql("CREATE TEMP TABLE cache_change (relation text, id int);"
+                 f"INSERT INTO {self.table} VALUES (1)")
+        self.assertEqual(self.rows(), 1)
+
+
+@tagged('post_install', '-at_install')
+class TestCompaction(JournalCase):
+
+    def setUp(self):
+        super().setUp()
+        for number in range(5):
+            self.sql(f"INSERT INTO {self.table} VALUES (%s)", [number])
+
+    def test_compaction_removes_rows_and_keeps_the_version(self):
+        before = self.version()
+        self.assertGreaterEqual(self.compact(), 5)
+        self.assertEqual((self.rows(), self.version()), (0, before))
+
+    def test_compaction_is_seen_as_a_whole_by_old_snapshots(self):
+        with self.snapshot() as old:
+            before = self.version(old)
+            self.compact()
+            self.assertEqual(self.version(old), before)
+
+    def test_compaction_leaves_rows_that_are_not_committed(self):
+        with contextlib.closing(self.engine.connect()) as connection:
+            with connection.cursor() as cursor:
+                cursor.execute(f"INSERT INTO {self.table} VALUES (100)")
+                before = self.version()
+                self.compact()
+            connection.commit()
+        self.assertEqual(self.rows(), 1)
+        self.assertNotEqual(self.version(), before)
+
+    def test_compaction_that_is_rolled_back_changes_nothing(self):
+        before, rows = self.version(), self.rows()
+        with contextlib.closing(self.engine.cursor()) as cr:
+            journal.compact(cr, 3600)
+            cr.rollback()
+        self.assertEqual((self.version(), self.rows()), (before, rows))
+
+    def test_compaction_moves_the_generation(self):
+        before = self.generation()
+        self.compact()
+        self.assertNotEqual(self.generation(), before)
+
+    def test_compaction_of_nothing_leaves_the_generation(self):
+        self.compact()
+        before = self.generation()
+        self.assertEqual(self.compact(), 0)
+        self.assertEqual(self.generation(), before)
+
+    def generation(self):
+        return self.sql("SELECT token FROM cache_version WHERE relation = '#generation'")
+
+    def test_only_one_process_compacts(self):
+        with contextlib.closing(self.engine.cursor()) as cr:
+            self.assertIsNotNone(journal.compact(cr, 3600))
+            self.assertIsNone(self.compact())
+
+    def test_removals_stay_until_no_entry_can_be_older(self):
+        name = 'key:' + self.table
+        with self.engine.cursor() as cr:
+            journal.note(cr, [name])
+        self.compact()
+        self.assertEqual(self.rows(name), 1)
+        self.sql("UPDATE cache_change SET changed_at = now() - interval '2 hours'"
+                 " WHERE relation = %s", [name])
+        self.compact()
+        self.assertEqual(self.rows(name), 0)
+
+    def test_rows_of_relations_that_are_not_guarded_any_more_go_too(self):
+        with self.engine.cursor() as cr:
+            journal.release(cr, self.table)
+        self.compact()
+        self.assertEqual(self.rows(), 0)
+
+
+@tagged('post_install', '-at_install')
+class TestGuards(JournalCase):
+
+    def triggers(self, table=None):
+        return sorted(name for name, in self.sql(
+            "SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass(%s) AND NOT tgisinternal",
+            [table or self.table]))
+
+    def test_a_guard_is_four_triggers(self):
+        self.assertEqual(len(self.triggers()), 4)
+
+    def test_guarding_twice_is_harmless_and_makes_a_new_version(self):
+        before = self.version()
+        self.guard(self.table)
+        self.assertEqual(len(self.triggers()), 4)
+        self.assertNotEqual(self.version(), before)
+
+    def test_a_guard_waits_for_a_writer_no_longer_than_told(self):
+        other = f'{self.table}_2'
+        self.sql(f"CREATE TABLE {other} (id int)")
+        self.addCleanup(self.sql, f"DROP TABLE {other}")
+        with contextlib.closing(self.engine.connect()) as connection:
+            with connection.cursor() as cursor:
+                cursor.execute(f"INSERT INTO {other} VALUES (1)")
+            with self.assertRaises(psycopg2.errors.LockNotAvailable) as caught, \
+                    self.engine.cursor() as cr, self.quiet():
+                cr.execute("SET LOCAL lock_timeout = '50ms'")
+                journal.guard(cr, other)
+        self.assertTrue(journal.is_lock_timeout(caught.exception))
+        self.assertEqual(self.triggers(other), [])
+
+    @contextlib.contextmanager
+    def quiet(self):
+        with self.assertLogs('odoo.sql_db', 'ERROR'):
+            yield
+
+    def test_a_guard_lets_readers_pass(self):
+        with self.snapshot() as reader:
+            reader.execute(f"SELECT * FROM {self.table}")
+            with self.engine.cursor() as cr:
+                cr.execute("SET LOCAL lock_timeout = '50ms'")
+                self.assertTrue(journal.guard(cr, self.table))
+
+    def test_a_snapshot_older_than_the_guard_does_not_see_it(self):
+        other = f'{self.table}_2'
+        self.sql(f"CREATE TABLE {other} (id int)")
+        self.addCleanup(self.sql, f"DROP TABLE {other}")
+        self.addCleanup(self.sql, "DELETE FROM cache_version WHERE relation = %s", [other])
+        with self.snapshot() as old:
+            self.guard(other)
+            old.execute("SELECT count(*) FROM cache_version WHERE relation = %s", [other])
+            self.assertEqual(old.fetchone(), (0,))
+
+    def test_release_makes_the_version_disappear(self):
+        with self.engine.cursor() as cr:
+            journal.release(cr, self.table)
+        self.assertEqual(
+            self.sql("SELECT count(*) FROM cache_version WHERE relation = %s", [self.table]), [(0,)])
+
+    def test_a_relation_guarded_again_never_has_an_earlier_version(self):
+        before = self.version()
+        with self.engine.cursor() as cr:
+            journal.release(cr, self.table)
+        self.guard(self.table)
+        self.assertNotEqual(self.version(), before)
+
+    def test_triggers_can_be_dropped_after_a_release(self):
+        with self.engine.cursor() as cr:
+            journal.release(cr, self.table)
+        with self.engine.cursor() as cr:
+            journal.drop_triggers(cr, self.table)
+        self.assertEqual(self.triggers(), [])
+
+    def broken(self):
+        with self.engine.cursor() as cr:
+            return self.table in journal.broken_guards(cr)
+
+    def test_a_whole_guard_is_not_broken(self):
+        self.assertFalse(self.broken())
+
+    def test_a_disabled_trigger_is_found_and_enabled_again(self):
+        self.sql(f"ALTER TABLE {self.table} DISABLE TRIGGER cache_change_update")
+        self.assertTrue(self.broken())
+        self.guard(self.table)
+        self.assertFalse(self.broken())
+
+    def test_a_dropped_trigger_is_found_and_made_again(self):
+        self.sql(f"DROP TRIGGER cache_change_delete ON {self.table}")
+        self.assertTrue(self.broken())
+        self.guard(self.table)
+        self.assertFalse(self.broken())
+
+    def test_a_table_that_was_dropped_and_made_again_is_found(self):
+        self.sql(f"DROP TABLE {self.table}; CREATE TABLE {self.table} (id int)")
+        self.assertTrue(self.broken())
+
+    def test_the_check_of_the_engine_releases_broken_guards(self):
+        self.sql(f"DROP TRIGGER cache_change_delete ON {self.table}")
+        with self.assertLogs('odoo.addons.tiered_cache.services.guards', 'WARNING') as log:
+            self.engine.guards.check()
+        self.assertIn(self.table, log.output[0])
+        self.assertFalse(self.broken())
+
+    def test_a_name_that_cannot_be_quoted_keeps_no_other_from_its_guard(self):
+        name = f'{self.table} "0"'
+        table = '"{}"'.format(name.replace('"', '""'))
+        self.sql(f'CREATE TABLE {table} (id int); CREATE TABLE {self.table}_z (id int)')
+        self.addCleanup(self.sql, f'DROP TABLE {table}, {self.table}_z')
+        self.addCleanup(self.sql, "DELETE FROM cache_version WHERE relation = %s",
+                        [f'{self.table}_z'])
+        with self.engine.cursor() as cr:
+            self.patch(self.engine, 'catalogue', Catalogue(cr))
+        self.addCleanup(self.engine.guards._wanted.pop, name, None)
+        with self.assertLogs('odoo.addons.tiered_cache', 'WARNING'):
+            self.engine.guards.want([name, f'{self.table}_z'])
+            self.settle()
+        self.assertEqual(len(self.triggers(f'{self.table}_z')), 4)
+
+    def test_the_engine_does_not_guard_what_is_not_a_table(self):
+        self.engine.guards.want(['no_such_table'])
+        self.settle()
+        self.assertIn('no_such_table', self.engine.guards.stats()['errors'])
+        self.engine.guards._wanted.pop('no_such_table', None)
+
+
+@tagged('post_install', '-at_install')
+class TestUninstall(JournalCase):
+
+    def test_uninstalling_leaves_no_trigger_function_or_table(self):
+        """In a transaction that is rolled back; every object is looked for by what it is."""
+        with contextlib.closing(self.engine.cursor()) as cr:
+            cr.execute("SET LOCAL lock_timeout = '10s'")
+            self.assertTrue(self._traces(cr))
+            journal.uninstall(cr)
+            self.assertEqual(self._traces(cr), [])
+            cr.rollback()
+
+    def test_installing_twice_changes_nothing(self):
+        with contextlib.closing(self.engine.cursor()) as cr:
+            before = self._traces(cr)
+            journal.install(cr)
+            self.assertEqual(self._traces(cr), before)
+            cr.rollback()
+
+    @staticmethod
+    def _traces(cr):
+        cr.execute(SQL("""
+            SELECT 'trigger', tgname::text, tgrelid::regclass::text FROM pg_trigger
+             WHERE tgname LIKE %(like)s AND NOT tgisinternal
+            UNION ALL
+            SELECT 'function', proname::text, '' FROM pg_proc WHERE proname LIKE %(like)s
+            UNION ALL
+            SELECT 'relation', relname::text, '' FROM pg_class
+             WHERE relname LIKE %(like)s OR relname LIKE 'cache\\_version%%'
+            ORDER BY 1, 2, 3
+        """, like='cache\\_change%'))
+        return cr.fetchall()
+
+
+@tagged('post_install', '-at_install')
+class TestSums(JournalCase):
+    """Whatever the order of events, a version names one set of commits."""
+
+    def test_every_snapshot_keeps_its_version_through_writes_and_compactions(self):
+        dice = random.Random(20)
+        with contextlib.ExitStack() as stack:
+            held = []
+            for number in range(40):
+                event = dice.choice(('write', 'write', 'compact', 'snapshot'))
+                if event == 'write':
+                    self.sql(f"INSERT INTO {self.table} VALUES (%s)", [number])
+                elif event == 'compact':
+                    self.compact()
+                elif len(held) < 8:
+                    cursor = stack.enter_context(self.snapshot())
+                    cursor.execute(f"SELECT count(*) FROM {self.table}")
+                    count = cursor.fetchone()
+                    held.append((cursor, self.version(cursor), count))
+                for cursor, version, _count in held:
+                    self.assertEqual(self.version(cursor), version)
+            versions = {version for _cursor, version, _count in held}
+            counts = {count for _cursor, _version, count in held}
+        self.assertEqual(len(versions), len(counts))

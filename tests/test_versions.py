@@ -1,0 +1,300 @@
+"""What a process knows of versions, carried from snapshot to snapshot or read again."""
+import contextlib
+import random
+
+from odoo.sql_db import db_connect
+from odoo.tests import BaseCase, tagged
+
+from odoo.addons.tiered_cache.services import journal
+from odoo.addons.tiered_cache.services.snapshot import Snapshot
+from odoo.addons.tiered_cache.services.versions import VersionBook
+
+from .test_journal import JournalCase
+
+
+@tagged('post_install', '-at_install')
+class TestSnapshot(BaseCase):
+
+    def test_the_text_of_postgresql_is_read(self):
+        self.assertEqual(Snapshot.parse('10:20:12,15'), (10, 20, frozenset((12, 15))))
+        self.assertEqual(Snapshot.parse('10:10:'), (10, 10, frozenset()))
+
+    def test_another_text_is_refused(self):
+        for text in ('', '10', '10:20', 'a:b:', '10:20:x'):
+            with self.subTest(text=text), self.assertRaises(ValueError):
+                Snapshot.parse(text)
+
+    def test_a_snapshot_sees_what_had_ended_below_its_bound(self):
+        snapshot = Snapshot.parse('10:20:12,15')
+        self.assertEqual([xid for xid in range(8, 22) if not snapshot.sees(xid)], [12, 15, 20, 21])
+
+    def test_a_later_snapshot_covers_an_earlier_one(self):
+        self.assertTrue(Snapshot.parse('16:22:').covers(Snapshot.parse('10:20:12,15')))
+
+    def test_an_earlier_snapshot_does_not_cover_a_later_one(self):
+        self.assertFalse(Snapshot.parse('10:20:12,15').covers(Snapshot.parse('16:22:')))
+
+    def test_an_earlier_snapshot_with_the_same_bound_does_not_cover(self):
+        """12 has committed since, although it is older than the bound."""
+        self.assertFalse(Snapshot.parse('12:20:12').covers(Snapshot.parse('20:20:')))
+
+    def test_a_snapshot_covers_exactly_if_it_sees_all_that_the_other_sees(self):
+        dice = random.Random(5)
+
+        def some():
+            xmax = dice.randint(5, 12)
+            running = {x for x in range(4, xmax) if dice.random() < 0.3}
+            return Snapshot(min(running, default=xmax), xmax, frozenset(running))
+        for _case in range(500):
+            one, two = some(), some()
+            self.assertEqual(
+                one.covers(two), all(one.sees(x) for x in range(15) if two.sees(x)), (one, two))
+
+
+class BookCase(JournalCase):
+
+    def setUp(self):
+        super().setUp()
+        self.book = VersionBook()
+
+    @contextlib.contextmanager
+    def reader(self):
+        """A cursor of Odoo whose snapshot is fixed at entry."""
+        with contextlib.closing(db_connect(self.registry.db_name).cursor()) as cr:
+            cr.execute("SELECT 1")
+            yield cr
+
+    def look(self, cr=None):
+        """The version of the table that the book says, in a new snapshot or a given one."""
+        if cr is None:
+            with self.reader() as cr:
+                return self.book.look(cr).versions.get(self.table)
+        state = self.book.look(cr)
+        return state and state.versions.get(self.table)
+
+    def write(self):
+        self.sql(f"INSERT INTO {self.table} SELECT count(*) FROM {self.table}")
+
+
+@tagged('post_install', '-at_install')
+class TestBook(BookCase):
+
+    def test_the_first_look_reads_everything(self):
+        self.assertEqual(self.look(), self.version())
+        self.assertEqual((self.book.reloads, self.book.deltas), (1, 0))
+
+    def test_the_next_look_adds_what_has_become_visible(self):
+        self.look()
+        self.write()
+        self.assertEqual(self.look(), self.version())
+        self.assertEqual((self.book.reloads, self.book.deltas), (1, 1))
+
+    def test_a_look_without_changes_costs_one_query(self):
+        self.look()
+        with contextlib.closing(db_connect(self.registry.db_name).cursor()) as cr:
+            self.book.look(cr)
+            self.assertEqual(cr.sql_log_count, 1)
+
+    def test_a_transaction_that_has_written_gets_none(self):
+        self.look()
+        with self.reader() as cr:
+            cr.execute(f"INSERT INTO {self.table} VALUES (-1)")
+            self.assertIsNone(self.book.look(cr))
+            cr.rollback()
+
+    def test_a_transaction_that_has_written_gets_none_at_the_first_look_too(self):
+        with self.reader() as cr:
+            cr.execute(f"INSERT INTO {self.table} VALUES (-1)")
+            self.assertIsNone(self.book.look(cr))
+            cr.rollback()
+
+    def test_an_older_snapshot_is_not_given_newer_sums(self):
+        self.look()
+        with self.reader() as old:
+            before = self.version()
+            self.write()
+            self.look()
+            self.assertEqual(self.look(old), before)
+
+    def test_an_older_snapshot_does_not_take_the_state_back(self):
+        self.look()
+        with self.reader() as old:
+            self.write()
+            self.look()
+            self.look(old)
+        self.assertEqual(self.look(), self.version())
+        self.assertEqual(self.book.state.versions[self.table], self.version())
+
+    def test_a_commit_with_a_lower_id_than_one_already_seen_is_added(self):
+        self.look()
+        slow = self.engine.connect()
+        with contextlib.closing(slow), slow.cursor() as cursor:
+            cursor.execute(f"INSERT INTO {self.table} VALUES (-1)")
+            self.write()
+            self.look()
+            slow.commit()
+        self.assertEqual(self.look(), self.version())
+
+    def test_a_transaction_that_was_running_and_rolled_back_is_not_added(self):
+        self.look()
+        slow = self.engine.connect()
+        with contextlib.closing(slow), slow.cursor() as cursor:
+            cursor.execute(f"INSERT INTO {self.table} VALUES (-1)")
+            self.look()
+            slow.rollback()
+        self.assertEqual(self.look(), self.version())
+
+    def test_a_row_is_added_once(self):
+        self.look()
+        self.write()
+        self.look()
+        self.assertEqual(self.look(), self.version())
+
+    def test_compaction_between_two_looks(self):
+        self.look()
+        self.write()
+        self.compact()
+        self.write()
+        self.assertEqual(self.look(), self.version())
+        self.assertEqual(self.book.reloads, 2)
+
+    def test_compaction_of_rows_already_added(self):
+        self.write()
+        self.look()
+        self.compact()
+        self.assertEqual(self.look(), self.version())
+
+    def test_compaction_while_an_old_snapshot_is_open(self):
+        self.look()
+        with self.reader() as old:
+            before = self.version()
+            self.write()
+            self.compact()
+            self.look()
+            self.assertEqual(self.look(old), before)
+        self.assertEqual(self.look(), self.version())
+
+    def test_an_old_snapshot_that_looks_after_a_compaction_leaves_no_trace(self):
+        self.look()
+        with self.reader() as old:
+            self.write()
+            self.compact()
+            self.look(old)
+            self.write()
+        self.assertEqual(self.look(), self.version())
+
+    def test_a_new_guard_is_seen(self):
+        self.look()
+        other = f'{self.table}_2'
+        self.sql(f"CREATE TABLE {other} (id int)")
+        self.addCleanup(self.sql, f"DROP TABLE {other}")
+        self.addCleanup(self.sql, "DELETE FROM cache_version WHERE relation = %s", [other])
+        with self.reader() as old:
+            self.guard(other)
+            self.assertNotIn(other, self.book.look(old).versions)
+        with self.reader() as new:
+            self.assertIn(other, self.book.look(new).versions)
+
+    def test_a_released_guard_is_not_there_any_more(self):
+        self.look()
+        with self.engine.cursor() as cr:
+            journal.release(cr, self.table)
+        self.assertIsNone(self.look())
+
+    def test_a_backend_that_was_never_looked_through_reads_everything(self):
+        """After a crash of the server transaction ids may be used again."""
+        self.look()
+        self.write()
+        connection = self.engine.connect()
+        connection.set_isolation_level(3)
+        with contextlib.closing(connection), self._as_odoo(connection) as cr:
+            self.assertEqual(self.book.look(cr).versions[self.table], self.version())
+        self.assertEqual((self.book.reloads, self.book.deltas), (2, 0))
+
+    def test_what_was_known_before_a_crash_is_not_believed(self):
+        """The state is that of a history which the server has lost: any sums, and a snapshot
+        that the new backend's seems to cover."""
+        self.look()
+        state = self.book.state
+        lost = dict(state.versions, **{self.table: 12345})
+        self.book.state = type(state)(**{
+            **{name: getattr(state, name) for name in state.__slots__}, 'versions': lost})
+        self.book._backends.clear()
+        self.assertEqual(self.look(), self.version())
+
+    @contextlib.contextmanager
+    def _as_odoo(self, connection):
+        class Cursor:
+            """What a book needs of Odoo's cursor, on a connection outside of the pool."""
+            _cnx = connection
+            readonly = False
+
+        cr = Cursor()
+        with connection.cursor() as cursor:
+            cr.execute, cr.fetchone = cursor.execute, cursor.fetchone
+            yield cr
+
+    def test_signals_are_read_again_when_a_signal_was_sent(self):
+        if not self.sql("SELECT 1 FROM cache_version WHERE relation = 'orm_signaling_groups'"):
+            self.guard('orm_signaling_groups')
+        self.look()
+        before = self.book.state.signals
+        self.sql("INSERT INTO orm_signaling_groups DEFAULT VALUES")
+        self.look()
+        self.assertEqual(self.book.state.signals[-1], before[-1] + 1)
+
+    def test_a_removal_has_a_token_that_is_not_a_version(self):
+        self.look()
+        name = f'key:{self.table}'
+        self.addCleanup(self.sql, "DELETE FROM cache_change WHERE relation = %s", [name])
+        with self.engine.cursor() as cr:
+            journal.note(cr, [name])
+        self.look()
+        self.assertIn(name, self.book.state.removals)
+        self.assertNotIn(name, self.book.state.versions)
+
+    def test_a_published_state_is_never_modified(self):
+        self.look()
+        state = self.book.state
+        before = dict(state.versions)
+        self.write()
+        self.look()
+        self.assertEqual(state.versions, before)
+        self.assertIsNot(self.book.state, state)
+
+    def test_forgetting_reads_everything_again(self):
+        self.look()
+        self.book.forget()
+        self.assertEqual(self.look(), self.version())
+        self.assertEqual(self.book.reloads, 2)
+
+
+@tagged('post_install', '-at_install')
+class TestBookAtRandom(BookCase):
+    """Any order of writes, commits, rollbacks, compactions and looks of any snapshot."""
+
+    def test_a_look_always_says_what_its_snapshot_sums_up_to(self):
+        dice = random.Random(77)
+        books = [VersionBook(), VersionBook()]
+        with contextlib.ExitStack() as stack:
+            writers, readers = [], []
+            for number in range(150):
+                event = dice.choice(('begin', 'end', 'compact', 'open', 'look', 'look', 'look'))
+                if event == 'begin' and len(writers) < 5:
+                    connection = self.engine.connect()
+                    stack.callback(connection.close)
+                    connection.cursor().execute(f"INSERT INTO {self.table} VALUES (%s)", [number])
+                    writers.append(connection)
+                elif event == 'end' and writers:
+                    connection = writers.pop(dice.randrange(len(writers)))
+                    dice.choice((connection.commit, connection.commit, connection.rollback))()
+                elif event == 'compact' and dice.random() < 0.3:
+                    self.compact()
+                elif event == 'open':
+                    if len(readers) == 4:
+                        readers.pop(0).close()
+                    readers.append(stack.enter_context(self.reader()))
+                elif event == 'look' and readers:
+                    cr = dice.choice(readers)
+                    state = dice.choice(books).look(cr)
+                    self.assertEqual(state.versions[self.table], self.version(cr))

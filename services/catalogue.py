@@ -74,6 +74,17 @@ _SESSION = frozenset(
         "database_to_xml",
         "cursor_to_xml",
         "query_to_xml_and_xmlschema",
+        "table_to_xml_and_xmlschema",
+        "schema_to_xml_and_xmlschema",
+        "database_to_xml_and_xmlschema",
+        "col_description",
+        "obj_description",
+        "shobj_description",
+        "row_security_active",
+        "txid_current",
+        "txid_current_if_assigned",
+        "txid_current_snapshot",
+        "txid_status",
     ]
 )
 _NEUTRAL = frozenset(("savepoint", "release"))
@@ -192,14 +203,12 @@ class Catalogue:
             return "writes or locks"
         if "share" in tokens and re.search(r"\bfor\s+(?:key\s+)?share\b", lowered):
             return "writes or locks"
-        if 'u&"' in lowered or "information_schema" in tokens:
+        if 'u&"' in lowered:
             return "system catalogue"
         for name in tokens:
             if name in self._refused:
                 return self._refused[name]
-            if name.startswith("pg_") and name not in _HARMLESS_PG:
-                return "system catalogue"
-        return ""
+        return _refuse_system(tokens)
 
     def _refuse_calls(self, calls: set[str]) -> str:
         for name in calls:
@@ -268,19 +277,21 @@ class Catalogue:
             sources[view].add((kind, source))
         definitions = self._view_definitions(cr, views)
         for oid, name in views.items():
-            tables, refusal = self._under(oid, sources, views, names, set())
-            calls = set(_CALL.findall(definitions[oid]))
-            if refusal := refusal or self._refuse_calls(calls):
+            under: set[int] = set()
+            tables, refusal = self._under(oid, sources, views, names, under)
+            text = "\n".join(definitions[view] for view in under)
+            calls, words = set(_CALL.findall(text)), set(_TOKEN.findall(text))
+            # PostgreSQL notes no dependency on its own catalogue, so the text has to tell
+            if refusal := refusal or self._refuse_calls(calls) or _refuse_system(words):
                 self._refused[name.lower()] = refusal
                 continue
             self._tables[name.lower()] = frozenset(tables)
-            words = set(_TOKEN.findall(definitions[oid]))
             if not (_CLOCK_CALLS.isdisjoint(calls) and _CLOCK_WORDS.isdisjoint(words)):
                 self._clock_views.add(name.lower())
 
     @staticmethod
     def _view_definitions(cr, views) -> dict[int, str]:
-        """Texts with the definitions of the views under each view, in lower case."""
+        """The definition of each view, in lower case."""
         cr.execute(
             "SELECT oid, lower(pg_get_viewdef(oid)) FROM pg_class WHERE oid = ANY(%s::oid[])",
             [list(views)],
@@ -309,6 +320,14 @@ class Catalogue:
             else:
                 tables |= self._tables.get(name, frozenset((names[source],)))
         return tables, ""
+
+
+def _refuse_system(words: set[str]) -> str:
+    if "information_schema" in words or any(
+        word.startswith("pg_") and word not in _HARMLESS_PG for word in words
+    ):
+        return "system catalogue"
+    return ""
 
 
 def _refusal(name: str, kind: str, persistence: str, row_security: bool, here: bool) -> str:

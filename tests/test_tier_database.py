@@ -328,7 +328,7 @@ class TestDatabaseFaults(DatabaseCase):
             self.assertEqual(cursor.fetchone(), ('0', '0'))
 
     def test_reads_do_not_wait_long_for_a_batch(self):
-        tier = self.new_tier()
+        tier = self.new_tier(statement_timeout_ms=100)
         tier.set(make_entry('k'))
         with tier._lock:
             start = time.perf_counter()

@@ -635,7 +635,8 @@ class TestRedisImpostors(RedisCase):
     def test_no_reply_makes_any_call_raise(self):
         replies = (
             b':42\r\n', b':-1\r\n', b'$-1\r\n', b'$0\r\n\r\n', b'$2\r\nxx\r\n', b'+OK\r\n',
-            b'*-1\r\n', b'*0\r\n', b'*2\r\n:0\r\n:7\r\n', b'*2\r\n$1\r\n0\r\n*1\r\n:5\r\n', b'-ERR no\r\n',
+            b'*-1\r\n', b'*0\r\n', b'*2\r\n:0\r\n:7\r\n', b'-ERR no\r\n',
+            b'*2\r\n$1\r\n0\r\n*1\r\n:5\r\n',
             b'-WRONGTYPE no\r\n', b'-MOVED 1 127.0.0.1:1\r\n', b'\xff\r\n', b'\r\n',
         )
         for reply in replies:

@@ -36,13 +36,10 @@ _logger = logging.getLogger(__name__)
 
 BATCH_ENTRIES = 200
 BATCH_BYTES = 4_000_000
-"""Of one INSERT: it takes about 50 ms, during which a read of this process waits."""
+"""Of one INSERT: it takes about 50 ms, during which a read of this process waits.  An entry of
+this tier is worth at least 20 ms (``l3_min_cost_ms``)."""
 
 DELETE_ROWS = 1000
-
-BUSY_S = 0.1
-"""How long a read waits while another thread uses the connection; an entry of this tier is
-worth at least 20 ms (``l3_min_cost_ms``), one batch takes about half of this."""
 
 PATIENCE = 10
 """Statements outside requests (batches, removals, figures) may take so many times longer."""
@@ -147,8 +144,9 @@ class DatabaseTier(Tier):
 
     :param connect: returns a new psycopg2 connection, which then belongs to the tier
     :param breaker: opened by any error; by default for 1 s, doubling up to 30 s
-    :param statement_timeout_ms: for one read; PATIENCE times as much outside requests
-    :param lock_timeout_ms: how long to wait for a lock, likewise
+    :param statement_timeout_ms: for one read; PATIENCE times as much for what is not part of a
+        request: batches, removals, figures
+    :param lock_timeout_ms: how long a read waits for a lock; likewise
     :param max_entries: limit that :meth:`purge` restores, None for none
     :param max_mb: limit that :meth:`purge` restores, of the packed entries without what
         PostgreSQL adds (about 250 bytes of row and indexes each)
@@ -188,7 +186,7 @@ class DatabaseTier(Tier):
         return self.get_many([key]).get(key, MISS)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Entry]:
-        rows = self._run(_GET, (list(keys),), self._limits_ms, BUSY_S) or ()
+        rows = self._run(_GET, (list(keys),), self._limits_ms) or ()
         found = {}
         for key, body in rows:
             entry = self._entry(key, body)
@@ -205,7 +203,7 @@ class DatabaseTier(Tier):
             entry = None
         if entry is None or entry.key != key:
             self._note('corrupt')
-            self.delete([key])
+            self._run(_DELETE, ([key],), self._limits_ms)
             return MISS
         return entry if entry.expires > self._clock() else MISS
 
@@ -307,21 +305,20 @@ class DatabaseTier(Tier):
     def _run_patiently(self, statement: str, params: Sequence):
         """A statement that no request waits for."""
         statement_ms, lock_ms = self._limits_ms
-        limits_ms = (PATIENCE * statement_ms, PATIENCE * lock_ms)
-        return self._run(statement, params, limits_ms, PATIENCE * statement_ms / 1000)
+        return self._run(statement, params, (PATIENCE * statement_ms, PATIENCE * lock_ms))
 
-    def _run(self, statement: str, params: Sequence, limits_ms: tuple[int, int], busy_s: float):
+    def _run(self, statement: str, params: Sequence, limits_ms: tuple[int, int]):
         """One statement in a transaction of its own.
 
-        :param limits_ms: for the statement and for a lock
-        :param busy_s: how long to wait for the connection
+        :param limits_ms: for the statement, and as much for another thread to be done with the
+            connection; for a lock
         :return: rows; the number of rows if it returns none; None if it failed
         """
         if self._pid != os.getpid():
             self._start_process()
         if not self._breaker.allow():
             return None
-        if not self._lock.acquire(timeout=busy_s):
+        if not self._lock.acquire(timeout=limits_ms[0] / 1000):
             self._note('busy')
             return None
         try:

@@ -158,7 +158,7 @@ class Catalogue:
         """The inheritance tree of a table: itself, its partitions, its parents."""
         return self._tables.get(relation, frozenset((relation,)))
 
-    def read(self, text: str) -> Reading | None:
+    def reading(self, text: str) -> Reading | None:
         """What an SQL text reads; None when it names something unknown.
 
         Remembers the last 2,048 texts: Odoo's ORM asks the same ones again and again.

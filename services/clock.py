@@ -12,6 +12,7 @@ the entry; a rule for the model shortens it.
 """
 from __future__ import annotations
 
+import contextlib
 import dis
 import functools
 import re
@@ -54,10 +55,8 @@ def dates(env) -> tuple[str, ...]:
 def _dates(zone: str | None, minute: int) -> tuple[str, ...]:
     utc = datetime.fromtimestamp(minute * 60, timezone.utc)
     if zone:
-        try:
+        with contextlib.suppress(pytz.UnknownTimeZoneError, AttributeError):
             return f'{utc:%Y%m%d}', f'{utc.astimezone(pytz.timezone(zone)):%Y%m%d}'
-        except (pytz.UnknownTimeZoneError, AttributeError):
-            pass
     return f'{utc:%Y%m%d}', str(minute // 15)
 
 

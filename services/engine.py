@@ -232,12 +232,12 @@ class Engine:
 
     def read_text(self, text: str) -> Reading:
         """What an SQL text reads; for :class:`.recorder.Recording`."""
-        reading = self.catalogue.read(text)
+        reading = self.catalogue.reading(text)
         if reading is None and time.monotonic() - self._catalogue_at > CATALOGUE_PAUSE_S:
             self._catalogue_at = time.monotonic()
             with self.cursor() as cr:
                 self.catalogue = Catalogue(cr)
-            reading = self.catalogue.read(text)
+            reading = self.catalogue.reading(text)
         return reading or Reading(None, "unknown name")
 
     # -- background ------------------------------------------------------------------

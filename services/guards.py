@@ -49,31 +49,31 @@ class Guards:
             due = sorted(relation for relation, at in self._wanted.items() if at <= now)
         if not due:
             return
-        with self._engine.cursor() as cr:
-            for relation in due:
-                self._guard(cr, relation)
+        for relation in due:
+            self._guard(relation)
 
-    def _guard(self, cr, relation: str) -> None:
+    def _guard(self, relation: str) -> None:
         engine = self._engine
+        if not engine.catalogue.knows(relation):
+            self._later(relation, 'not a table of the current schema')
+            return
         try:
-            cr.execute(f"SET LOCAL lock_timeout = '{int(engine.settings.guard_lock_timeout_ms)}ms'")
-            if not engine.catalogue.knows(relation):
-                # dropped, or not a table of the current schema: nothing to guard
-                self._later(relation, 'not a table')
-            elif journal.guard(cr, relation, engine.settings.capture):
-                cr.commit()
-                self._done(relation)
-                return
-            else:
-                self._later(relation, '')
-        except (psycopg2.Error, AssertionError) as error:  # the second: a name Odoo does not quote
+            with engine.cursor() as cr:
+                limit = f'{engine.settings.guard_lock_timeout_ms}ms'
+                cr.execute("SELECT set_config('lock_timeout', %s, true)", [limit])
+                created = journal.guard(cr, relation, engine.settings.capture)
+        except psycopg2.Error as error:
             self._later(relation, str(error).strip())
             if not journal.is_lock_timeout(error):
                 engine.log_once(
                     f'guard {relation} {type(error).__name__}',
                     "Relation %s cannot be guarded, so results that read it are not cached: %s",
                     relation, error)
-        cr.rollback()
+            return
+        if created:
+            self._done(relation)
+        else:
+            self._later(relation, '')
 
     def _done(self, relation: str) -> None:
         with self._lock:

@@ -75,7 +75,7 @@ INSERT INTO cache_version (relation) VALUES ('{GENERATION}'), ('{ALL}')
 # as a transaction-local setting it is undone by a savepoint rollback, as the rows are.
 # SECURITY DEFINER: a role that may write the business table need not know the journal.
 _FUNCTION = """
-CREATE OR REPLACE FUNCTION {schema}.cache_change_note() RETURNS trigger
+CREATE OR REPLACE FUNCTION %(schema)s.cache_change_note() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
 DECLARE
     noted text := current_setting('tiered_cache.noted', true);
@@ -93,7 +93,7 @@ BEGIN
     IF strpos(noted, ',' || TG_RELID || ',') > 0 THEN
         RETURN NULL;
     END IF;
-    INSERT INTO {schema}.cache_change (relation) VALUES (TG_TABLE_NAME);
+    INSERT INTO %(schema)s.cache_change (relation) VALUES (TG_TABLE_NAME);
     PERFORM set_config('tiered_cache.noted', noted || TG_RELID || ',', true);
     RETURN NULL;
 END
@@ -103,14 +103,14 @@ $body$
 # The version query as a function: its plan is made once per session, not once per request
 # (40 instead of 60 µs, 115 when the machine is busy; see bench/).
 _LOOK = """
-CREATE OR REPLACE FUNCTION {schema}.cache_look(since xid8, running xid8[]) RETURNS text
+CREATE OR REPLACE FUNCTION %(schema)s.cache_look(since xid8, running xid8[]) RETURNS text
 LANGUAGE plpgsql STABLE AS $body$
 BEGIN
     RETURN concat_ws('|', pg_current_xact_id_if_assigned() IS NOT NULL, pg_current_snapshot(),
         pg_backend_pid(), pg_is_in_recovery(),
-        (SELECT token FROM {schema}.cache_version WHERE relation = '#generation'),
+        (SELECT token FROM %(schema)s.cache_version WHERE relation = '#generation'),
         (SELECT json_agg(json_build_array(id, xid::text, relation, token::text))
-           FROM {schema}.cache_change WHERE xid >= since OR xid = ANY(running)));
+           FROM %(schema)s.cache_change WHERE xid >= since OR xid = ANY(running)));
 END
 $body$
 """
@@ -123,18 +123,13 @@ _TRIGGERS = {
 }
 
 
-def schema(cr) -> str:
-    """The quoted name of the schema that holds Odoo's tables and the journal."""
-    cr.execute("SELECT quote_ident(current_schema())")
-    return cr.fetchone()[0]
-
-
 def install(cr) -> None:
     """Create the journal; does nothing where it exists."""
     cr.execute(_INSTALL)
-    name = schema(cr)
-    cr.execute(_FUNCTION.format(schema=name))
-    cr.execute(_LOOK.format(schema=name))
+    cr.execute("SELECT current_schema()")
+    schema = SQL.identifier(cr.fetchone()[0])
+    cr.execute(SQL(_FUNCTION, schema=schema))
+    cr.execute(SQL(_LOOK, schema=schema))
 
 
 def uninstall(cr) -> None:
@@ -183,7 +178,8 @@ def guard(cr, relation: str, capture: str = 'triggers') -> bool:
 def _create_triggers(cr, relation: str) -> None:
     table = SQL.identifier(relation)
     # one lock for all four, so that nothing can write between two of them
-    cr.execute(SQL("LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE", table))
+    # not logged as a bad query: a table that is busy is tried again later
+    cr.execute(SQL("LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE", table), log_exceptions=False)
     cr.execute("SELECT tgname, tgenabled FROM pg_trigger"
                " WHERE tgrelid = to_regclass(quote_ident(%s)) AND NOT tgisinternal", [relation])
     enabled = dict(cr.fetchall())

@@ -27,7 +27,7 @@ class Recording:
     """Collects what one computation reads; a context manager.
 
     :param cr: the cursor of the computation; another one has another snapshot
-    :param read: ``read(text) -> Reading``, see :meth:`Catalogue.read`
+    :param read: ``read(text) -> Reading``, see :meth:`Catalogue.reading`
     """
 
     __slots__ = ('_read', '_seen', 'clock', 'cr', 'queries', 'refusal', 'relations')

@@ -22,3 +22,6 @@ from . import test_tier_memory
 from . import test_tier_redis
 from . import test_tiers
 from . import test_versions
+from . import test_faults
+from . import test_consistency
+from . import test_workers

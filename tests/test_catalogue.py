@@ -57,14 +57,14 @@ class TestCatalogue(CacheCase):
         """PostgreSQL takes the text, and the catalogue names just these relations."""
         with contextlib.closing(self.cr.connection.cursor()) as cursor:
             cursor.execute("EXPLAIN " + text)
-        reading = self.catalogue.read(text)
+        reading = self.catalogue.reading(text)
         self.assertIsNotNone(reading, 'unknown name')
         self.assertEqual(reading.refusal, '')
         self.assertEqual(reading.relations, frozenset(relations))
         self.assertEqual(reading.clock, clock)
 
     def assertRefused(self, text, why):
-        reading = self.catalogue.read(text)
+        reading = self.catalogue.reading(text)
         self.assertIsNotNone(reading, 'unknown name')
         self.assertIsNone(reading.relations)
         self.assertIn(why, reading.refusal)
@@ -102,7 +102,7 @@ class TestCatalogue(CacheCase):
 
     def test_a_name_with_blanks_is_never_lost(self):
         self.assertReads('SELECT 1 FROM tc_one, "tc Odd Name"', 'tc_one', 'tc Odd Name')
-        self.assertIsNone(self.catalogue.read('SELECT 1 FROM "tc Odd Name"'))  # too cautious
+        self.assertIsNone(self.catalogue.reading('SELECT 1 FROM "tc Odd Name"'))  # too cautious
 
     def test_a_view_is_the_tables_under_it(self):
         self.assertReads("SELECT * FROM tc_view", 'tc_one', 'tc_two')
@@ -120,7 +120,7 @@ class TestCatalogue(CacheCase):
         self.assertReads("SELECT * FROM tc_parent", 'tc_parent', 'tc_part_1', 'tc_part_2')
 
     def test_a_partition_may_be_changed_through_its_parent(self):
-        self.assertIn('tc_parent', self.catalogue.read("SELECT * FROM tc_part_1").relations)
+        self.assertIn('tc_parent', self.catalogue.reading("SELECT * FROM tc_part_1").relations)
 
     def test_an_inherited_table_is_its_heirs_too(self):
         self.assertReads("SELECT * FROM tc_base", 'tc_base', 'tc_heir')
@@ -241,13 +241,13 @@ class TestCatalogue(CacheCase):
         for text in ("SELECT * FROM tc_nonsense", "SELECT * FROM tc_one JOIN tc_nonsense ON true",
                      'SELECT * FROM "tc_nonsense"'):
             with self.subTest(text=text):
-                self.assertIsNone(self.catalogue.read(text))
+                self.assertIsNone(self.catalogue.reading(text))
 
     def test_a_savepoint_is_neutral(self):
         for text in ('SAVEPOINT "x"', 'RELEASE SAVEPOINT "x"'):
-            self.assertEqual(self.catalogue.read(text).relations, frozenset())
+            self.assertEqual(self.catalogue.reading(text).relations, frozenset())
 
     def test_readings_are_remembered_within_bounds(self):
         for number in range(5000):
-            self.catalogue.read(f"SELECT {number} FROM tc_one")
+            self.catalogue.reading(f"SELECT {number} FROM tc_one")
         self.assertLessEqual(len(self.catalogue._readings), 4096)

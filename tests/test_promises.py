@@ -157,8 +157,10 @@ class TestSnapshotEquivalence(BankCase):
     def _one_transaction(env, dice, banks, wrong):
         bank = env['res.bank'].browse(dice.choice(banks))
         if dice.random() < 0.1:
+            # two threads may want the same row: one of them is told so, which is no fault here
             env.cr.execute(
-                "UPDATE res_bank SET bic = (bic::int + 1)::text WHERE id = %s", [bank.id])
+                "UPDATE res_bank SET bic = (bic::int + 1)::text WHERE id = %s", [bank.id],
+                log_exceptions=False)
             return
         for _again in range(2):
             answer = env['res.bank'].search_read([('id', '=', bank.id)], ['bic'])[0]['bic']

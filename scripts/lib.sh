@@ -35,6 +35,9 @@ mkdir -p "$CACHE" 2>/dev/null || fail "cannot create the cache folder $CACHE" \
 ADDONS=$CACHE/addons/$(printf '%s' "$REPO" | md5sum | cut -c1-12)
 ADDON=$ADDONS/tiered_cache
 
+# Where Odoo keeps the files of databases and sessions.
+DATA_DIR=${ODOO_DATA_DIR:-${XDG_DATA_HOME:-${HOME:-$CACHE}/.local/share}/Odoo}
+# shellcheck disable=SC2034 # used by setup and run
 DEFAULT_REDIS_URL=redis://localhost:6379/0
 REQUIREMENTS=("$REPO/requirements.txt" "$SCRIPTS"/requirements-{odoo,dev}.txt)
 
@@ -97,7 +100,7 @@ sql() { psql -XqAt -v ON_ERROR_STOP=1 -d "${DB:-postgres}" -c "$1"; }
 
 database_exists() { [ -n "$(sql "SELECT 1 FROM pg_database WHERE datname = '$1'")" ]; }
 
-filestore() { printf '%s/filestore/%s' "$ODOO_DATA_DIR" "$1"; }
+filestore() { printf '%s/filestore/%s' "$DATA_DIR" "$1"; }
 
 drop_database() {
     sql "DROP DATABASE IF EXISTS \"$1\" WITH (FORCE)" 2>/dev/null
@@ -139,17 +142,17 @@ free_port() {
 
 # odoo_job LOG ARGS... : one Odoo that installs or tests and ends; then "wait $!". It runs in the
 # background, since bash runs traps only between foreground commands, and in a process group of its
-# own, so that ending it also ends the servers and browsers its tests have started. setpriv: it ends
-# even when this script is killed with -9.
+# own, so that ending it also ends the servers and browsers its tests have started. setpriv ends it
+# even when this script is killed with -9. On SIGQUIT Odoo logs where each of its threads hangs.
 JOBS=()
-JOB_LIMIT_S=1500
+JOB_LIMIT_S=900
 odoo_job() {
     local log=$1 port
     shift
     port=$(free_port)
-    setsid setpriv --pdeathsig TERM timeout --kill-after=30 "$JOB_LIMIT_S" "$SCRIPTS/odoo" \
-        --http-interface=127.0.0.1 --http-port="$port" --max-cron-threads=0 --stop-after-init "$@" \
-        >"$log" 2>&1 </dev/null &
+    setsid setpriv --pdeathsig TERM timeout --signal=QUIT --kill-after=5 "$JOB_LIMIT_S" \
+        "$SCRIPTS/odoo" --http-interface=127.0.0.1 --http-port="$port" --max-cron-threads=0 \
+        --stop-after-init "$@" >"$log" 2>&1 </dev/null &
     JOBS+=($!)
 }
 

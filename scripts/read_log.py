@@ -26,6 +26,8 @@ CONSEQUENCE = re.compile(
     r"|modules\.loading: (Module \S+: \d+ failures|At least one test failed))"
 )
 SHOWN_LINES = 24
+# What timeout(1) returns, and what it returns when it had to kill.
+TIMED_OUT = (124, 137)
 
 
 @dataclass
@@ -42,15 +44,17 @@ class Record:
         """The same for two runs: without ports, ids, times and addresses."""
         return self.level, re.sub(r"0x[0-9a-f]+|\d+", "#", str(self))
 
-    def show(self):
-        show([f"{self.level} {self}", *self.lines[1:]])
+    @property
+    def all_lines(self):
+        return [f"{self.level} {self}", *self.lines[1:]]
 
 
 def show(lines):
     """The beginning says what it is and the end of a traceback says why."""
     if len(lines) > SHOWN_LINES:
         lines = [lines[0], "...", *lines[-SHOWN_LINES:]]
-    print("\n".join(f"    {line.rstrip()}" for line in lines).rstrip(), file=sys.stderr)
+    if text := "\n".join(f"    {line.rstrip()}" for line in lines).rstrip():
+        print(text, file=sys.stderr)
 
 
 def read_records(lines):
@@ -67,7 +71,7 @@ def read_records(lines):
 class Run:
     """What one log says: test names, and the records that must not be there."""
 
-    started: set = field(default_factory=set)
+    started: dict = field(default_factory=dict)  # in order; the values say nothing
     skipped: dict = field(default_factory=dict)
     failed: dict = field(default_factory=dict)
     unexpected: list = field(default_factory=list)
@@ -76,12 +80,13 @@ class Run:
 
     @property
     def passed(self):
-        return self.started - self.skipped.keys() - self.failed.keys()
+        unfinished = [] if self.ended else list(self.started)[-1:]
+        return self.started.keys() - self.skipped.keys() - self.failed.keys() - set(unfinished)
 
     def add(self, record, allowed):
         text = record.lines[0]
         if record.level == "INFO" and (match := STARTED.match(text)):
-            self.started.add(f"{record.logger}.{match[1]}")
+            self.started[f"{record.logger}.{match[1]}"] = True
         elif record.level == "INFO" and (match := SKIPPED.match(text)):
             self.skipped[f"{record.logger}.{match[1]}"] = match[2].strip()
         elif record.level == "ERROR" and (match := FAILED.match(text)):
@@ -110,34 +115,29 @@ def read_allowed(path):
     return [re.compile(line) for line in lines if line.strip() and not line.startswith("#")]
 
 
-def judge(run, baseline, exit_code):
-    """Return the number of failures, having said what they are."""
-    failures = 0
-
-    def fail(text, record=None):
-        nonlocal failures
-        failures += 1
-        print(f"  FAILED {text}", file=sys.stderr)
-        if record:
-            record.show()
-
+def test_problems(run, baseline):
+    """Yield (what failed, the lines that show it)."""
     for name in sorted(run.failed.keys() - baseline.failed.keys()):
-        fail(name, run.failed[name])
-    for name in sorted(baseline.passed - run.started):
-        fail(f"{name}: was not run, but is without the addon")
-    known = Counter(record.key for record in baseline.unexpected)
-    seen = Counter(record.key for record in run.unexpected)
-    for record in {record.key: record for record in run.unexpected}.values():
-        if not known[record.key]:
-            fail(f"in the log, times seen: {seen[record.key]}", record)
-    if not run.ended:
-        fail(f"Odoo ended with exit code {exit_code} before its tests did; its last words:")
-        show(run.last_lines)
-    elif exit_code and not run.failed and not failures:
-        fail(f"Odoo ended with exit code {exit_code}")
-    if not run.passed and not failures:
-        fail("no test ran")
-    return failures
+        yield name, run.failed[name].all_lines
+    for name in sorted(baseline.passed - run.started.keys()):
+        yield f"{name}: was not run, but is without the addon", []
+    known = {record.key for record in baseline.unexpected}
+    times = Counter(record.key for record in run.unexpected)
+    for key, record in {record.key: record for record in run.unexpected}.items():
+        if key not in known:
+            yield f"in the log, times seen: {times[key]}", record.all_lines
+
+
+def end_problems(run, exit_code):
+    last = next(reversed(run.started), "no test at all")
+    if exit_code in TIMED_OUT:
+        yield f"Odoo hung or was too slow, in {last}; the log ends with its threads' stacks", []
+    elif not run.ended:
+        yield f"Odoo ended, exit code {exit_code}, in {last}; its last words:", run.last_lines
+    elif exit_code and not run.failed and not run.unexpected:
+        yield f"Odoo ended with exit code {exit_code}", run.last_lines
+    elif not run.passed and not run.failed:
+        yield "no test ran", []
 
 
 def main():
@@ -151,12 +151,15 @@ def main():
     allowed = read_allowed(options.allowed)
     run = read_run(options.log, allowed)
     baseline = read_run(options.baseline, allowed) if options.baseline else Run()
-    failures = judge(run, baseline, options.exit_code)
+    problems = [*test_problems(run, baseline), *end_problems(run, options.exit_code)]
+    for what, lines in problems:
+        print(f"  FAILED {what}", file=sys.stderr)
+        show(lines)
     for name in sorted(run.failed.keys() & baseline.failed.keys()):
         print(f"  fails without the addon too: {name}", file=sys.stderr)
     for name, reason in sorted(run.skipped.items()):
         print(f"  skipped {name}: {reason}", file=sys.stderr)
-    print(len(run.passed), failures, len(run.skipped))
+    print(len(run.passed), len(problems), len(run.skipped))
 
 
 if __name__ == "__main__":

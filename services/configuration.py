@@ -74,7 +74,7 @@ def build_hierarchy(engine, old: Configuration, new: Configuration) -> Hierarchy
     if new.settings.l1_max_entries and new.settings.l1_max_mb:
         unchanged = not _changed(old, new, 'l1_max_entries', 'l1_max_mb', 'l1_policy')
         l1 = hierarchy.tiers['l1'] = _kept(before.tiers, 'l1', unchanged) or _memory(new)
-        l1.on_evict = hierarchy.remember_eviction
+        l1.on_evict, l1.on_expire = hierarchy.evicted, hierarchy.expired
     if new.settings.redis_url and new.secret:
         unchanged = (old.uuid, old.secret) == (new.uuid, new.secret) and not _changed(
             old, new, 'redis_url', 'redis_timeout_ms', 'max_entry_kb')

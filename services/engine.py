@@ -252,6 +252,8 @@ class Engine:
             return
         if time.monotonic() - self._flushed_at >= self.settings.metrics_flush_s:
             self.flush_metrics()
+        if l3 := self.hierarchy.tiers.get("l3"):
+            l3.write_hits(every_s=60)
         rows = sum(book.journal_rows for book in self._books.values())
         if rows - self._compacted_at_row >= self.settings.compaction_rows:
             self._compacted_at_row = rows

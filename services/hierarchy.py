@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import threading
 import time
 import typing
 
@@ -46,13 +47,23 @@ class Hierarchy:
         self.tiers = tiers
         self.writers = writers or {}
         self._post = post
-        self._evicted: collections.OrderedDict[str, None] = collections.OrderedDict()
+        self._gone: collections.OrderedDict[str, str] = collections.OrderedDict()
+        self._gone_lock = threading.Lock()
 
-    def remember_eviction(self, key: str, _entry=None) -> None:
+    def evicted(self, key: str, _entry=None) -> None:
+        """L1 had no room for an entry."""
+        self._remember(key, 'evicted')
+
+    def expired(self, key: str, _entry=None) -> None:
+        """L1 has dropped an entry whose time was over."""
+        self._remember(key, 'expired')
+
+    def _remember(self, key: str, reason: str) -> None:
         """So that the next miss on the key can say why; bounded to 10,000 keys."""
-        self._evicted[key] = None
-        while len(self._evicted) > 10_000:
-            self._evicted.popitem(last=False)
+        with self._gone_lock:
+            self._gone[key] = reason
+            if len(self._gone) > 10_000:
+                self._gone.popitem(last=False)
 
     def get(self, key: str, plan: Plan, judge, expected_ms: float | None, only_l1=False) -> Found:
         """Find a valid answer.
@@ -77,9 +88,8 @@ class Hierarchy:
                 return Found(entry, name)
             if reason != 'stale':
                 reason, relation = why, what
-        if reason == 'cold' and key in self._evicted:
-            self._evicted.pop(key, None)
-            reason = 'evicted'
+        if reason == 'cold':
+            reason = self._gone.pop(key, reason)
         return Found(None, '', reason, relation)
 
     def put(self, entry: Entry, plan: Plan, ttl_cap_s: float | None = None) -> list[str]:

@@ -220,7 +220,7 @@ class DatabaseTier(Tier):
             if written is None:
                 break
             stored += written
-        self._write_hits(every_s=HITS_EVERY_S)
+        self.write_hits(every_s=HITS_EVERY_S)
         return stored
 
     def _batches(self, entries: dict[str, Entry]) -> Iterator[list[tuple]]:
@@ -272,7 +272,7 @@ class DatabaseTier(Tier):
         :param max_mb: likewise
         :return: how many entries were removed
         """
-        self._write_hits()
+        self.write_hits()
         removed = self._repeat(_PURGE_EXPIRED, ())
         entries = self._max_entries if max_entries is None else max_entries
         megabytes = self._max_mb if max_mb is None else max_mb
@@ -292,8 +292,12 @@ class DatabaseTier(Tier):
             if not count or count < DELETE_ROWS:
                 return removed
 
-    def _write_hits(self, every_s: float = 0.0) -> None:
-        """Add up in the table how often this process was answered by which entry."""
+    def write_hits(self, every_s: float = 0.0) -> None:
+        """Add up in the table how often this object was answered by which entry; not in a
+        request.  Of two objects for one table, the one that is read must be told.
+
+        :param every_s: do nothing if that was done less than so many seconds ago
+        """
         now = time.monotonic()
         if self._hits and now - self._hits_written_at >= every_s:
             hits, self._hits, self._hits_written_at = self._hits, Counter(), now

@@ -62,7 +62,7 @@ class Guards:
                 limit = f'{engine.settings.guard_lock_timeout_ms}ms'
                 cr.execute("SELECT set_config('lock_timeout', %s, true)", [limit])
                 created = journal.guard(cr, relation, engine.settings.capture)
-        except psycopg2.Error as error:
+        except (psycopg2.Error, AssertionError) as error:  # the second: Odoo cannot quote the name
             self._later(relation, str(error).strip())
             if not journal.is_lock_timeout(error):
                 engine.log_once(

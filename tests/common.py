@@ -29,14 +29,13 @@ import typing
 from unittest.mock import patch
 
 from odoo import api
-from odoo.modules.registry import Registry
-from odoo.sql_db import db_connect
-from odoo.tests.common import BaseCase, get_db_name
-
 from odoo.addons.tiered_cache.services import engine as engines
 from odoo.addons.tiered_cache.services import reading
 from odoo.addons.tiered_cache.services.auditor import same
 from odoo.addons.tiered_cache.services.metrics import Metrics
+from odoo.modules.registry import Registry
+from odoo.sql_db import db_connect
+from odoo.tests.common import BaseCase, get_db_name
 
 ADMIN = 2
 """Id of ``base.user_admin``."""

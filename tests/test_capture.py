@@ -27,7 +27,8 @@ class TestStatements(BanksCase):
 
     def test_p5_insert_is_captured(self):
         self.assertCaptured(
-            self.banks, lambda: self.sql("INSERT INTO res_bank (name, active) VALUES ('Capture I', true)"))
+            self.banks,
+            lambda: self.sql("INSERT INTO res_bank (name, active) VALUES ('Capture I', true)"))
 
     def test_p5_update_is_captured(self):
         self.assertCaptured(self.banks, lambda: self.sql(
@@ -231,8 +232,9 @@ class TestFields(CacheCase):
             self.write('res.users', user, {'name': 'Author'}))
 
 
-PIXEL = (b'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5Er'
-         b'kJggg==')
+PIXEL = (b'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAA'
+         b'AABJRU5ErkJggg==')
+"""A picture of one pixel."""
 
 
 @tagged('post_install', '-at_install')

@@ -1,9 +1,8 @@
 """What an SQL text is said to read; in a transaction whose tables are rolled back."""
 import contextlib
 
-from odoo.tests import tagged
-
 from odoo.addons.tiered_cache.services.catalogue import Catalogue
+from odoo.tests import tagged
 
 from .common import CacheCase
 
@@ -150,8 +149,8 @@ class TestCatalogue(CacheCase):
     def test_statements_that_do_not_only_read(self):
         for text in ("UPDATE tc_one SET id = 1", "INSERT INTO tc_one VALUES (1)",
                      "DELETE FROM tc_one", "TRUNCATE tc_one", "CREATE TABLE tc_x (id int)",
-                     "SET LOCAL x.y = '1'", "LOCK TABLE tc_one", "COPY tc_one TO STDOUT", "CALL p()",
-                     "DO $$ BEGIN END $$", "NOTIFY x", "EXECUTE prepared", "FETCH c", ""):
+                     "SET LOCAL x.y = '1'", "LOCK TABLE tc_one", "COPY tc_one TO STDOUT",
+                     "CALL p()", "DO $$ BEGIN END $$", "NOTIFY x", "EXECUTE prepared", "FETCH c", ""):
             with self.subTest(text=text):
                 self.assertRefused(text, 'statement')
 

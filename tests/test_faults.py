@@ -3,10 +3,9 @@ import time
 import unittest
 from unittest.mock import patch
 
+from odoo.addons.tiered_cache.services import configuration, reading
 from odoo.tests import tagged
 from odoo.tools import mute_logger
-
-from odoo.addons.tiered_cache.services import configuration, reading
 
 from .common import CacheCase
 from .redis_server import REDIS_SERVER, RedisServer

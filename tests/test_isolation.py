@@ -34,8 +34,8 @@ class UsersCase(CacheCase):
         return cls.make_for_class('res.users', {
             'name': login, 'login': login, 'company_id': companies[0],
             'company_ids': [Command.set(companies)],
-            'group_ids': [Command.link(cls.commit(lambda env: env.ref(group).id)) for group in (
-                'base.group_user', 'base.group_partner_manager')]})
+            'group_ids': cls.commit(lambda env: [Command.link(env.ref(group).id) for group in (
+                'base.group_user', 'base.group_partner_manager')])})
 
 
 @tagged('post_install', '-at_install')
@@ -197,8 +197,10 @@ class TestCircumstances(CacheCase):
             {'name': 'Client'}), lang='fr_FR')
 
         def name(env):
-            return env['res.partner.category'].search_read([('id', '=', self.tag)], ['name'])[0]['name']
-        for lang, expected in (('en_US', 'Customer tag'), ('fr_FR', 'Client'), ('en_US', 'Customer tag')):
+            return env['res.partner.category'].search_read(
+                [('id', '=', self.tag)], ['name'])[0]['name']
+        english, french = ('en_US', 'Customer tag'), ('fr_FR', 'Client')
+        for lang, expected in (english, french, english):
             self.assertEqual(self.warm(name, lang=lang), expected)
 
     def test_p6_archived_records(self):

@@ -5,11 +5,10 @@ import uuid
 
 import psycopg2
 
-from odoo.tests import tagged
-from odoo.tools import SQL
-
 from odoo.addons.tiered_cache.services import journal
 from odoo.addons.tiered_cache.services.catalogue import Catalogue
+from odoo.tests import tagged
+from odoo.tools import SQL
 
 from .common import CacheCase
 
@@ -299,8 +298,8 @@ class TestGuards(JournalCase):
     def test_release_makes_the_version_disappear(self):
         with self.engine.cursor() as cr:
             journal.release(cr, self.table)
-        self.assertEqual(
-            self.sql("SELECT count(*) FROM cache_version WHERE relation = %s", [self.table]), [(0,)])
+        self.assertEqual(self.sql(
+            "SELECT count(*) FROM cache_version WHERE relation = %s", [self.table]), [(0,)])
 
     def test_a_relation_guarded_again_never_has_an_earlier_version(self):
         before = self.version()

@@ -3,12 +3,11 @@ import contextlib
 
 from psycopg2.extensions import AsIs
 
+from odoo.addons.tiered_cache.services import reading
+from odoo.addons.tiered_cache.services.recorder import Recording
 from odoo.sql_db import db_connect
 from odoo.tests import tagged
 from odoo.tools import SQL
-
-from odoo.addons.tiered_cache.services import reading
-from odoo.addons.tiered_cache.services.recorder import Recording
 
 from .common import CacheCase
 

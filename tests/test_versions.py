@@ -2,12 +2,11 @@
 import contextlib
 import random
 
-from odoo.sql_db import db_connect
-from odoo.tests import BaseCase, tagged
-
 from odoo.addons.tiered_cache.services import journal
 from odoo.addons.tiered_cache.services.snapshot import Snapshot
 from odoo.addons.tiered_cache.services.versions import VersionBook
+from odoo.sql_db import db_connect
+from odoo.tests import BaseCase, tagged
 
 from .test_journal import JournalCase
 

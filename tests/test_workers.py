@@ -91,11 +91,21 @@ class Server:
         others = [psutil.Process(pid) for pid in self.workers() if pid != worker]
         for other in others:
             other.suspend()
+        for other in others:
+            # the signal is on its way; until it has arrived the worker would take a connection
+            while not self._is_stopped(other):
+                time.sleep(0.001)
         try:
             yield
         finally:
             for other in others:
                 other.resume()
+
+    @staticmethod
+    def _is_stopped(process: psutil.Process) -> bool:
+        return all(
+            Path(f'/proc/{process.pid}/task/{thread.id}/stat').read_text().rpartition(')')[2]
+            .split()[0] == 'T' for thread in process.threads())
 
 
 class Client:
@@ -178,7 +188,8 @@ class TestTwoWorkers(CacheCase):
         for number in range(ROUNDS):
             writer, reader = self.workers[::1 if number % 2 else -1]
             with self.server.only(writer):
-                self.client.call('res.partner', 'write', [self.partner], {'name': f'Round {number}'})
+                self.client.call(
+                    'res.partner', 'write', [self.partner], {'name': f'Round {number}'})
             with self.server.only(reader):
                 self.assertEqual(self.read(), f'Round {number}')  # computes, and keeps it
                 self.assertEqual(self.read(), f'Round {number}')  # from its L1

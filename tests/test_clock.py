@@ -1,0 +1,139 @@
+"""Dates in keys, code that looks at the clock, shapes that are put together again."""
+
+import collections
+import contextlib
+import os
+import tempfile
+from datetime import datetime
+
+from odoo import fields
+from odoo.http import request
+from odoo.tests import tagged
+from odoo.tests.common import BaseCase, TransactionCase, freeze_time
+
+from ..services import clock, fingerprint, shapes
+
+
+@tagged('post_install', '-at_install')
+class TestDates(TransactionCase):
+    def dates(self, **context):
+        return clock.dates(self.env['base'].with_context(context).env)
+
+    def test_the_user_s_date_is_part_of_the_key(self):
+        with freeze_time('2026-03-01 23:30:00'):
+            self.assertEqual(self.dates(tz='Europe/Brussels'), ('20260301', '20260302'))
+            self.assertEqual(self.dates(tz='America/New_York'), ('20260301', '20260301'))
+
+    def test_midnight_changes_the_key(self):
+        with freeze_time('2026-03-01 22:59:00'):
+            before = self.dates(tz='Europe/Brussels')
+        with freeze_time('2026-03-01 23:01:00'):
+            self.assertNotEqual(self.dates(tz='Europe/Brussels'), before)
+
+    def test_without_a_time_zone_a_quarter_of_an_hour_stands_for_it(self):
+        with freeze_time('2026-03-01 12:01:00'):
+            before = self.dates()
+        with freeze_time('2026-03-01 12:14:00'):
+            self.assertEqual(self.dates(), before)
+        with freeze_time('2026-03-01 12:16:00'):
+            self.assertNotEqual(self.dates(), before)
+
+    def test_an_unknown_time_zone_is_no_error(self):
+        self.assertEqual(len(self.dates(tz='Mars/Olympus')), 2)
+
+    def test_relative_dates_in_domains(self):
+        self.assertTrue(clock.mentions_clock(([['date', '>', '-3d']],)))
+        self.assertTrue(clock.mentions_clock((['|', ('date', '>', 'now'), ('a', '=', 1)],)))
+        self.assertFalse(clock.mentions_clock(([['name', 'ilike', 'nowhere']],)))
+        self.assertFalse(clock.mentions_clock(([['date', '>', '2026-01-01']],)))
+
+
+class Looks:
+    """Stands for a model class."""
+
+    def _direct(self):
+        return datetime.now()
+
+    def _by_helper(self):
+        return self._helper()
+
+    def _helper(self):
+        return datetime.utcnow()
+
+    def _in_lambda(self):
+        return sorted([], key=lambda x: datetime.now() - x)
+
+    def _watched(self):
+        return fields.Datetime.now()
+
+    def _date_only(self):
+        return fields.Date.today()
+
+    def _request(self):
+        return request.session
+
+
+@tagged('post_install', '-at_install')
+class TestCode(BaseCase):
+    def uses(self, name):
+        return clock._uses(Looks, name)
+
+    def test_the_clock_is_found(self):
+        for name in ('_direct', '_by_helper', '_in_lambda'):
+            with self.subTest(name):
+                self.assertIn('clock', self.uses(name))
+
+    def test_a_date_is_no_clock(self):
+        self.assertFalse(self.uses('_date_only'))
+
+    def test_what_tells_at_run_time_is_not_guessed(self):
+        self.assertFalse(self.uses('_watched'))
+
+    def test_the_web_request_is_found(self):
+        self.assertIn('request', self.uses('_request'))
+
+
+@tagged('post_install', '-at_install')
+class TestShapes(BaseCase):
+    def test_a_progress_bar_counts_groups_without_records(self):
+        args = ([], 'state', {'field': 'x', 'colors': {'a': 'success', 'b': 'danger'}})
+        kept = shapes.plain(
+            'read_progress_bar', collections.defaultdict(list, {'1': {'a': 2, 'b': 0}})
+        )
+        self.assertIs(type(kept), dict)
+        restored = shapes.restore('read_progress_bar', kept, args)
+        self.assertIs(type(restored), collections.defaultdict)
+        self.assertEqual(restored['1'], {'a': 2, 'b': 0})
+        self.assertEqual(restored['none'], {'a': 0, 'b': 0})
+
+    def test_other_results_stay_what_they_are(self):
+        value = [{'id': 1}]
+        self.assertIs(shapes.restore('read', shapes.plain('read', value), ()), value)
+
+
+@tagged('post_install', '-at_install')
+class TestFingerprint(BaseCase):
+    def test_other_code_has_another_name(self):
+        files = {'a.py': b'x = 1', 'tests/test_a.py': b'1', 'data.xml': b'<odoo/>'}
+
+        def name():
+            with self.folder(files) as path:
+                self.patch(fingerprint, '_module_path', lambda module: path)
+                return fingerprint.code_fingerprint(['some_module'])
+
+        before = name()
+        self.assertEqual(name(), before)
+        files['tests/test_a.py'] = b'2'
+        self.assertEqual(name(), before)
+        files['a.py'] = b'x = 2'
+        self.assertNotEqual(name(), before)
+
+    @contextlib.contextmanager
+    def folder(self, files):
+        with tempfile.TemporaryDirectory() as path:
+            for name, content in files.items():
+                target = os.path.join(path, name)
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                with open(target, 'wb') as file:
+                    file.write(content)
+            yield path

@@ -13,7 +13,7 @@ from .viewspec import DATES, X2MANY, Arch, SearchView, evaluate_or, groupable_fi
 COUNT_LIMIT = 10001  # the client asks for one more than DEFAULT_COUNT_LIMIT
 FIELD_ATTRIBUTES = ["string", "type", "relation", "required", "readonly", "selection", "store"]
 FILTERS = 5
-FORM_RECORDS = 3
+FORM_RECORDS = 2
 GROUPED_LIMIT = 10
 GROUPINGS = 3
 PANEL_LIMIT = 200

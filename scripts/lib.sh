@@ -65,8 +65,8 @@ odoo_version() {
     for changelog in "$ODOO_ROOT"/usr/share/doc/odoo-19*/changelog.Debian.gz; do
         [ ! -f "$changelog" ] || { zcat "$changelog" | sed -n '1s/.*(\(.*\)).*/\1/p' && return; }
     done
-    sed -n 's/^version_info *= *(\([^,]*\), *\([^,]*\).*/\1.\2/p' "$ODOO_ROOT/odoo/release.py" "$DIST/odoo/release.py" \
-        2>/dev/null | head -n 1
+    sed -n 's/^version_info *= *(\([^,]*\), *\([^,]*\).*/\1.\2/p' \
+        "$ODOO_ROOT/odoo/release.py" "$DIST/odoo/release.py" 2>/dev/null | head -n 1
 }
 
 # The virtual environment is good as long as this has not changed.
@@ -137,7 +137,10 @@ clean_up_at_exit() {
 }
 
 free_port() {
-    "$PYTHON" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+    "$PYTHON" -c 'import socket
+with socket.socket() as sock:
+    sock.bind(("127.0.0.1", 0))
+    print(sock.getsockname()[1])'
 }
 
 # odoo_job LOG ARGS... : one Odoo that installs or tests and ends; then "wait $!". It runs in the

@@ -3,6 +3,8 @@ import base64
 import contextlib
 
 from odoo import Command, api
+from odoo.addons.tiered_cache.models import read_through
+from odoo.addons.tiered_cache.services import reading
 from odoo.exceptions import AccessError
 from odoo.tests import Form, tagged
 
@@ -246,6 +248,31 @@ class TestCircumstances(CacheCase):
         with self.assertComputed(), self.request(show_address=True) as env:
             name(env)
 
+    def count(self, env):
+        return env['res.partner'].search_count([])
+
+    def test_p6_web_requests_to_two_hosts_do_not_share(self):
+        self.origin(('one.example.com', None, ''))
+        self.warm(self.count)
+        self.origin(('two.example.com', None, ''))
+        with self.assertMiss('cold'), self.request() as env:
+            self.count(env)
+
+    def test_p6_pages_of_a_website_are_not_cached(self):
+        self.warm(self.count)
+        self.origin(False)
+        with self.assertComputed(), self.request() as env:
+            self.count(env)
+
+    def origin(self, value):
+        self.patch(read_through, '_origin', lambda: value)
+
+    def test_p1_tomorrow_is_another_day(self):
+        self.warm(self.count)
+        self.patch(reading, 'dates', lambda env: ('20991231', '20991231'))
+        with self.assertMiss('cold'), self.request() as env:
+            self.count(env)
+
     def test_p6_true_is_not_one(self):
         def call(value):
             return lambda env: env['res.partner'].search_count([('active', '=', value)])
@@ -318,22 +345,37 @@ class TestWhatIsNotInTheDatabase(CacheCase):
             self.assertEqual(self.log.events[start:], [])
 
     def test_p1_what_was_in_memory_before_counts_as_read(self):
-        """An ORM cache filled before the call makes the call send no SQL for it."""
-        company = self.make('res.partner', {'name': 'Parent', 'is_company': True})
-        child = self.make('res.partner', {'name': 'Child', 'parent_id': company, 'industry_id':
-                                          self.make('res.partner.industry', {'name': 'Industry'})})
+        """The name of the bank sits in the ORM cache, so reading it sends no SQL."""
+        bank = self.make('res.bank', {'name': 'In memory'})
+        account = self.make('res.partner.bank', {
+            'acc_number': 'TC 1', 'partner_id': self.partner, 'bank_id': bank})
 
-        def read(env, preload=False):
-            partner = env['res.partner'].browse(child)
-            if preload:
-                partner.industry_id.display_name  # noqa: B018
-            return env['res.partner'].search_read([('id', '=', child)], ['industry_id'])
+        def read(env):
+            return env['res.partner.bank'].search_read([('id', '=', account)], ['bank_name'])
         self.warm(read)
         self.forget()
         with self.request() as env:
-            read(env, preload=True)
-        self.sql("UPDATE res_partner_industry SET name = jsonb_set(name, '{en_US}', '\"Renamed\"')")
-        self.assertExact(read)
+            env['res.bank'].browse(bank).name  # noqa: B018 into the ORM cache
+            with self.assertMiss('cold'):
+                read(env)
+        with self.assertHit(), self.request() as env:
+            read(env)
+        self.sql("UPDATE res_bank SET name = 'Renamed' WHERE id = %s", [bank])
+        with self.assertMiss('stale', 'res_bank'), self.request() as env:
+            self.assertEqual(read(env)[0]['bank_name'], 'Renamed')
+
+    def test_p1_a_computed_value_in_memory_may_come_from_anywhere(self):
+        industry = self.make('res.partner.industry', {'name': 'Industry'})
+        partner = self.make('res.partner', {'name': 'Worker', 'industry_id': industry})
+
+        def read(env):
+            return env['res.partner'].search_read([('id', '=', partner)], ['industry_id'])
+        self.warm(read)
+        self.forget()
+        with self.request() as env:
+            env['res.partner.industry'].browse(industry).display_name  # noqa: B018
+            with self.assertMiss('orm_cache', 'display_name'):
+                read(env)
 
 
 @tagged('post_install', '-at_install')

@@ -5,10 +5,12 @@ import random
 import threading
 from unittest.mock import patch
 
+import psycopg2
 from psycopg2.errors import SerializationFailure
 
 from odoo import api
 from odoo.orm.registry import DummyRLock
+from odoo.sql_db import db_connect
 from odoo.tests import tagged
 
 from .common import ADMIN, CacheCase
@@ -168,6 +170,38 @@ class TestSnapshotEquivalence(BankCase):
             if answer != env.cr.fetchone()[0]:
                 wrong.append((bank.id, answer))
 
+    def test_p1_without_one_snapshot_for_the_transaction_nothing_is_asked(self):
+        self.warm(self.read)
+        level = psycopg2.extensions.ISOLATION_LEVEL_READ_COMMITTED
+        for _twice in range(2):
+            with contextlib.closing(db_connect(self.registry.db_name).cursor()) as cr:
+                cr.connection.set_isolation_level(level)
+                with self.assertMiss('uncacheable'):
+                    self.read(api.Environment(cr, ADMIN, {'lang': 'en_US'}))
+
+    def test_p1_what_was_computed_across_a_commit_is_not_kept(self):
+        self.warm(self.read)
+        self.forget()
+        model = self.registry['res.bank']
+        plain = model._search
+
+        def committing(records, *args, **kwargs):
+            found = plain(records, *args, **kwargs)
+            records.env.cr.commit()
+            self.sql("UPDATE res_bank SET name = 'Between' WHERE id = %s", [self.bank])
+            return found
+        with patch.object(model, '_search', committing), self.request() as env:
+            self.read(env)
+        with self.assertMiss('cold'), self.request() as env:
+            self.assertEqual(self.name(env), 'Between')
+
+    def test_p1_a_read_only_cursor_is_answered_too(self):
+        self.warm(self.read)
+        self.warm(self.read, readonly=True)
+        self.rename('After')
+        with self.request(readonly=True) as env:
+            self.assertEqual(self.name(env), 'After')
+
     def test_p1_a_hit_costs_one_query(self):
         self.warm(self.read)
         with self.request() as env:
@@ -257,6 +291,20 @@ class TestOwnWrites(BankCase):
             return plain(records, *args, **kwargs)
 
         with (patch.object(model, '_search', search_and_write), self.assertMiss('uncacheable'),
+              self.request(commit=False) as env):
+            self.read(env)
+
+    def test_p2_what_was_computed_around_an_unflushed_write_is_not_kept(self):
+        self.forget()
+        model = self.registry['res.bank']
+        plain = model._search
+
+        def search_and_write(records, *args, **kwargs):
+            found = plain(records, *args, **kwargs)
+            records.env['res.country'].browse(1).phone_code = 7  # in memory, no SQL yet
+            return found
+
+        with (patch.object(model, '_search', search_and_write), self.assertMiss('dirty'),
               self.request(commit=False) as env):
             self.read(env)
 

@@ -183,11 +183,17 @@ def _with_list_view(model):
         for name in names}, limit=10)
 
 
+def _grouped(model):
+    field = next(name for name in ('create_uid', 'company_id', 'id') if name in model._fields)
+    return model.formatted_read_group([], [field], ['__count'])
+
+
 _READS = {
     'list': _with_list_view,
-    'search_read': lambda model: model.search_read([], ['display_name', 'create_uid'], limit=5),
+    'search_read': lambda model: model.search_read(
+        [], ['display_name', *({'create_uid', 'company_id'} & set(model._fields))], limit=5),
     'name_search': lambda model: model.name_search('a', limit=5),
-    'group': lambda model: model.formatted_read_group([], ['create_uid'], ['__count']),
+    'group': _grouped,
 }
 
 

@@ -1,0 +1,77 @@
+"""What the documentation says about options is what the table of options says."""
+import pathlib
+
+from odoo.tests import BaseCase, tagged
+
+from ..services import options
+
+DOCS = pathlib.Path(__file__).parent.parent / 'docs'
+START, END = '<!-- options:start -->', '<!-- options:end -->'
+
+
+def option_table() -> str:
+    """The options as Markdown, for docs/operators.md."""
+    lines = ["| option | default | allowed | what it does |", "|---|---|---|---|"]
+    for option in options.OPTIONS.values():
+        default = f"`{option.default_text}`" if option.default_text else "empty"
+        cells = (f"`{option.name}`", f"{default} {_unit(option)}".strip(), _allowed(option),
+                 option.help)
+        lines.append(f"| {' | '.join(cells)} |")
+    return '\n'.join(lines)
+
+
+def _unit(option) -> str:
+    return option.unit if option.kind in ('int', 'float') else ''
+
+
+def _allowed(option) -> str:
+    if option.kind == 'bool':
+        return "true, false"
+    if option.kind == 'choice':
+        return ', '.join(option.choices)
+    if option.kind == 'redis_url':
+        return "a URL, or empty"
+    return f"{options.to_text(option.minimum)} to {options.to_text(option.maximum)}"
+
+
+@tagged('post_install', '-at_install')
+class TestDocs(BaseCase):
+
+    def test_every_option_stands_in_the_operators_table_with_its_default(self):
+        page = (DOCS / 'operators.md').read_text(encoding='utf-8')
+        shown = page.partition(START)[2].partition(END)[0].strip()
+        self.assertEqual(
+            shown, option_table(),
+            f"Put this table into docs/operators.md between the markers:\n{option_table()}")
+
+    def test_administrators_find_every_option_of_the_settings_page(self):
+        page = (DOCS / 'administrators.md').read_text(encoding='utf-8')
+        defaults = (f"{o.default_text} {o.unit}" for o in options.OPTIONS.values() if o.unit)
+        for default in defaults:
+            number, unit = default.split(' ', 1)
+            with self.subTest(default=default):
+                self.assertRegex(page, rf"\| {number} {unit.removesuffix('s')}s? \|")
+
+    def test_links_between_pages_lead_somewhere(self):
+        for page in (*DOCS.glob('*.md'), DOCS.parent / 'README.md'):
+            for target in _links(page.read_text(encoding='utf-8')):
+                name, _hash, anchor = target.partition('#')
+                other = (page.parent / name).resolve() if name else page
+                with self.subTest(page=page.name, target=target):
+                    self.assertTrue(other.exists())
+                    if anchor:
+                        self.assertIn(anchor, _anchors(other.read_text(encoding='utf-8')))
+
+
+def _links(text: str) -> list[str]:
+    targets = (part.partition(')')[0] for part in text.split('](')[1:])
+    return [''.join(target.split()) for target in targets if '://' not in target]
+
+
+def _anchors(text: str) -> set[str]:
+    """Names that GitHub gives to the headings of a page."""
+    headings = (line.lstrip('#').strip() for line in text.splitlines() if line.startswith('#'))
+    return {
+        ''.join(c for c in heading.lower() if c.isalnum() or c in ' -_').replace(' ', '-')
+        for heading in headings
+    }

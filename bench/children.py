@@ -23,6 +23,7 @@ class ChildProcess(Process):
     """
 
     def __init__(self, database, env=None):
+        self.stream = None
         self.folder = tempfile.TemporaryDirectory(prefix="tiered-cache-")
         path = os.path.join(self.folder.name, "socket")
         program = (
@@ -53,6 +54,14 @@ class ChildProcess(Process):
                     connection.settimeout(None)
                     return connection.makefile("rw")
         raise ServerFailed(f"odoo shell did not start:\n{self.log()}")
+
+    def request_end(self):
+        """Hang up: the other side ends when nobody can ask any more."""
+        if self.stream is None:
+            super().request_end()
+            return
+        with contextlib.suppress(OSError):
+            self.stream.close()
 
     def stop(self):
         """End the process and remove its socket."""

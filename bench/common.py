@@ -3,7 +3,7 @@
 The one idea: everything runs through ``scripts/odoo``, as the users' own server does, and
 the measuring process uses the standard library only, so that it starts with any Python.
 What may go wrong: a server that does not come up.  Then the end of its log is in the
-error, and its process group has been ended.
+error, and it has been ended.
 """
 
 import contextlib
@@ -12,7 +12,6 @@ import json
 import os
 import random
 import shlex
-import signal
 import socket
 import statistics
 import subprocess
@@ -91,7 +90,9 @@ def run_odoo(args, *, env=None, stdin=""):
 
 
 class Process:
-    """One Odoo process group with a log of its own, ended by its own id.
+    """One Odoo process with a log of its own.
+
+    It stays in the process group of its starter: what ends that group ends it too.
 
     :param list args: arguments of ``scripts/odoo``
     :param dict env: variables on top of the environment; None removes one
@@ -99,9 +100,10 @@ class Process:
     """
 
     def __init__(self, args, *, env=None, stdin=""):
-        self.log_path = Path(tempfile.mkstemp(prefix="tiered-cache-", suffix=".log")[1])
+        descriptor, path = tempfile.mkstemp(prefix="tiered-cache-", suffix=".log")
+        self.log_path = Path(path)
         merged = {**os.environ, **(env or {})}
-        with self.log_path.open("wb") as log, tempfile.TemporaryFile() as program:
+        with os.fdopen(descriptor, "wb") as log, tempfile.TemporaryFile() as program:
             program.write(stdin.encode())
             program.seek(0)
             self.process = subprocess.Popen(
@@ -110,7 +112,6 @@ class Process:
                 stdin=program,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
             )
 
     def __enter__(self):
@@ -129,16 +130,18 @@ class Process:
             raise ServerFailed(f"odoo ended with {self.process.returncode}:\n{self.log()}")
 
     def stop(self):
-        """End the process and its workers, politely first."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(STOP_TIMEOUT_S)
-        # The group is ours (a session of its own): workers that outlived the master go too.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        """End the process, politely first; Odoo's workers end with their master."""
+        self.request_end()
+        try:
+            self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
         self.log_path.unlink(missing_ok=True)
+
+    def request_end(self):
+        """Ask the process to end."""
+        self.process.terminate()
 
 
 class Server(Process):

@@ -9,10 +9,12 @@ Four parts, all of them unless some are named:
   --writes     a price, 100 partners, a confirmed sales order, on two copies: one guarded by the
                addon, one that has never seen it
   --memory     resident memory after 100,000 different reads with L1 limited to 64 MB (slow:
-               half an hour or more)
+               ten minutes or more)
 
 A *miss* is a call that nobody made before: both sides get a context key of its own for it, so
-that they compute the same.  *Plain* and *hit* are the same call over and over.
+that they compute the same.  *Plain* and *hit* are the same call over and over.  The *floor* is
+the emptiest RPC over HTTP (res.users.has_group on the plain server), and in process SELECT 1 in a
+transaction of its own with one decode of the answer's payload.
 
 The databases (tiered_cache_bench, tiered_cache_bench_plain) are built on first use and kept.
 """

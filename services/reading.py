@@ -243,7 +243,7 @@ def is_settled(records) -> bool:
     """Whether memory holds nothing that the database has not seen."""
     transaction, registry = records.env.transaction, records.env.registry
     return not (
-        transaction.field_dirty or transaction.field_data_patches
+        transaction.field_dirty
         or (transaction.tocompute and any(any(ids) for ids in transaction.tocompute.values()))
         or registry.cache_invalidated or registry.registry_invalidated
     )
@@ -253,7 +253,7 @@ def _versions(engine, records, transaction, plan) -> tuple[State | None, str]:
     """The versions to judge entries by, or why there are none."""
     if not engine.settings.enabled and engine.config_is_current(None):
         return None, 'disabled'
-    if transaction.dirty or not is_settled(records):
+    if transaction.dirty or transaction.drafts or not is_settled(records):
         return None, 'dirty'
     if not all(type(id_) is int for id_ in records._ids):
         return None, 'uncacheable'
@@ -381,6 +381,7 @@ def _may_be_inner(ticket: Ticket, read: Read, plan) -> bool:
         read.method not in _MEMORY_READS and not recording.refusal
         and plan.consistency == ticket.plan.consistency == 'strong'
         and records.env.cr is recording.cr and is_settled(records)
+        and not ticket.transaction.drafts
         and all(type(id_) is int for id_ in records._ids)
     )
 
@@ -389,6 +390,7 @@ def _objection(engine, ticket: Ticket, records, cost_ms: float) -> tuple[str, st
     """What speaks against keeping a value: ('', '') or a reason and a detail."""
     if cost_ms < ticket.plan.least_cost_ms:
         return 'cheap', ''
+    # a draft that the computation made by itself is part of what it always does
     if ticket.transaction.dirty or not is_settled(records):
         return 'dirty', ''
     if state_of(records.env.cr) is not ticket.transaction:

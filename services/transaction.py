@@ -17,6 +17,8 @@ _SLOT = 'tiered_cache.transaction'
 
 class TransactionState:
     """:param dirty: an ORM hook fired: the transaction has written or is about to
+    :param drafts: a record without a row was made; it may show up in what real records hold in
+        memory, so later reads compute
     :param looked: the version query was asked
     :param versions: what the snapshot shows, see :class:`.versions.State`
     :param objection: why there are none although the transaction has not written
@@ -24,11 +26,12 @@ class TransactionState:
     :param journal_engine: the engine for which the ORM hooks write the journal, if they do
     """
 
-    __slots__ = ('_last_query', 'changes', 'dirty', 'journal_engine', 'looked', 'objection',
-                 'versions')
+    __slots__ = ('_last_query', 'changes', 'dirty', 'drafts', 'journal_engine', 'looked',
+                 'objection', 'versions')
 
     def __init__(self):
         self.dirty = False
+        self.drafts = False
         self.looked = False
         self.versions = None
         self.objection = ''

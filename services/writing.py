@@ -40,9 +40,8 @@ def note_changes(records, vals=None, removed: bool = False) -> None:
 
 
 def note_draft(records) -> None:
-    """A record that is in no table was made, for an onchange: it may show up in what real
-    records hold in memory, so this transaction computes from now on."""
-    state_of(records.env.cr).dirty = True
+    """A record without a row was made, by an onchange or by a compute method."""
+    state_of(records.env.cr).drafts = True
 
 
 class Change:

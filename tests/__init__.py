@@ -5,6 +5,7 @@ from . import test_clock
 from . import test_codec
 from . import test_consistency
 from . import test_crawl
+from . import test_docs
 from . import test_entry
 from . import test_entry_view
 from . import test_faults

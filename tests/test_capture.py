@@ -276,6 +276,14 @@ class TestCaptureByOrm(BanksCase):
             lambda: self.commit(lambda env: env['res.partner'].browse(partner).write(
                 {'category_id': [Command.link(self.tag)]})))
 
+    def test_orm_many2many_tables_are_journalled_by_name(self):
+        def rows():
+            return self.sql("SELECT count(*) FROM cache_change"
+                            " WHERE relation = 'res_partner_res_partner_category_rel'")[0][0]
+        before = rows()
+        self.make('res.partner', {'name': 'Tagged', 'category_id': [Command.link(self.tag)]})
+        self.assertGreater(rows(), before)
+
     def test_orm_deletions_reach_what_foreign_keys_cascade_to(self):
         export = self.make('ir.exports', {
             'name': 'Doomed', 'export_fields': [Command.create({'name': 'name'})]})

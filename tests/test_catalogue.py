@@ -150,7 +150,8 @@ class TestCatalogue(CacheCase):
         for text in ("UPDATE tc_one SET id = 1", "INSERT INTO tc_one VALUES (1)",
                      "DELETE FROM tc_one", "TRUNCATE tc_one", "CREATE TABLE tc_x (id int)",
                      "SET LOCAL x.y = '1'", "LOCK TABLE tc_one", "COPY tc_one TO STDOUT",
-                     "CALL p()", "DO $$ BEGIN END $$", "NOTIFY x", "EXECUTE prepared", "FETCH c", ""):
+                     "CALL p()", "DO $$ BEGIN END $$", "NOTIFY x",
+                     "EXECUTE prepared", "FETCH c", ""):
             with self.subTest(text=text):
                 self.assertRefused(text, 'statement')
 

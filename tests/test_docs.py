@@ -1,7 +1,8 @@
 """What the documentation says about options is what the table of options says."""
 import pathlib
+import re
 
-from odoo.tests import BaseCase, tagged
+from odoo.tests import TransactionCase, tagged
 
 from ..services import options
 
@@ -35,7 +36,7 @@ def _allowed(option) -> str:
 
 
 @tagged('post_install', '-at_install')
-class TestDocs(BaseCase):
+class TestDocs(TransactionCase):
 
     def test_every_option_stands_in_the_operators_table_with_its_default(self):
         page = (DOCS / 'operators.md').read_text(encoding='utf-8')
@@ -44,13 +45,20 @@ class TestDocs(BaseCase):
             shown, option_table(),
             f"Put this table into docs/operators.md between the markers:\n{option_table()}")
 
-    def test_administrators_find_every_option_of_the_settings_page(self):
+    def test_the_administrators_page_shows_every_default(self):
         page = (DOCS / 'administrators.md').read_text(encoding='utf-8')
         defaults = (f"{o.default_text} {o.unit}" for o in options.OPTIONS.values() if o.unit)
         for default in defaults:
             number, unit = default.split(' ', 1)
             with self.subTest(default=default):
                 self.assertRegex(page, rf"\| {number} {unit.removesuffix('s')}s? \|")
+
+    def test_the_administrators_page_explains_every_outcome_and_reason(self):
+        page = (DOCS / 'administrators.md').read_text(encoding='utf-8')
+        for name in ('outcome', 'reason'):
+            for _value, label in self.env['cache.metric']._fields[name].selection:
+                with self.subTest(**{name: label}):
+                    self.assertRegex(page, rf"(\n\| |\*){re.escape(label)}( \||\*)")
 
     def test_links_between_pages_lead_somewhere(self):
         for page in (*DOCS.glob('*.md'), DOCS.parent / 'README.md'):

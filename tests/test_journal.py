@@ -392,7 +392,8 @@ class TestUninstall(JournalCase):
             SELECT 'trigger', tgname::text, tgrelid::regclass::text FROM pg_trigger
              WHERE tgname LIKE %(like)s AND NOT tgisinternal
             UNION ALL
-            SELECT 'function', proname::text, '' FROM pg_proc WHERE proname LIKE %(like)s
+            SELECT 'function', proname::text, '' FROM pg_proc
+             WHERE proname LIKE 'cache\\_%%'
             UNION ALL
             SELECT 'relation', relname::text, '' FROM pg_class
              WHERE relname LIKE %(like)s OR relname LIKE 'cache\\_version%%'

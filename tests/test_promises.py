@@ -195,6 +195,18 @@ class TestSnapshotEquivalence(BankCase):
         with self.assertMiss('cold'), self.request() as env:
             self.assertEqual(self.name(env), 'Between')
 
+    def test_p1_what_runs_after_a_commit_is_in_another_snapshot(self):
+        self.warm(self.read)
+        seen = []
+        with self.request() as env:
+            self.read(env)
+
+            @env.cr.postcommit.add
+            def after():
+                self.sql("UPDATE res_bank SET name = 'After' WHERE id = %s", [self.bank])
+                seen.append(self.name(env))
+        self.assertEqual(seen, ['After'])
+
     def test_p1_a_read_only_cursor_is_answered_too(self):
         self.warm(self.read)
         self.warm(self.read, readonly=True)

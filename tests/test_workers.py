@@ -81,9 +81,13 @@ class Server:
     def workers(self) -> list[int]:
         """Process ids of the workers that answer HTTP: those that hold our listening socket
         and are no server of their own, as the gevent process is."""
-        return sorted(
-            child.pid for child in self._process.children(recursive=True)
-            if 'gevent' not in child.cmdline() and any('odoo' in part for part in child.cmdline()))
+        found = []
+        for child in self._process.children(recursive=True):
+            with contextlib.suppress(psutil.Error):  # one that has just ended
+                command = child.cmdline()
+                if 'gevent' not in command and any('odoo' in part for part in command):
+                    found.append(child.pid)
+        return sorted(found)
 
     @contextlib.contextmanager
     def only(self, worker: int):

@@ -8,7 +8,7 @@ from odoo import api
 
 ADMIN_UID = 2  # base.user_admin
 PAGE = 20
-OFFSETS = 9_000
+PLACES = 9_000
 PRODUCT_FIELDS = ["name", "default_code", "list_price", "barcode", "weight", "write_date"]
 PARTNER_FIELDS = ["name", "email", "phone", "city", "zip", "street", "function"]
 
@@ -21,18 +21,20 @@ def read_many(registry, start, count):
             READS[number % len(READS)](env, number)
 
 
-def _bounds(number):
+def _page(number):
     """A page that no other number has: 9,000 places, one record longer at each round."""
-    return {"offset": number % OFFSETS, "limit": PAGE + number // OFFSETS}
+    return [("id", ">", number % PLACES)], PAGE + number // PLACES
 
 
 def _products(env, number):
-    env["product.template"].search_read([], PRODUCT_FIELDS, order="id", **_bounds(number))
+    domain, limit = _page(number)
+    env["product.template"].search_read(domain, PRODUCT_FIELDS, order="id", limit=limit)
 
 
 def _partners(env, number):
+    domain, limit = _page(number)
     specification = dict.fromkeys(PARTNER_FIELDS, {})
-    env["res.partner"].web_search_read([], specification, order="id", **_bounds(number))
+    env["res.partner"].web_search_read(domain, specification, order="id", limit=limit)
 
 
 def _count(env, number):

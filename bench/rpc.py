@@ -9,7 +9,7 @@ Four parts, all of them unless some are named:
   --writes     a price, 100 partners, a confirmed sales order, on two copies: one guarded by the
                addon, one that has never seen it
   --memory     resident memory after 100,000 different reads with L1 limited to 64 MB (slow:
-               ten minutes or more)
+               about twenty minutes)
 
 A *miss* is a call that nobody made before: both sides get a context key of its own for it, so
 that they compute the same.  *Plain* and *hit* are the same call over and over.  The *floor* is

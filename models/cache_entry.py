@@ -42,7 +42,7 @@ class CacheEntry(models.Model):
         help="Time it took to compute, in milliseconds.")
     size_bytes = fields.Integer(string="Size (bytes)", readonly=True)
     hits = fields.Integer(
-        readonly=True, help="How often this tier answered with the entry.")
+        readonly=True, help="How often a worker fetched the entry from this tier.")
     body = fields.Binary(readonly=True, attachment=False, groups=fields.NO_ACCESS)
     payload = fields.Text(string="Value", compute='_compute_content')
     payload_note = fields.Char(compute='_compute_content')

@@ -20,6 +20,15 @@ GROUP_USER = 'tiered_cache.group_cache_user'
 GROUP_ADMIN = 'tiered_cache.group_cache_admin'
 
 
+def _without_none(value):
+    """XML-RPC cannot carry None; Odoo says False."""
+    if isinstance(value, dict):
+        return {str(key): _without_none(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_none(item) for item in value]
+    return False if value is None else value
+
+
 class CacheManager(models.AbstractModel):
     _name = 'cache.manager'
     _description = "Cache Manager"
@@ -31,7 +40,7 @@ class CacheManager(models.AbstractModel):
         :return: see :meth:`services.engine.Engine.stats`
         """
         self._check_group(GROUP_USER)
-        return self._engine().stats()
+        return _without_none(self._engine().stats())
 
     @api.model
     def invalidate_key(self, key):

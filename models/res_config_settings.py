@@ -181,6 +181,18 @@ class ResConfigSettings(models.TransientModel):
             options.check(option.name, text)
         return text or False
 
+    def action_tiered_cache_invalidate_all(self):
+        """Button: remove every entry, in every tier, of every worker."""
+        self.env['cache.manager'].invalidate_all()
+        return {
+            'type': 'ir.actions.client',
+            'tag': 'display_notification',
+            'params': {
+                'type': 'success',
+                'message': self.env._("Everything that was cached is computed again."),
+            },
+        }
+
     def action_tiered_cache_test_redis(self):
         """Button: try the Redis URL that is in the form, before it is saved."""
         self.ensure_one()

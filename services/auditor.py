@@ -79,8 +79,8 @@ def audit(name: tuple[str, str], value, compute) -> tuple[bool, object]:
         return True, again
     _logger.error(
         "The cached answer of %s.%s is not what the database says: %s. Digests: cached %s, "
-        "computed %s. The computed answer is served, and caching of this method is suspended "
-        "until an administrator resumes it.",
+        "computed %s. The computed answer is served, and a rule switches the cache off for this "
+        "method until an administrator deletes the rule.",
         *name, difference(value, computed), digest(value), digest(computed),
     )
     return False, computed

@@ -29,6 +29,29 @@ SELECT {", ".join(RULE_COLUMNS)} FROM cache_rule WHERE active ORDER BY sequence,
 """
 
 
+_SUSPEND = """
+INSERT INTO cache_rule (model_id, model, methods, enabled, active, sequence, use_l1, use_l2,
+                        use_l3, min_cost_ms, note)
+SELECT m.id, m.model, %(method)s, FALSE, TRUE, -1, TRUE, TRUE, TRUE, -1, %(note)s
+  FROM ir_model m
+ WHERE m.model = %(model)s AND NOT EXISTS (
+       SELECT FROM cache_rule r WHERE r.model = m.model AND r.methods = %(method)s
+          AND r.active AND NOT r.enabled)
+"""
+
+REMOVAL_TTL_S = 366 * 24 * 3600
+"""Longer than any entry may live; see :data:`.options.MAX_TTL_S`."""
+
+
+def write_suspension(cr, model: str, method: str) -> None:
+    """A rule that switches a method off, since the auditor found a difference."""
+    cr.execute(_SUSPEND, {
+        'model': model, 'method': method,
+        'note': "Written by the auditor: a cached answer was not what the database said. The "
+                "server's log says where they differ. Delete this rule when the cause is found.",
+    })
+
+
 class Configuration:
     """:param params: rows of ``ir_config_parameter``
     :param rules: active rows of ``cache_rule`` as dictionaries, in order

@@ -22,7 +22,7 @@ import psycopg2
 from odoo.modules.registry import Registry
 from odoo.sql_db import connection_info_for, db_connect
 
-from . import configuration, journal, metrics
+from . import configuration, journal, metrics, removal
 from .catalogue import Catalogue, Reading
 from .fingerprint import code_fingerprint
 from .guards import Guards
@@ -102,6 +102,7 @@ class Engine:
         self._config_stamp: tuple | None = None
         self._local_writes: dict[str, float] = {}
         self._last_local_write = 0.0
+        self._lags = False  # whether a plan that is not STRONG was used
         self._logged: set[str] = set()
         self._catalogue_at = self._flushed_at = time.monotonic()
         self._compacted_at_row = 0
@@ -134,6 +135,8 @@ class Engine:
                     return False
                 self.catalogue = Catalogue(cr)
                 self.configure(cr)
+                if journal.has_foreign_rows(cr):
+                    journal.compact(cr, configuration.REMOVAL_TTL_S)
         except psycopg2.Error as error:
             _logger.warning(
                 "Tiered Cache is off in this process, because it cannot read its "
@@ -176,6 +179,7 @@ class Engine:
         """Whether versions read earlier do for a plan that is not STRONG."""
         if versions is None:
             return False
+        self._lags = True
         if plan.consistency == "weak":
             return True
         age_s = time.monotonic() - versions.read_at
@@ -222,6 +226,10 @@ class Engine:
         if config == self.config and self.hierarchy.tiers:
             return
         old, self.config = self.config, config
+        for book in self._books.values():
+            if book.capture != config.settings.capture:
+                book.capture = config.settings.capture
+                book.forget()
         for problem in config.settings.problems:
             self.log_once(problem, "Tiered Cache: %s", problem)
         old_hierarchy = self.hierarchy
@@ -259,6 +267,14 @@ class Engine:
             self._compacted_at_row = rows
             self.compact()
         self.guards.work()
+        if self._lags:
+            self._look_around()
+
+    def _look_around(self) -> None:
+        """Where reads need no query, removals reach this process by this look, within
+        seconds, in its own transaction."""
+        with db_connect(self.db_name).cursor() as cr:
+            self.book(cr).look(cr)
 
     def flush_metrics(self) -> None:
         """Write the figures that have piled up."""
@@ -298,6 +314,19 @@ class Engine:
         self.hierarchy.close()
 
     # -- faults ----------------------------------------------------------------------
+
+    def suspend(self, name: tuple[str, str]) -> None:
+        """The auditor found a difference: here at once, everywhere by a rule that an
+        administrator sees, and removes when the cause is found."""
+        self.suspender.suspend(name)
+        self.outbox.post_job(f'suspend {name}', lambda: self._write_rule(name))
+
+    def _write_rule(self, name: tuple[str, str]) -> None:
+        with self.cursor() as cr:
+            configuration.write_suspension(cr, *name)
+            # whatever was kept of it is not to come back when the rule is deleted
+            removal.remove_pattern(self, cr, 'v1:orm:{}:{}:*'.format(*name))
+        self.suspender.resume(name)
 
     def fault(self, error: BaseException, name: tuple[str, str]) -> None:
         """A bug of our own on a read path: count it, log its kind once."""

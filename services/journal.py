@@ -64,6 +64,7 @@ CREATE TABLE IF NOT EXISTS cache_version (
     relation text PRIMARY KEY,
     token bigint NOT NULL DEFAULT {RANDOM_TOKEN},
     relid oid,
+    capture text NOT NULL DEFAULT 'triggers',
     guarded_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 INSERT INTO cache_version (relation) VALUES ('{GENERATION}'), ('{ALL}')
@@ -167,10 +168,12 @@ def guard(cr, relation: str, capture: str = 'triggers') -> bool:
     # a new random token also when the relation was guarded before: what happened while
     # it was not is unknown, so no version from before may ever be equal again
     cr.execute(f"""
-        INSERT INTO cache_version (relation, relid) VALUES (%s, to_regclass(quote_ident(%s))::oid)
+        INSERT INTO cache_version (relation, relid, capture)
+        VALUES (%s, to_regclass(quote_ident(%s))::oid, %s)
         ON CONFLICT (relation) DO UPDATE
-        SET token = {RANDOM_TOKEN}, relid = excluded.relid, guarded_at = clock_timestamp()
-    """, [relation, relation])
+        SET token = {RANDOM_TOKEN}, relid = excluded.relid, capture = excluded.capture,
+            guarded_at = clock_timestamp()
+    """, [relation, relation, capture])
     _new_generation(cr)
     return True
 
@@ -219,7 +222,7 @@ def broken_guards(cr) -> list[str]:
     cr.execute("""
         SELECT v.relation
           FROM cache_version v
-         WHERE v.relation NOT LIKE '#%%' AND v.relation NOT LIKE '%%:%%'
+         WHERE v.capture = 'triggers' AND v.relation NOT LIKE '#%%' AND v.relation NOT LIKE '%%:%%'
            AND (v.relid IS DISTINCT FROM to_regclass(quote_ident(v.relation))::oid
                 OR 4 > (SELECT count(*) FROM pg_trigger t
                          WHERE t.tgrelid = v.relid AND t.tgenabled IN ('O', 'A')
@@ -271,6 +274,14 @@ def compact(cr, removal_ttl_s: float) -> int | None:
         )
         SELECT count(*) FROM gone
     """, {'ttl': float(removal_ttl_s), 'generation': GENERATION})
+    return cr.fetchone()[0]
+
+
+def has_foreign_rows(cr) -> bool:
+    """Whether the journal came from another cluster, by a restore: its transaction ids lie in
+    the future then, and would be taken for news at every look until they are compacted."""
+    cr.execute("SELECT EXISTS(SELECT FROM cache_change"
+               " WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()))")
     return cr.fetchone()[0]
 
 

@@ -170,13 +170,16 @@ class Suspender:
         self._judge(record, record.unhit)
 
     def suspend(self, name: tuple[str, str]) -> None:
-        """Until an administrator resumes it."""
+        """Until it is resumed."""
         self._record(name).until = float('inf')
 
-    def resume(self) -> None:
-        """Forget everything learned."""
+    def resume(self, name: tuple[str, str] | None = None) -> None:
+        """Forget what was learned, of one (model, method) or of all."""
         with self._lock:
-            self._records = {}
+            if name is None:
+                self._records = {}
+            else:
+                self._records.pop(name, None)
 
     def names(self) -> list[tuple[str, str]]:
         """What is suspended now."""

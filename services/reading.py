@@ -103,9 +103,10 @@ def find(engine: Engine, records, method: str, args: tuple, kwargs: dict, origin
     """
     if _local.computing or not engine.available:
         return None
-    plan = engine.policy.plan(records, method)
+    policy = engine.policy
+    plan = policy.plan(records, method)
     if plan is None:
-        return None
+        return None if _local.ticket else PLAIN
     read = Read(records, method, args, kwargs, origin, time.perf_counter())
     if _local.ticket is not None:
         return _find_inner(engine, read, plan)
@@ -117,7 +118,9 @@ def find(engine: Engine, records, method: str, args: tuple, kwargs: dict, origin
     if versions is None:
         if reason != 'disabled':
             engine.metrics.miss(reason, *read.name)
-        return None
+        return PLAIN
+    if engine.policy is not policy:  # this snapshot shows other rules or settings
+        return find(engine, records, method, args, kwargs, origin)
     if method in _MEMORY_READS and in_orm_cache(records, args):
         return None
     key = _key(engine, read)
@@ -204,7 +207,7 @@ def audited(engine: Engine, records, method: str, hit: Hit, compute):
         ok, value = auditor.audit(name, hit.value, compute)
     engine.metrics.audit(*name, ok)
     if not ok:
-        engine.suspender.suspend(name)
+        engine.suspend(name)
     return value
 
 

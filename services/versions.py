@@ -55,7 +55,7 @@ SELECT pg_current_xact_id_if_assigned() IS NOT NULL, pg_current_snapshot()::text
                 UNION ALL
                 SELECT relation, token FROM cache_change
             ) AS every_token GROUP BY relation) AS sums),
-       (SELECT json_agg(relation) FROM cache_version),
+       (SELECT json_agg(relation) FROM cache_version WHERE capture = 'triggers' OR %s),
        (SELECT json_agg(json_build_array(id, xid::text)) FROM cache_change
          WHERE pg_is_in_recovery() AND xid >= pg_snapshot_xmin(pg_current_snapshot())),
        ARRAY[{_LAST_SIGNALS}]
@@ -105,8 +105,9 @@ def _delta(cr, base: State) -> _Row:
     return _Row(written == 't', Snapshot.parse(shown), int(backend), standby == 't', rest)
 
 
-def _everything(cr) -> _Row:
-    cr.execute(_FULL)
+def _everything(cr, capture: str) -> _Row:
+    # what was guarded for the ORM hooks only must not be trusted where these do not journal
+    cr.execute(_FULL, [capture == 'orm'])
     written, shown, backend, standby, *rest = cr.fetchone()
     return _Row(written, Snapshot.parse(shown), backend, standby, tuple(rest))
 
@@ -122,6 +123,7 @@ class VersionBook:
         self._lock = threading.Lock()
         self._backends: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
         self.state: State | None = None
+        self.capture = 'triggers'
         self.deltas = 0
         self.reloads = 0
         self.journal_rows = 0
@@ -172,7 +174,7 @@ class VersionBook:
                      _still_counted(row, changes), row.standby, read_at)
 
     def _load(self, cr, base: State | None, read_at: float) -> State | None:
-        row = _everything(cr)
+        row = _everything(cr, self.capture)
         if row.written:
             return None
         self.reloads += 1

@@ -1,4 +1,5 @@
 """What the documentation says about options is what the table of options says."""
+
 import pathlib
 import re
 
@@ -15,8 +16,12 @@ def option_table() -> str:
     lines = ["| option | default | allowed | what it does |", "|---|---|---|---|"]
     for option in options.OPTIONS.values():
         default = f"`{option.default_text}`" if option.default_text else "empty"
-        cells = (f"`{option.name}`", f"{default} {_unit(option)}".strip(), _allowed(option),
-                 option.help)
+        cells = (
+            f"`{option.name}`",
+            f"{default} {_unit(option)}".strip(),
+            _allowed(option),
+            option.help,
+        )
         lines.append(f"| {' | '.join(cells)} |")
     return '\n'.join(lines)
 
@@ -37,13 +42,14 @@ def _allowed(option) -> str:
 
 @tagged('post_install', '-at_install')
 class TestDocs(TransactionCase):
-
     def test_every_option_stands_in_the_operators_table_with_its_default(self):
         page = (DOCS / 'operators.md').read_text(encoding='utf-8')
         shown = page.partition(START)[2].partition(END)[0].strip()
         self.assertEqual(
-            shown, option_table(),
-            f"Put this table into docs/operators.md between the markers:\n{option_table()}")
+            shown,
+            option_table(),
+            f"Put this table into docs/operators.md between the markers:\n{option_table()}",
+        )
 
     def test_the_administrators_page_shows_every_default(self):
         page = (DOCS / 'administrators.md').read_text(encoding='utf-8')

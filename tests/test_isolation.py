@@ -261,8 +261,9 @@ class TestCircumstances(CacheCase):
     def test_p6_pages_of_a_website_are_not_cached(self):
         self.warm(self.count)
         self.origin(False)
-        with self.assertComputed(), self.request() as env:
-            self.count(env)
+        for _twice in range(2):
+            with self.assertComputed(), self.request() as env:
+                self.count(env)
 
     def origin(self, value):
         self.patch(read_through, '_origin', lambda: value)

@@ -104,7 +104,7 @@ class TestSuspender(BaseCase):
         self.suspender.suspend(NAME)
         self.clock.advance(10**9)
         self.assertTrue(self.suspender.suspended(NAME))
-        self.suspender.resume()
+        self.suspender.resume(NAME)
         self.assertFalse(self.suspender.suspended(NAME))
 
     def test_the_expected_cost_follows_what_was_measured(self):

@@ -102,7 +102,6 @@ class Engine:
         self._config_stamp: tuple | None = None
         self._local_writes: dict[str, float] = {}
         self._last_local_write = 0.0
-        self._lags = False  # whether a plan that is not STRONG was used
         self._logged: set[str] = set()
         self._catalogue_at = self._flushed_at = time.monotonic()
         self._compacted_at_row = 0
@@ -179,7 +178,6 @@ class Engine:
         """Whether versions read earlier do for a plan that is not STRONG."""
         if versions is None:
             return False
-        self._lags = True
         if plan.consistency == "weak":
             return True
         age_s = time.monotonic() - versions.read_at
@@ -267,14 +265,15 @@ class Engine:
             self._compacted_at_row = rows
             self.compact()
         self.guards.work()
-        if self._lags:
-            self._look_around()
+        self._look_around()
 
     def _look_around(self) -> None:
-        """Where reads need no query, removals reach this process by this look, within
-        seconds, in its own transaction."""
+        """Learn of new rules, settings and removals within seconds, also where no read looks:
+        those that are switched off, and those that need no query."""
         with db_connect(self.db_name).cursor() as cr:
-            self.book(cr).look(cr)
+            versions = self.book(cr).look(cr)
+            if versions is not None and not self.config_is_current(versions):
+                self.configure(cr, versions)
 
     def flush_metrics(self) -> None:
         """Write the figures that have piled up."""

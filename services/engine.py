@@ -134,6 +134,8 @@ class Engine:
                     return False
                 self.catalogue = Catalogue(cr)
                 self.configure(cr)
+                # an error here, and not in somebody's transaction, switches the cache off
+                VersionBook().look(cr)
                 if journal.has_foreign_rows(cr):
                     journal.compact(cr, configuration.REMOVAL_TTL_S)
         except psycopg2.Error as error:

@@ -64,9 +64,9 @@ CREATE TABLE IF NOT EXISTS cache_version (
     relation text PRIMARY KEY,
     token bigint NOT NULL DEFAULT {RANDOM_TOKEN},
     relid oid,
-    capture text NOT NULL DEFAULT 'triggers',
     guarded_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+ALTER TABLE cache_version ADD COLUMN IF NOT EXISTS capture text NOT NULL DEFAULT 'triggers';
 INSERT INTO cache_version (relation) VALUES ('{GENERATION}'), ('{ALL}')
     ON CONFLICT (relation) DO NOTHING;
 """

@@ -4,18 +4,16 @@ The one idea: the first write marks the transaction, without SQL, so that its re
 from then on; what changed is collected and told to this process after the commit.  Versions
 are not written here: the triggers do that, in the same commit and for every program.
 
-Where the database forbids triggers (``capture = orm``) the hooks write the journal as well,
-before the commit: the table itself, the relation tables of its many2many fields, and every
-table that a foreign key with ON DELETE reaches.  Raw SQL is not seen then.
+Where the database forbids triggers (``capture = orm``) the hooks write the journal as well:
+the table itself, the relation tables of its many2many fields, and every table that a foreign
+key with ON DELETE reaches.  They do so at once and every time, so that the row stands or falls
+with the change, whatever savepoint both are in.  Raw SQL is not seen then.
 """
 from __future__ import annotations
 
 from . import journal
 from .engine import engine_for
 from .transaction import state_of
-
-_HOOK = 'tiered_cache.journal'
-"""In ``cr.precommit.data`` while the journal is going to be written before the commit."""
 
 
 def note_changes(records, vals=None, removed: bool = False) -> None:
@@ -29,14 +27,11 @@ def note_changes(records, vals=None, removed: bool = False) -> None:
         if not changes:
             _first_change(records.env, transaction)
         change = changes[records._name] = Change()
-    if transaction.journal_engine is not None and _HOOK not in cr.precommit.data:
-        # the queue was emptied: it has run, or the rollback to a savepoint has cleared it
-        _journal_before_commit(transaction.journal_engine, cr, transaction)
+    if transaction.journal_engine is not None:
+        _journal(transaction.journal_engine, cr, records, removed)
     change.ids.update(records._ids)
     if vals:
         change.fields.update(vals)
-    if removed:
-        change.removed = True
 
 
 def note_draft(records) -> None:
@@ -47,12 +42,11 @@ def note_draft(records) -> None:
 class Change:
     """What happened to one model in one transaction."""
 
-    __slots__ = ('fields', 'ids', 'removed')
+    __slots__ = ('fields', 'ids')
 
     def __init__(self):
         self.ids: set = set()
         self.fields: set[str] = set()
-        self.removed = False
 
 
 def _first_change(env, transaction) -> None:
@@ -67,21 +61,11 @@ def _first_change(env, transaction) -> None:
         transaction.journal_engine = engine
 
 
-def _journal_before_commit(engine, cr, transaction) -> None:
-    def write_journal():
-        cr.precommit.data.pop(_HOOK, None)  # hooks that run after this one may write too
-        changed = transaction.changes
-        relations = relations_of(engine.registry, changed)
-        removed = {name for name, change in changed.items() if change.removed}
-        if removed:
-            relations |= cascade(engine, cr, {engine.registry[m]._table for m in removed})
-        # everything that the transaction has changed so far, noted before or not: a rollback
-        # to a savepoint may have taken the earlier rows
-        journal.note(cr, relations)
-
-    # not after the commit: the version must change in the same COMMIT as the data
-    cr.precommit.add(write_journal)
-    cr.precommit.data[_HOOK] = True
+def _journal(engine, cr, records, removed: bool) -> None:
+    relations = relations_of(engine.registry, (records._name,))
+    if removed and not records._abstract:
+        relations |= cascade(cr, {records._table})
+    journal.note(cr, relations)
 
 
 def relations_of(registry, changes) -> set[str]:
@@ -118,7 +102,7 @@ WITH RECURSIVE reached(relid) AS (
 """
 
 
-def cascade(engine, cr, tables: set[str]) -> set[str]:
+def cascade(cr, tables: set[str]) -> set[str]:
     """Tables which deleting from some tables may change, by ON DELETE CASCADE or SET NULL."""
     cr.execute(_REFERENCES, [sorted(tables)])
     return {relation for (relation,) in cr.fetchall()}

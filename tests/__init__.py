@@ -1,32 +1,34 @@
-from . import test_breaker
-from . import test_capture
-from . import test_catalogue
-from . import test_clock
-from . import test_codec
-from . import test_consistency
-from . import test_crawl
-from . import test_docs
-from . import test_entry
-from . import test_entry_view
-from . import test_faults
-from . import test_hierarchy
-from . import test_isolation
-from . import test_journal
-from . import test_keys
-from . import test_manager_access
-from . import test_metrics
-from . import test_options
-from . import test_outbox
-from . import test_policy
-from . import test_pretty
-from . import test_promises
-from . import test_recorder
-from . import test_redis_probe
-from . import test_rule
-from . import test_settings
-from . import test_tier_database
-from . import test_tier_memory
-from . import test_tier_redis
-from . import test_tiers
-from . import test_versions
-from . import test_workers
+from . import (
+    test_breaker,
+    test_capture,
+    test_catalogue,
+    test_clock,
+    test_codec,
+    test_consistency,
+    test_crawl,
+    test_docs,
+    test_entry,
+    test_entry_view,
+    test_faults,
+    test_hierarchy,
+    test_isolation,
+    test_journal,
+    test_keys,
+    test_manager_access,
+    test_metrics,
+    test_options,
+    test_outbox,
+    test_policy,
+    test_pretty,
+    test_promises,
+    test_recorder,
+    test_redis_probe,
+    test_rule,
+    test_settings,
+    test_tier_database,
+    test_tier_memory,
+    test_tier_redis,
+    test_tiers,
+    test_versions,
+    test_workers,
+)

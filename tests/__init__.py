@@ -1,4 +1,5 @@
 from . import (
+    test_audit_rule,
     test_breaker,
     test_capture,
     test_catalogue,

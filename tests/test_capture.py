@@ -262,6 +262,16 @@ class TestCaptureByOrm(BanksCase):
         self.assertCaptured(self.banks, lambda: self.commit(
             lambda env: env['res.bank'].browse(self.bank).write({'bic': 'ORM'})))
 
+    def test_orm_writes_outlive_a_savepoint_that_is_rolled_back(self):
+        def write(env):
+            env['res.bank'].browse(self.bank).bic = 'KEPT'
+            env['res.bank'].flush_model()
+            savepoint = env.cr.savepoint(flush=False)
+            env.cr.flush()
+            savepoint.close(rollback=True)
+
+        self.assertCaptured(self.banks, lambda: self.commit(write))
+
     def test_orm_creations_are_captured(self):
         self.assertCaptured(self.banks, lambda: self.make('res.bank', {'name': 'Capture O'}))
 

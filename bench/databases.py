@@ -16,7 +16,7 @@ PLAIN = "tiered_cache_bench_plain"
 ADDON = "tiered_cache_bench"
 MAKING = "tiered_cache_bench_making"
 MODULES = "sale_management,purchase,stock,website_sale"
-TEMPLATES = ("tiered_cache_template_", "demo")
+TEMPLATE_PREFIX = "tiered_cache_template_"  # of what scripts/test prepares
 DATA_VERSION = "data 1"  # to be raised when data.py changes what it generates
 CODE = ("__init__.py", "__manifest__.py", "hooks.py")
 CODE_FOLDERS = ("controllers", "data", "models", "security", "services", "views")
@@ -95,12 +95,9 @@ def build_plain(known, template, say):
 
 
 def find_template(known):
-    """:return str | None: a database that ``scripts/test`` prepared, or one called demo."""
-    for prefix in TEMPLATES:
-        for name in sorted(known):
-            if name.startswith(prefix) and not name.endswith("_making"):
-                return name
-    return None
+    """:return str | None: a database that ``scripts/test`` prepared."""
+    names = [name for name in known if name.startswith(TEMPLATE_PREFIX)]
+    return next((name for name in names if not name.endswith("_making")), None)
 
 
 def copy(source, target):

@@ -12,7 +12,7 @@ import secrets
 
 from . import databases, scenarios
 from .children import ChildProcess
-from .common import Rpc, Server, median
+from .common import Rpc, Server, ServerFailed, median
 
 PLAIN_ENV = {"TIERED_CACHE_ENABLED": "0"}
 ADDON_ENV = {"TIERED_CACHE_ENABLED": "1"}
@@ -31,6 +31,15 @@ MEMORY_ENV = {
 }
 MEMORY_STEP = 2_000  # reads between two looks at the memory
 MEGABYTE = 1 << 20
+
+
+def check_available(stats):
+    """Refuse to call plain Odoo the addon.
+
+    :raise ServerFailed: the addon is off in this process, as after a change of its tables
+    """
+    if not stats.get("available"):
+        raise ServerFailed(f"the addon does not cache here (try --fresh): {stats}")
 
 
 class Nonces:
@@ -86,6 +95,7 @@ def measure_http(options, say):
     database = databases.ADDON
     with Server(database, env=PLAIN_ENV) as one, Server(database, env=ADDON_ENV) as other:
         plain, addon = (Rpc(server.port, database).login() for server in (one, other))
+        check_available(addon.call("cache.manager", "get_stats"))
         nonces = Nonces()
         rows = {}
         for scenario in chosen_scenarios(plain, options.only):
@@ -129,6 +139,7 @@ def measure_inprocess(options, say):
     nonces = Nonces()
     rows = {}
     with ChildProcess(database, PLAIN_ENV) as plain, ChildProcess(database, ADDON_ENV) as addon:
+        check_available(addon.ask("stats"))
         for name, call in calls:
             rows[name] = inprocess_row(plain, addon, call, nonces, options.repeats)
             say(f"  {name}: {rows[name]}")
@@ -186,6 +197,7 @@ def measure_writes(options, say):
             ChildProcess(COPIES[0], WRITE_ENV) as addon,
             ChildProcess(COPIES[1], {}) as plain,
         ):
+            check_available(addon.ask("stats"))
             for side in (addon, plain):
                 side.ask("prepare_writes", options.heavy + 2)
             return {
@@ -230,6 +242,7 @@ def measure_memory(options, say):
             "plain": stack.enter_context(ChildProcess(database, PLAIN_ENV)),
             "addon": stack.enter_context(ChildProcess(database, {**ADDON_ENV, **MEMORY_ENV})),
         }
+        check_available(sides["addon"].ask("stats"))
         row = {f"{name}_start_mb": megabytes(side.ask("resident")) for name, side in sides.items()}
         for start in range(0, options.reads, MEMORY_STEP):
             for side in sides.values():

@@ -135,7 +135,12 @@ def _targets_table(targets):
     return _table(
         ["", "target", "measured", ""],
         [
-            [one["what"], one["target"], one["measured"], "reached" if one["reached"] else "MISSED"]
+            [
+                one["what"],
+                one["target"],
+                f"{one['measured']:g}",  # a rounded 1.05 would look like one that is reached
+                "reached" if one["reached"] else "MISSED",
+            ]
             for one in targets
         ],
     )

@@ -20,7 +20,9 @@ The databases (tiered_cache_bench, tiered_cache_bench_plain) are built on first 
 """
 
 import argparse
+import contextlib
 import datetime
+import fcntl
 import json
 import os
 import platform
@@ -69,11 +71,31 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
+@contextlib.contextmanager
+def alone():
+    """Wait until no other run on this machine uses the databases, and the processor."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tiered-cache")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "bench.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another run is measuring; waiting for its end")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def main():
     """Measure what was asked for; exit code 0 also when a target is missed."""
     options = parse_arguments()
     # A benchmark must not depend on somebody's ~/.odoorc.
     os.environ.setdefault("ODOO_RC", os.devnull)
+    with alone():
+        run(options)
+
+
+def run(options):
+    """Build the databases, run the parts, write and print the results."""
     if options.drop:
         databases.drop(databases.ADDON, databases.PLAIN, databases.MAKING, *parts.COPIES)
         return

@@ -1,1 +1,9 @@
-from . import base, cache_entry, cache_manager, cache_metric, cache_rule, res_config_settings
+from . import (
+    base,
+    cache_entry,
+    cache_manager,
+    cache_metric,
+    cache_rule,
+    ir_rule,
+    res_config_settings,
+)

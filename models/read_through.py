@@ -9,11 +9,12 @@ import time
 
 import psycopg2
 
+from odoo.exceptions import ConcurrencyError
 from odoo.http import request
 from odoo.tools import config
 
 from ..services import reading
-from ..services.engine import engine_for
+from ..services.engine import engine_for, log_fault
 
 
 def read_through(records, method: str, compute, *args, **kwargs):
@@ -23,18 +24,19 @@ def read_through(records, method: str, compute, *args, **kwargs):
     :param compute: the plain method, bound
     :return: what the plain call returns; a hit is a fresh copy
     """
-    engine = engine_for(records.env.registry)
-    if engine is None:
-        return compute(*args, **kwargs)
-    found = None
+    name = (records._name, method)
+    engine = found = None
     try:
-        origin = _origin()
-        if origin is not False and not (method == 'get_views' and 'xml' in config['dev_mode']):
-            found = reading.find(engine, records, method, args, kwargs, origin)
-    except psycopg2.Error:
-        raise  # the transaction is aborted: as after any other query, the caller must know
+        engine = engine_for(records.env.registry)
+        if engine is not None:
+            found = _find(engine, records, method, args, kwargs)
+    except psycopg2.Error as error:
+        # the transaction is aborted: as after any other query, the caller must know
+        if engine is None or not engine.lost_journal(error):
+            raise
+        raise ConcurrencyError("Tiered Cache was being uninstalled or upgraded") from error
     except Exception as error:  # noqa: BLE001 fail open: see above
-        engine.fault(error, (records._name, method))
+        log_fault(engine, error, name)
     if found is None:
         return compute(*args, **kwargs)
     if found is reading.PLAIN:
@@ -48,8 +50,15 @@ def read_through(records, method: str, compute, *args, **kwargs):
     try:
         reading.keep(engine, found, records, value, (time.perf_counter() - started) * 1000)
     except Exception as error:  # noqa: BLE001
-        engine.fault(error, (records._name, method))
+        log_fault(engine, error, name)
     return value
+
+
+def _find(engine, records, method, args, kwargs):
+    origin = _origin()
+    if origin is False or (method == 'get_views' and 'xml' in config['dev_mode']):
+        return None
+    return reading.find(engine, records, method, args, kwargs, origin)
 
 
 def _origin():

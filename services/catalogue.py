@@ -17,6 +17,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import re
+import typing
 
 _TOKEN = re.compile(r"[^\W\d][\w$]*")
 _CALL = re.compile(r'([^\W\d][\w$]*)"?\s*\(')
@@ -131,6 +132,24 @@ class Reading:
 
 
 NOTHING = Reading(frozenset())
+
+_FINGERPRINT = """
+SELECT (SELECT array[count(*), max(oid::bigint)] FROM pg_class
+         WHERE relkind IN ('r', 'p', 'm', 'f') AND relpersistence <> 't' AND oid >= 16384),
+       (SELECT array[count(*), sum(inhrelid::bigint + 3 * inhparent::bigint)] FROM pg_inherits
+          JOIN pg_class i ON i.oid = inhrelid WHERE i.relkind IN ('r', 'p', 'f')),
+       (SELECT array[count(*), sum(oid::bigint)] FROM pg_rewrite
+         WHERE oid >= 16384 AND ev_type = '1')
+"""
+
+
+def fingerprint(cr) -> tuple:
+    """Changes when a table is created, when what stands under a table or view changes.
+
+    :return: (tables, inheritance, views)
+    """
+    cr.execute(_FINGERPRINT)
+    return tuple(tuple(map(int, (x or 0 for x in part))) for part in cr.fetchone())
 
 
 class Catalogue:
@@ -275,28 +294,34 @@ class Catalogue:
         sources = collections.defaultdict(set)
         for view, kind, source in cr.fetchall():
             sources[view].add((kind, source))
-        definitions = self._view_definitions(cr, views)
+        definitions = self._view_definitions(cr)
         for oid, name in views.items():
             under: set[int] = set()
             tables, refusal = self._under(oid, sources, views, names, under)
-            text = "\n".join(definitions[view] for view in under)
-            calls, words = set(_CALL.findall(text)), set(_TOKEN.findall(text))
-            # PostgreSQL notes no dependency on its own catalogue, so the text has to tell
-            if refusal := refusal or self._refuse_calls(calls) or _refuse_system(words):
+            trees = [definitions.get(view, _NO_TREE) for view in under]
+            calls = set().union(*(tree.calls for tree in trees))
+            if not refusal and any(tree.system for tree in trees):
+                refusal = "system catalogue"
+            if refusal := refusal or self._refuse_calls(calls) or _refuse_system(calls):
                 self._refused[name.lower()] = refusal
                 continue
             self._tables[name.lower()] = frozenset(tables)
-            if not (_CLOCK_CALLS.isdisjoint(calls) and _CLOCK_WORDS.isdisjoint(words)):
+            if any(tree.clock for tree in trees) or not _CLOCK_CALLS.isdisjoint(calls):
                 self._clock_views.add(name.lower())
 
     @staticmethod
-    def _view_definitions(cr, views) -> dict[int, str]:
-        """The definition of each view, in lower case."""
-        cr.execute(
-            "SELECT oid, lower(pg_get_viewdef(oid)) FROM pg_class WHERE oid = ANY(%s::oid[])",
-            [list(views)],
-        )
-        return dict(cr.fetchall())
+    def _view_definitions(cr) -> dict[int, _Tree]:
+        """What the parse tree of each view holds.
+
+        Not ``pg_get_viewdef``: it locks every table under the view, and would wait for
+        whoever alters one.
+        """
+        cr.execute("SELECT oid, lower(proname) FROM pg_proc WHERE oid < 16384")
+        functions = dict(cr.fetchall())
+        cr.execute("SELECT r.ev_class, r.ev_action::text FROM pg_rewrite r"
+                   " JOIN pg_class c ON c.oid = r.ev_class"
+                   " WHERE r.ev_type = '1' AND c.relkind = 'v' AND c.oid >= 16384")
+        return {view: _Tree.parse(text, functions) for view, text in cr.fetchall()}
 
     def _under(self, oid, sources, views, names, seen) -> tuple[set[str], str]:
         tables: set[str] = set()
@@ -320,6 +345,31 @@ class Catalogue:
             else:
                 tables |= self._tables.get(name, frozenset((names[source],)))
         return tables, ""
+
+
+class _Tree(typing.NamedTuple):
+    """:param calls: built-in functions that a parse tree calls
+    :param clock: whether it names ``CURRENT_DATE`` or the like
+    :param system: whether it reads PostgreSQL's own catalogue, on which no dependency is noted
+    """
+
+    calls: frozenset[str]
+    clock: bool
+    system: bool
+
+    @classmethod
+    def parse(cls, text: str, functions: dict[int, str]) -> _Tree:
+        oids = map(int, _TREE_FUNCTION.findall(text))
+        return cls(
+            frozenset(functions[oid] for oid in oids if oid in functions),
+            "SQLVALUEFUNCTION" in text,
+            any(0 < int(oid) < 16384 for oid in _TREE_RELATION.findall(text)),
+        )
+
+
+_NO_TREE = _Tree(frozenset(), False, False)
+_TREE_FUNCTION = re.compile(r":(?:funcid|opfuncid|aggfnoid|winfnoid) (\d+)")
+_TREE_RELATION = re.compile(r":relid (\d+)")
 
 
 def _refuse_system(words: set[str]) -> str:

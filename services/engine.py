@@ -16,6 +16,7 @@ import logging
 import os
 import threading
 import time
+import weakref
 
 import psycopg2
 
@@ -24,12 +25,14 @@ from odoo.sql_db import connection_info_for, db_connect
 
 from . import configuration, journal, metrics, removal
 from .catalogue import Catalogue, Reading
+from .catalogue import fingerprint as catalogue_fingerprint
 from .fingerprint import code_fingerprint
 from .guards import Guards
 from .hierarchy import Hierarchy
 from .outbox import Outbox
 from .policy import Policy, Suspender
 from .recorder import OrmCacheReader
+from .rules import RuleBook
 from .versions import SIGNAL_RELATIONS, SIGNALS, State, VersionBook
 
 _logger = logging.getLogger(__name__)
@@ -49,6 +52,12 @@ ALWAYS_MODELS = (
 """Any result may depend on these without asking them again: who the user is, what they may
 do, in which company and language."""
 
+RETRY_S = 60.0
+"""An engine that could not start is made anew after this time."""
+
+ROLLBACK_PAUSE_S = 0.5
+"""Longer than Odoo takes from a rollback to ``registry.reset_changes()``."""
+
 CATALOGUE_PAUSE_S = 5.0
 """The catalogue is not read more often than this for the sake of an unknown name."""
 
@@ -56,19 +65,27 @@ CATALOGUE_PAUSE_S = 5.0
 def engine_for(registry) -> Engine | None:
     """The engine of a registry in this process; None while modules are being loaded."""
     engine = registry.__dict__.get(_SLOT)
-    if engine is not None and engine.pid == os.getpid():
+    if engine is not None and engine.is_usable():
         return engine
     if not registry.ready or _OFF in registry.__dict__:
         return None
     with _creating:
         engine = registry.__dict__.get(_SLOT)
-        if engine is None or engine.pid != os.getpid():
+        if engine is None or not engine.is_usable():
             # after a fork: connections, threads and locks of the parent are left alone
             engine = registry.__dict__[_SLOT] = Engine(registry)
     return engine
 
 
 _creating = threading.Lock()
+
+
+def log_fault(engine: Engine | None, error: Exception, name: tuple[str, str]) -> None:
+    """A fault of our own on a read path, with or without an engine that counts it."""
+    if engine is not None:
+        engine.fault(error, name)
+    else:
+        _logger.warning("Tiered Cache cannot start; the plain call answered.", exc_info=True)
 
 
 def forget_engine(registry) -> None:
@@ -92,6 +109,7 @@ class Engine:
         self.suspender = Suspender()
         self.guards = Guards(self)
         self.orm_cache = OrmCacheReader(registry)
+        self.rule_book = RuleBook(self.orm_cache)
         self.always = always_relations(registry)
         self.catalogue: Catalogue | None = None
         self.code = ""
@@ -104,8 +122,17 @@ class Engine:
         self._last_local_write = 0.0
         self._logged: set[str] = set()
         self._catalogue_at = self._flushed_at = time.monotonic()
-        self._compacted_at_row = 0
+        self._catalogue_print: tuple = ()
+        self._writers: weakref.WeakSet = weakref.WeakSet()
+        self._writer_epoch = 0
+        self._rolled_back = (0.0, 0)
         self.available = self._prepare()
+        self._retry_at = time.monotonic() + RETRY_S
+
+    def is_usable(self) -> bool:
+        """Whether this process may go on using the engine."""
+        return self.pid == os.getpid() and (
+            self.available or time.monotonic() < self._retry_at)
 
     @property
     def settings(self):
@@ -119,44 +146,37 @@ class Engine:
         """Read what does not change while the registry lives, on a connection of our own."""
         try:
             with self.cursor() as cr:
-                cr.execute("""
-                    SELECT to_regclass('cache_change') IS NOT NULL
-                       AND to_regclass('cache_version') IS NOT NULL
-                       AND to_regproc('cache_look') IS NOT NULL,
-                           ARRAY(SELECT name FROM ir_module_module
-                                  WHERE state IN ('installed', 'to upgrade', 'to remove'))
-                """)
-                there, modules = cr.fetchone()
-                if not there:
-                    _logger.warning(
-                        "Tiered Cache is off in this process: database %s has no journal of "
-                        "this version. Upgrade the module tiered_cache.", self.db_name)
-                    return False
-                self.catalogue = Catalogue(cr)
-                self.configure(cr)
-                # an error here, and not in somebody's transaction, switches the cache off
-                VersionBook().look(cr)
-                if journal.has_foreign_rows(cr):
-                    journal.compact(cr, configuration.REMOVAL_TTL_S)
-        except psycopg2.Error as error:
+                modules = self._read_database(cr)
+            self.code = code_fingerprint(modules)
+        except Exception as error:  # noqa: BLE001 whatever it is, Odoo goes on without us
             _logger.warning(
-                "Tiered Cache is off in this process, because it cannot read its "
-                "tables in database %s: %s",
-                self.db_name,
-                error,
-            )
+                "Tiered Cache is off in this process for database %s; it tries again in %d s. "
+                "If this lasts, upgrade the module tiered_cache. %s: %s",
+                self.db_name, RETRY_S, type(error).__name__, error)
             return False
-        self.code = code_fingerprint(modules)
         self.outbox.start()
         return True
+
+    def _read_database(self, cr) -> list[str]:
+        self.catalogue = Catalogue(cr)
+        self._catalogue_print = catalogue_fingerprint(cr)
+        self.configure(cr)
+        # an error here, and not in somebody's transaction, switches the cache off
+        VersionBook().check(cr)
+        if journal.has_foreign_rows(cr):
+            journal.compact(cr, configuration.REMOVAL_TTL_S)
+        cr.execute("SELECT name FROM ir_module_module"
+                   " WHERE state IN ('installed', 'to upgrade', 'to remove')")
+        return [name for (name,) in cr.fetchall()]
 
     # -- connections of our own ------------------------------------------------------
 
     def cursor(self):
         """A cursor of our own, in READ COMMITTED and never a test cursor; as a context
-        manager it commits."""
+        manager it commits.  It gives up where it would wait for others."""
         cr = db_connect(self.db_name).cursor()
         cr.connection.set_isolation_level(psycopg2.extensions.ISOLATION_LEVEL_READ_COMMITTED)
+        cr.execute("SET LOCAL lock_timeout = '200ms'; SET LOCAL statement_timeout = '60s'")
         return cr
 
     def connect(self):
@@ -189,6 +209,34 @@ class Engine:
         """A transaction of this process has committed changes to relations."""
         self._last_local_write = time.monotonic()
         self._local_writes.update(dict.fromkeys(relations, time.time()))
+
+    def writes(self, transaction) -> None:
+        """A transaction of this process begins to write; see :meth:`disturbed_since`."""
+        self._writers.add(transaction)
+        self._writer_epoch += 1
+
+    def rolled_back(self) -> None:
+        """A transaction that has written was rolled back."""
+        self._rolled_back = (time.monotonic(), threading.get_ident())
+
+    def writer_epoch(self) -> int:
+        """What :meth:`disturbed_since` compares."""
+        return self._writer_epoch
+
+    def disturbed_since(self, epoch: int) -> bool:
+        """Whether another thread of this process has been writing.
+
+        ``tools.ormcache`` is shared by all threads, and Odoo fills it with what a transaction
+        has not committed yet, so what another thread computes meanwhile is not kept.  After a
+        rollback Odoo clears those values a moment later.
+        """
+        if self._writer_epoch != epoch:
+            return True
+        me = threading.get_ident()
+        rolled_back_at, by = self._rolled_back
+        if by != me and time.monotonic() - rolled_back_at < ROLLBACK_PAUSE_S:
+            return True
+        return any(transaction.thread != me for transaction in list(self._writers))
 
     def written_since(self, entry) -> str:
         """A relation that this process has written since an entry was made, or ''."""
@@ -241,12 +289,31 @@ class Engine:
     def read_text(self, text: str) -> Reading:
         """What an SQL text reads; for :class:`.recorder.Recording`."""
         reading = self.catalogue.reading(text)
-        if reading is None and time.monotonic() - self._catalogue_at > CATALOGUE_PAUSE_S:
-            self._catalogue_at = time.monotonic()
-            with self.cursor() as cr:
-                self.catalogue = Catalogue(cr)
-            reading = self.catalogue.reading(text)
-        return reading or Reading(None, "unknown name")
+        if reading is None:
+            # the outbox looks the name up; a request must not wait for the catalogue
+            if time.monotonic() - self._catalogue_at > CATALOGUE_PAUSE_S:
+                self.outbox.post_job("catalogue", self.read_catalogue)
+            return Reading(None, "unknown name")
+        return reading
+
+    def read_catalogue(self) -> None:
+        """Read the catalogue again."""
+        self._catalogue_at = time.monotonic()
+        with self.cursor() as cr:
+            self._catalogue_print = catalogue_fingerprint(cr)
+            self.catalogue = Catalogue(cr)
+
+    def _follow_catalogue(self) -> None:
+        """Notice tables, views and partitions that were made or replaced at run time."""
+        with self.cursor() as cr:
+            now = catalogue_fingerprint(cr)
+            if now == self._catalogue_print:
+                return
+            if now[1:] != self._catalogue_print[1:]:
+                # what stands under a view or a table is another set of tables: entries made
+                # before do not depend on the new ones
+                journal.note(cr, [journal.ALL])
+        self.read_catalogue()
 
     # -- background ------------------------------------------------------------------
 
@@ -262,12 +329,17 @@ class Engine:
             self.flush_metrics()
         if l3 := self.hierarchy.tiers.get("l3"):
             l3.write_hits(every_s=60)
-        rows = sum(book.journal_rows for book in self._books.values())
-        if rows - self._compacted_at_row >= self.settings.compaction_rows:
-            self._compacted_at_row = rows
+        self._follow_catalogue()
+        if self._journal_is_long():
             self.compact()
         self.guards.work()
         self._look_around()
+
+    def _journal_is_long(self) -> bool:
+        limit = self.settings.compaction_rows
+        with self.cursor() as cr:
+            cr.execute("SELECT count(*) FROM (SELECT FROM cache_change LIMIT %s) AS rows", [limit])
+            return cr.fetchone()[0] >= limit
 
     def _look_around(self) -> None:
         """Learn of new rules, settings and removals within seconds, also where no read looks:
@@ -292,7 +364,6 @@ class Engine:
             settings.l1_ttl_s, settings.l2_ttl_s, settings.l3_ttl_s, self.policy.longest_ttl_s
         )
         with self.cursor() as cr:
-            cr.execute("SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = '60s'")
             return journal.compact(cr, longest + 3600)
 
     def maintain(self) -> dict:
@@ -328,6 +399,18 @@ class Engine:
             # whatever was kept of it is not to come back when the rule is deleted
             removal.remove_pattern(self, cr, 'v1:orm:{}:{}:*'.format(*name))
         self.suspender.resume(name)
+
+    def lost_journal(self, error: psycopg2.Error) -> bool:
+        """Whether the version query failed because the journal is gone or another one, which
+        is no reason to fail the request: Odoo tries it again, and then the cache is off."""
+        lost = isinstance(error, (psycopg2.errors.UndefinedFunction,
+                                  psycopg2.errors.UndefinedTable,
+                                  psycopg2.errors.UndefinedColumn))
+        if lost:
+            self.available = False
+            self._retry_at = time.monotonic() + RETRY_S
+            self.outbox.close()
+        return lost
 
     def fault(self, error: BaseException, name: tuple[str, str]) -> None:
         """A bug of our own on a read path: count it, log its kind once."""

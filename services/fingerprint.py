@@ -1,7 +1,8 @@
 """A short name for the code that is running.
 
 The one idea: a cached shape is only as good as the code that made it.  The digest of every
-Python file of the installed modules, and of Odoo itself, is part of every key, so a server
+Python file of the installed modules, and of the ORM, with the sizes of their
+translations, is part of every key, so a server
 restarted with other code never reads what the old code stored, with or without a module
 upgrade, and hosts that run the same code share their entries.
 
@@ -19,7 +20,7 @@ import odoo.release
 import odoo.tools
 from odoo.modules.module import Manifest
 
-_SKIPPED = frozenset(('tests', 'static', '__pycache__', 'i18n', 'upgrades', 'migrations'))
+_SKIPPED = frozenset(('tests', 'static', '__pycache__', 'upgrades', 'migrations'))
 
 
 def code_fingerprint(modules: Iterable[str]) -> str:
@@ -33,12 +34,21 @@ def code_fingerprint(modules: Iterable[str]) -> str:
     folders['odoo.tools'] = os.path.dirname(odoo.tools.__file__)
     digest = hashlib.blake2b(odoo.release.version.encode(), digest_size=8)
     for name in sorted(folders):
-        for path in sorted(_python_files(folders[name])):
-            with open(path, 'rb') as file:
-                content = hashlib.blake2b(file.read(), digest_size=16).digest()
+        for path in sorted(_files(folders[name])):
             digest.update(f'{name}/{os.path.relpath(path, folders[name])}\0'.encode())
-            digest.update(content)
+            digest.update(_content(path))
     return digest.hexdigest()
+
+
+def _content(path: str) -> bytes:
+    """Digest of a Python file; of a translation its size, since these are many and large."""
+    try:
+        if path.endswith('.po'):
+            return str(os.stat(path).st_size).encode()
+        with open(path, 'rb') as file:
+            return hashlib.blake2b(file.read(), digest_size=16).digest()
+    except OSError:
+        return b'unreadable'  # an editor's lock, a dangling link: Odoo does not load it either
 
 
 def _module_path(name: str) -> str:
@@ -46,9 +56,9 @@ def _module_path(name: str) -> str:
     return manifest.path if manifest else ''
 
 
-def _python_files(folder: str):
+def _files(folder: str):
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if name not in _SKIPPED]
         for name in files:
-            if name.endswith('.py'):
+            if name.endswith(('.py', '.po')):
                 yield os.path.join(parent, name)

@@ -43,6 +43,9 @@ ALL = '#all'
 KEY = 'key:'
 PATTERN = 'pattern:'
 
+MAX_REMOVALS = 1000
+"""Removals by key or pattern that are kept apart; when there are more, everything goes."""
+
 RANDOM_TOKEN = (
     "(('x' || right(replace(gen_random_uuid()::text, '-', ''), 16))::bit(64)::bigint"
     " & 4611686018427387903)"
@@ -50,26 +53,29 @@ RANDOM_TOKEN = (
 
 LOCK = 7211966048923350  # one arbitrary number for pg_try_advisory_xact_lock, ours alone
 
-_INSTALL = f"""
-CREATE TABLE IF NOT EXISTS cache_change (
-    id bigserial PRIMARY KEY,
-    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
-    token bigint NOT NULL DEFAULT {RANDOM_TOKEN},
-    relation text NOT NULL,
-    changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    rows_changed jsonb
-);
-CREATE INDEX IF NOT EXISTS cache_change_xid_idx ON cache_change (xid);
-CREATE TABLE IF NOT EXISTS cache_version (
-    relation text PRIMARY KEY,
-    token bigint NOT NULL DEFAULT {RANDOM_TOKEN},
-    relid oid,
-    guarded_at timestamptz NOT NULL DEFAULT clock_timestamp()
-);
-ALTER TABLE cache_version ADD COLUMN IF NOT EXISTS capture text NOT NULL DEFAULT 'triggers';
-INSERT INTO cache_version (relation) VALUES ('{GENERATION}'), ('{ALL}')
-    ON CONFLICT (relation) DO NOTHING;
-"""
+_TABLES = {
+    'cache_change': f"""
+        CREATE TABLE cache_change (
+            id bigserial PRIMARY KEY,
+            xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+            token bigint NOT NULL DEFAULT {RANDOM_TOKEN},
+            relation text NOT NULL,
+            changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            rows_changed jsonb
+        );
+        CREATE INDEX cache_change_xid_idx ON cache_change (xid)
+    """,
+    'cache_version': f"""
+        CREATE TABLE cache_version (
+            relation text PRIMARY KEY,
+            token bigint NOT NULL DEFAULT {RANDOM_TOKEN},
+            relid oid,
+            capture text NOT NULL DEFAULT 'triggers',
+            guarded_at timestamptz NOT NULL DEFAULT clock_timestamp()
+        );
+        INSERT INTO cache_version (relation) VALUES ('{GENERATION}'), ('{ALL}')
+    """,
+}
 
 # The setting remembers, for this transaction only, which relations are noted already.
 # It starts with the transaction's id, so a value left over from elsewhere is ignored, and
@@ -106,12 +112,24 @@ $body$
 _LOOK = """
 CREATE OR REPLACE FUNCTION %(schema)s.cache_look(since xid8, running xid8[]) RETURNS text
 LANGUAGE plpgsql STABLE AS $body$
+DECLARE
+    standby bool := pg_is_in_recovery();
+    changes json;
 BEGIN
+    IF standby THEN
+        -- row by row: which of them were counted before is known by their ids only
+        SELECT json_agg(json_build_array(id, xid::text, relation, token::text, 1)) INTO changes
+          FROM %(schema)s.cache_change WHERE xid >= since;
+    ELSE
+        -- summed up: after an import these may be very many
+        SELECT json_agg(json_build_array(0, '0', relation, token::text, count)) INTO changes
+          FROM (SELECT relation, mod(sum(token), 4611686018427387904) AS token, count(*)
+                  FROM %(schema)s.cache_change WHERE xid >= since OR xid = ANY(running)
+                 GROUP BY relation) AS sums;
+    END IF;
     RETURN concat_ws('|', pg_current_xact_id_if_assigned() IS NOT NULL, pg_current_snapshot(),
-        pg_backend_pid(), pg_is_in_recovery(),
-        (SELECT token FROM %(schema)s.cache_version WHERE relation = '#generation'),
-        (SELECT json_agg(json_build_array(id, xid::text, relation, token::text))
-           FROM %(schema)s.cache_change WHERE xid >= since OR xid = ANY(running)));
+        pg_backend_pid(), standby,
+        (SELECT token FROM %(schema)s.cache_version WHERE relation = '#generation'), changes);
 END
 $body$
 """
@@ -125,8 +143,15 @@ _TRIGGERS = {
 
 
 def install(cr) -> None:
-    """Create the journal; does nothing where it exists."""
-    cr.execute(_INSTALL)
+    """Create the journal, or what is missing of it.
+
+    Where all of it exists nothing is locked: an upgrade of the module must not wait for the
+    writers of other tables, nor make them wait.
+    """
+    for table, statement in _TABLES.items():
+        cr.execute("SELECT to_regclass(%s)", [table])
+        if not cr.fetchone()[0]:
+            cr.execute(statement)
     cr.execute("SELECT current_schema()")
     schema = SQL.identifier(cr.fetchone()[0])
     cr.execute(SQL(_FUNCTION, schema=schema))
@@ -136,9 +161,10 @@ def install(cr) -> None:
 def uninstall(cr) -> None:
     """Remove every trigger, function and table of the journal."""
     cr.execute("SELECT tgrelid::regclass::text, tgname FROM pg_trigger"
-               " WHERE tgfoid = to_regproc('cache_change_note')")
+               " WHERE tgfoid = to_regproc('cache_change_note') ORDER BY 1, 2")
     for table, name in cr.fetchall():
-        cr.execute(SQL("DROP TRIGGER %s ON %s", SQL.identifier(name), SQL(table)))
+        cr.execute(SQL("DROP TRIGGER %s ON %s", SQL.identifier(name), SQL(table)),
+                   log_exceptions=False)
     cr.execute("DROP FUNCTION IF EXISTS cache_change_note()")
     cr.execute("DROP FUNCTION IF EXISTS cache_look(xid8, xid8[])")
     cr.execute("DROP TABLE IF EXISTS cache_change, cache_version")
@@ -256,6 +282,7 @@ def compact(cr, removal_ttl_s: float) -> int | None:
     """
     if not _try_lock(cr):
         return None
+    _fold_removals(cr)
     cr.execute(f"""
         WITH gone AS (
             DELETE FROM cache_change
@@ -275,6 +302,19 @@ def compact(cr, removal_ttl_s: float) -> int | None:
         SELECT count(*) FROM gone
     """, {'ttl': float(removal_ttl_s), 'generation': GENERATION})
     return cr.fetchone()[0]
+
+
+def _fold_removals(cr) -> None:
+    """Make one removal of everything out of very many."""
+    cr.execute("""
+        WITH many AS (
+            SELECT count(DISTINCT relation) > %s AS many
+              FROM cache_change WHERE strpos(relation, ':') > 0
+        ), gone AS (
+            DELETE FROM cache_change USING many WHERE many AND strpos(relation, ':') > 0
+        )
+        INSERT INTO cache_change (relation) SELECT %s FROM many WHERE many
+    """, [MAX_REMOVALS, ALL])
 
 
 def has_foreign_rows(cr) -> bool:

@@ -26,6 +26,9 @@ TIERS = ('l1', 'l2', 'l3')
 OWN_MODELS = ('cache.entry', 'cache.metric', 'cache.rule', 'cache.manager')
 """Never cached: they show the cache itself."""
 
+LEFT_ALONE = ('res.device', 'res.device.log')
+"""Not cached: their order and values depend on which session asks."""
+
 RULE_COLUMNS = (
     'model', 'methods', 'enabled', 'consistency', 'max_staleness_s', 'l1_ttl_s', 'l2_ttl_s',
     'l3_ttl_s', 'use_l1', 'use_l2', 'use_l3', 'min_cost_ms',
@@ -81,7 +84,7 @@ class Policy:
             return plan
 
     def _make(self, model, method: str) -> Plan | None:
-        if model._transient or model._abstract or model._name in OWN_MODELS:
+        if model._transient or model._abstract or model._name in OWN_MODELS + LEFT_ALONE:
             return None
         rule = next((r for r in self._rules if _applies(r, model._name, method)), {})
         if not rule.get('enabled', True):

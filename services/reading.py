@@ -26,7 +26,6 @@ from .entry import Entry
 from .journal import ALL
 from .policy import Plan
 from .recorder import Recording
-from .removal import removal_version
 from .transaction import TransactionState, is_snapshot_stable, state_of
 from .versions import State
 
@@ -53,6 +52,7 @@ class Ticket(typing.NamedTuple):
     reason: str
     relation: str
     started: float
+    writer_epoch: int
 
 
 PLAIN = object()
@@ -147,7 +147,8 @@ def _look_up(engine, read: Read, plan, key, transaction, versions) -> Hit | Tick
             engine.metrics.miss(reason, *name)
             return None
     return Ticket(name, key, plan, transaction, versions, _new_recording(engine, read),
-                  read.records.env.uid, found.reason, found.relation, read.started)
+                  read.records.env.uid, found.reason, found.relation, read.started,
+                  engine.writer_epoch())
 
 
 def _new_recording(engine, read: Read) -> Recording:
@@ -230,6 +231,31 @@ def note_computed_field(records, field) -> None:
             ticket.recording.refuse(f'web request: {field}')
         if 'clock' in found:
             ticket.recording.clock = True
+
+
+def is_recording() -> bool:
+    """Whether a computation is being watched in this thread."""
+    return _local.ticket is not None
+
+
+def check_rule(engine, rules, model_name: str, mode: str, domain, compute) -> None:
+    """A record rule's domain was used; see :mod:`.rules`."""
+    ticket = _local.ticket
+    key = (model_name, mode, rules.env.uid, tuple(rules._compute_domain_context_values()))
+    if key in ticket.recording.domains:
+        return
+    ticket.recording.domains.add(key)
+    engine.rule_book.check(
+        ticket.recording, ticket.versions.versions, key, domain,
+        lambda: _rules_of(rules, model_name, mode), compute)
+
+
+def _rules_of(rules, model_name: str, mode: str):
+    """The rules of a model, and of the models that it inherits from by delegation."""
+    found = rules._get_rules(model_name, mode).sudo()
+    for parent in rules.env[model_name]._inherits:
+        found |= _rules_of(rules, parent, mode)
+    return found
 
 
 def note_clock() -> None:
@@ -340,7 +366,9 @@ def _judge(engine, entry: Entry, versions: State, weak: bool) -> tuple[str, str]
         for relation, version, _condition in entry.dependencies:
             if known.get(relation) != version:
                 return 'stale', relation
-    if entry.removal_version != removal_version(entry.key, versions.removals):
+    if weak and entry.dependencies[0][1] != versions.versions[ALL]:
+        return 'stale', ALL
+    if entry.removal_version != versions.removals.version(entry.key):
         return 'stale', 'removal'
     return '', ''
 
@@ -398,6 +426,10 @@ def _objection(engine, ticket: Ticket, records, cost_ms: float) -> tuple[str, st
         return 'dirty', ''
     if state_of(records.env.cr) is not ticket.transaction:
         return 'uncacheable', 'commit or rollback'  # half of it has seen another snapshot
+    if engine.disturbed_since(ticket.writer_epoch) or not engine.signals_fit(ticket.versions):
+        return 'old_snapshot', ''
+    if records.env.cr.query is not ticket.recording.last_query:
+        return 'uncacheable', 'SQL that was not seen'
     refusal = ticket.recording.refusal
     if refusal:
         return ('orm_cache' if refusal.startswith('in memory') else 'uncacheable'), refusal
@@ -430,7 +462,7 @@ def _store(engine, ticket: Ticket, value, cost_ms: float) -> tuple[str, str]:
             key=ticket.key, model=ticket.name[0], method=ticket.name[1], uid=ticket.uid,
             dependencies=tuple(
                 (relation, known[relation], None) for relation in (ALL, *recording.relations)),
-            removal_version=removal_version(ticket.key, versions.removals),
+            removal_version=versions.removals.version(ticket.key),
             created=now, expires=now, cost_ms=cost_ms, queries=recording.queries,
             flags=FLAG_CLOCK if recording.clock else 0, payload=payload,
         ),

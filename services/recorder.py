@@ -30,7 +30,7 @@ class Recording:
     :param read: ``read(text) -> Reading``, see :meth:`Catalogue.reading`
     """
 
-    __slots__ = ('_read', '_seen', 'clock', 'cr', 'queries', 'refusal', 'relations')
+    __slots__ = ('_read', '_seen', 'clock', 'cr', 'domains', 'last_query', 'queries', 'refusal', 'relations')
 
     def __init__(self, cr, read):
         self.cr = cr
@@ -40,6 +40,8 @@ class Recording:
         self.refusal = ''
         self.clock = False
         self.queries = 0
+        self.domains: set = set()  # record rules that were checked
+        self.last_query = None  # what psycopg2 ran last on this cursor, as far as was seen
 
     def __enter__(self) -> Recording:
         thread = threading.current_thread()
@@ -47,6 +49,7 @@ class Recording:
         if hooks is None:
             hooks = thread.query_hooks = []
         hooks.append(self._hook)
+        self.last_query = self.cr.query
         return self
 
     def __exit__(self, *exc_info) -> None:
@@ -63,6 +66,7 @@ class Recording:
 
     def _hook(self, cr, query, params, start, delay) -> None:
         self.queries += 1
+        self.last_query = cr._obj.query
         if self.refusal:
             return
         try:
@@ -135,19 +139,20 @@ class OrmCacheReader:
         for field, values in transaction.field_data.items():
             if not values:
                 continue
-            known = self._by_field.get(field)
-            if known is None:
-                known = self._by_field[field] = self._relations(field)
-            found, opaque = known
+            found, opaque = self.relations(field)
             relations |= found
             if opaque:
                 return relations, opaque
         return relations, ''
 
-    def _relations(self, field) -> tuple[frozenset[str], str]:
-        found: set[str] = set()
-        opaque = self._collect(field, found, 0)
-        return frozenset(found), opaque
+    def relations(self, field) -> tuple[frozenset[str], str]:
+        """What the value of a field was read from, and the name of an opaque field or ''."""
+        known = self._by_field.get(field)
+        if known is None:
+            found: set[str] = set()
+            opaque = self._collect(field, found, 0)
+            known = self._by_field[field] = frozenset(found), opaque
+        return known
 
     def _collect(self, field, found: set[str], depth: int) -> str:
         model = self._registry.models.get(field.model_name)

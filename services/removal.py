@@ -8,6 +8,9 @@ only frees the space.
 Keys and patterns have no version of their own; the *removal version* of a key is the sum of
 the tokens of all removals that match it, and stands in the entry.
 
+Each pattern costs every hit a match, so when they become many, compaction removes everything
+instead (:data:`.journal.MAX_REMOVALS`).
+
 What may go wrong: a removal in a transaction that is rolled back has no effect, as it should
 be, although the tiers were emptied: that costs misses, not truth.
 """
@@ -16,19 +19,30 @@ from __future__ import annotations
 from . import journal, keys
 
 
-def removal_version(key: str, removals: dict[str, int]) -> int:
-    """Sum of the tokens of the removals that match a key, modulo 2^62."""
-    if not removals:
-        return 0
-    total = 0
-    for name, token in removals.items():
-        if name.startswith(journal.KEY):
-            matches = name[len(journal.KEY):] == key
-        else:
-            matches = keys.compile_pattern(name[len(journal.PATTERN):]).fullmatch(key)
-        if matches:
-            total += token
-    return total % journal.MODULUS
+class Removals:
+    """The removals that a snapshot shows; never modified.
+
+    :param tokens: sum of the tokens by relation of the journal
+    """
+
+    def __init__(self, tokens: dict[str, int]):
+        self.tokens = tokens
+        self._keys: dict[str, int] = {}
+        self._patterns = []
+        for name, token in tokens.items():
+            if name.startswith(journal.KEY):
+                self._keys[name[len(journal.KEY):]] = token
+            else:
+                pattern = keys.compile_pattern(name[len(journal.PATTERN):])
+                self._patterns.append((pattern, token))
+
+    def version(self, key: str) -> int:
+        """Sum of the tokens of the removals that match a key, modulo 2^62."""
+        total = self._keys.get(key, 0)
+        for pattern, token in self._patterns:
+            if pattern.fullmatch(key):
+                total += token
+        return total % journal.MODULUS
 
 
 def remove_key(engine, cr, key: str) -> dict[str, int]:

@@ -10,6 +10,8 @@ that, and code that does breaks the ORM cache just as well.
 """
 from __future__ import annotations
 
+import threading
+
 from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ
 
 _SLOT = 'tiered_cache.transaction'
@@ -22,16 +24,18 @@ class TransactionState:
     :param looked: the version query was asked
     :param versions: what the snapshot shows, see :class:`.versions.State`
     :param objection: why there are none although the transaction has not written
+    :param thread: which thread opened the transaction
     :param changes: what the ORM hooks saw: model → ids, for events after commit
     :param journal_engine: the engine for which the ORM hooks write the journal, if they do
     """
 
     __slots__ = ('_last_query', 'changes', 'dirty', 'drafts', 'journal_engine', 'looked',
-                 'objection', 'versions')
+                 'objection', 'thread', 'versions', '__weakref__')
 
     def __init__(self):
         self.dirty = False
         self.drafts = False
+        self.thread = threading.get_ident()
         self.looked = False
         self.versions = None
         self.objection = ''

@@ -31,6 +31,7 @@ import typing
 import weakref
 
 from . import journal
+from .removal import Removals
 from .snapshot import Snapshot
 
 SIGNALS = ('registry', 'default', 'assets', 'stable', 'templates', 'routing', 'groups')
@@ -69,7 +70,7 @@ class State:
     """All versions as one snapshot shows them.
 
     :param versions: version of every guarded relation, and of ``#all``
-    :param removals: tokens of removals by key or pattern, by relation name
+    :param removals: what was removed by key or pattern
     :param signals: last id of every ``orm_signaling_*`` table, in order of SIGNALS
     :param counted: journal rows at or above xmin that are in the sums, kept on a standby
     :param read_at: clock of the process before the query, seconds
@@ -78,7 +79,7 @@ class State:
     snapshot: Snapshot
     generation: str
     versions: dict[str, int]
-    removals: dict[str, int]
+    removals: Removals
     signals: tuple[int, ...]
     counted: frozenset[int]
     standby: bool
@@ -147,6 +148,16 @@ class VersionBook:
                 return state
         return self._load(cr, base, read_at)
 
+    def check(self, cr) -> None:
+        """Run every query once.
+
+        :raise psycopg2.Error: when the journal is missing, or is that of another version
+        """
+        state = self._load(cr, None, self._clock())
+        if state is not None:
+            _delta(cr, state)
+            cr.execute(_SIGNALS)
+
     def forget(self) -> None:
         """Drop the state: the next look reads everything."""
         self.state = None
@@ -165,9 +176,9 @@ class VersionBook:
         fresh = [change for change in changes if change[0] not in base.counted]
         versions, removals, signals = base.versions, base.removals, base.signals
         if fresh:
-            self.journal_rows += len(fresh)
+            self.journal_rows += sum(count for *_, count in fresh)
             versions, removals = _add(versions, removals, fresh)
-            if any(relation in SIGNAL_RELATIONS for _id, _xid, relation, _token in fresh):
+            if any(relation in SIGNAL_RELATIONS for _id, _xid, relation, *_ in fresh):
                 cr.execute(_SIGNALS)
                 signals = tuple(cr.fetchone())
         return State(row.snapshot, generation, versions, removals, signals,
@@ -181,7 +192,7 @@ class VersionBook:
         sums, guarded, changes, signals = row.rest
         guarded = set(guarded or ())
         versions = {rel: int(token) for rel, token in sums.items() if rel in guarded}
-        removals = {rel: int(token) for rel, token in sums.items() if _is_removal(rel)}
+        removals = Removals({r: int(token) for r, token in sums.items() if _is_removal(r)})
         generation = str(versions.pop(journal.GENERATION, ''))
         state = State(row.snapshot, generation, versions, removals, tuple(signals),
                       _still_counted(row, changes or ()), row.standby, read_at)
@@ -208,15 +219,16 @@ def _is_removal(relation: str) -> bool:
     return relation.startswith((journal.KEY, journal.PATTERN))
 
 
-def _add(versions: dict, removals: dict, changes) -> tuple[dict, dict]:
-    """Copies of both with the tokens of journal rows added."""
-    versions, removals = dict(versions), dict(removals)
-    for _id, _xid, relation, token in changes:
+def _add(versions: dict, removals: Removals, changes) -> tuple[dict, Removals]:
+    """Both with the tokens of journal rows added, as copies."""
+    versions, removed = dict(versions), {}
+    for _id, _xid, relation, token, _count in changes:
         if relation in versions:
             versions[relation] = (versions[relation] + int(token)) % journal.MODULUS
         elif _is_removal(relation):
-            removals[relation] = (removals.get(relation, 0) + int(token)) % journal.MODULUS
-    return versions, removals
+            before = removed.get(relation, removals.tokens.get(relation, 0))
+            removed[relation] = (before + int(token)) % journal.MODULUS
+    return versions, Removals({**removals.tokens, **removed}) if removed else removals
 
 
 def _still_counted(row: _Row, changes) -> frozenset[int]:

@@ -55,6 +55,8 @@ def _first_change(env, transaction) -> None:
     if engine is None:
         return
     changes = transaction.changes
+    engine.writes(transaction)
+    cr.postrollback.add(engine.rolled_back)
     # after the commit, because a transaction that is rolled back has changed nothing
     cr.postcommit.add(lambda: engine.wrote(relations_of(registry, changes)))
     if engine.settings.capture == 'orm':

@@ -1,4 +1,5 @@
 from . import (
+    test_attack,
     test_audit_rule,
     test_breaker,
     test_capture,

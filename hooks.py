@@ -1,4 +1,5 @@
 """Uninstalling: the journal is no Odoo model, so Odoo does not remove it."""
+
 import psycopg2
 
 from odoo.exceptions import UserError
@@ -16,9 +17,12 @@ def uninstall_hook(env):
     try:
         journal.uninstall(env.cr)
     except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected) as error:
-        raise UserError(env._(
-            "Tiered Cache cannot be uninstalled now, because other transactions are using "
-            "its tables. Try again when the server is less busy.")) from error
+        raise UserError(
+            env._(
+                "Tiered Cache cannot be uninstalled now, because other transactions are using "
+                "its tables. Try again when the server is less busy."
+            )
+        ) from error
     env.cr.execute("SELECT set_config('lock_timeout', '0', true)")
     parameters = env['ir.config_parameter'].sudo()
     parameters.search([('key', '=like', 'tiered\\_cache.%')]).unlink()

@@ -14,6 +14,7 @@ What may go wrong: code that has imported a function before the patch sees the o
 first, those of Odoo are replaced by name, and without the replacement the call is refused, never
 let through.  For the second, :mod:`services.clock` inspects the code of compute methods as well.
 """
+
 import functools
 import sys
 

@@ -7,6 +7,7 @@ or not; what it finally hands to ``super()`` is what is cached.
 What may go wrong: an override that answers without ``super()`` is never cached this way;
 :mod:`..services.overrides` lists those of Odoo itself that are wrapped on the outside.
 """
+
 from __future__ import annotations
 
 from odoo import api, models
@@ -24,17 +25,37 @@ class Base(models.AbstractModel):
 
     @api.model
     @api.readonly
-    def search_read(self, domain=None, fields=None, offset=0, limit=None, order=None,
-                    **read_kwargs):
-        return read_through(self, 'search_read', super().search_read,
-                            domain, fields, offset, limit, order, **read_kwargs)
+    def search_read(
+        self, domain=None, fields=None, offset=0, limit=None, order=None, **read_kwargs
+    ):
+        return read_through(
+            self,
+            'search_read',
+            super().search_read,
+            domain,
+            fields,
+            offset,
+            limit,
+            order,
+            **read_kwargs,
+        )
 
     @api.model
     @api.readonly
-    def web_search_read(self, domain, specification, offset=0, limit=None, order=None,
-                        count_limit=None):
-        return read_through(self, 'web_search_read', super().web_search_read,
-                            domain, specification, offset, limit, order, count_limit)
+    def web_search_read(
+        self, domain, specification, offset=0, limit=None, order=None, count_limit=None
+    ):
+        return read_through(
+            self,
+            'web_search_read',
+            super().web_search_read,
+            domain,
+            specification,
+            offset,
+            limit,
+            order,
+            count_limit,
+        )
 
     @api.readonly
     def read(self, fields=None, load='_classic_read'):
@@ -52,57 +73,113 @@ class Base(models.AbstractModel):
     @api.model
     @api.readonly
     def name_search(self, name='', domain=None, operator='ilike', limit=100):
-        return read_through(self, 'name_search', super().name_search,
-                            name, domain, operator, limit)
+        return read_through(self, 'name_search', super().name_search, name, domain, operator, limit)
 
     @api.model
     @api.readonly
     def web_name_search(self, name, specification, domain=None, operator='ilike', limit=100):
-        return read_through(self, 'web_name_search', super().web_name_search,
-                            name, specification, domain, operator, limit)
+        return read_through(
+            self,
+            'web_name_search',
+            super().web_name_search,
+            name,
+            specification,
+            domain,
+            operator,
+            limit,
+        )
 
     @api.model
     @api.readonly
     def read_group(self, domain, fields, groupby, offset=0, limit=None, orderby=False, lazy=True):
-        return read_through(self, 'read_group', super().read_group,
-                            domain, fields, groupby, offset, limit, orderby, lazy)
+        return read_through(
+            self,
+            'read_group',
+            super().read_group,
+            domain,
+            fields,
+            groupby,
+            offset,
+            limit,
+            orderby,
+            lazy,
+        )
 
     @api.model
     @api.readonly
-    def formatted_read_group(self, domain, groupby=(), aggregates=(), having=(), offset=0,
-                             limit=None, order=None):
-        return read_through(self, 'formatted_read_group', super().formatted_read_group,
-                            domain, groupby, aggregates, having, offset, limit, order)
+    def formatted_read_group(
+        self, domain, groupby=(), aggregates=(), having=(), offset=0, limit=None, order=None
+    ):
+        return read_through(
+            self,
+            'formatted_read_group',
+            super().formatted_read_group,
+            domain,
+            groupby,
+            aggregates,
+            having,
+            offset,
+            limit,
+            order,
+        )
 
     @api.model
     @api.readonly
     def formatted_read_grouping_sets(self, domain, grouping_sets, aggregates=(), *, order=None):
         return read_through(
-            self, 'formatted_read_grouping_sets', super().formatted_read_grouping_sets,
-            domain, grouping_sets, aggregates, order=order)
+            self,
+            'formatted_read_grouping_sets',
+            super().formatted_read_grouping_sets,
+            domain,
+            grouping_sets,
+            aggregates,
+            order=order,
+        )
 
     @api.model
     @api.readonly
-    def web_read_group(self, domain, groupby, aggregates=(), limit=None, offset=0, order=None,
-                       **options):
-        return read_through(self, 'web_read_group', super().web_read_group,
-                            domain, groupby, aggregates, limit, offset, order, **options)
+    def web_read_group(
+        self, domain, groupby, aggregates=(), limit=None, offset=0, order=None, **options
+    ):
+        return read_through(
+            self,
+            'web_read_group',
+            super().web_read_group,
+            domain,
+            groupby,
+            aggregates,
+            limit,
+            offset,
+            order,
+            **options,
+        )
 
     @api.model
     @api.readonly
     def read_progress_bar(self, domain, group_by, progress_bar):
-        return read_through(self, 'read_progress_bar', super().read_progress_bar,
-                            domain, group_by, progress_bar)
+        return read_through(
+            self, 'read_progress_bar', super().read_progress_bar, domain, group_by, progress_bar
+        )
 
     @api.model
     def search_panel_select_range(self, field_name, **kwargs):
-        return read_through(self, 'search_panel_select_range',
-                            super().search_panel_select_range, field_name, **kwargs)
+        return read_through(
+            self,
+            'search_panel_select_range',
+            super().search_panel_select_range,
+            field_name,
+            **kwargs,
+        )
 
     @api.model
     def search_panel_select_multi_range(self, field_name, **kwargs):
-        return read_through(self, 'search_panel_select_multi_range',
-                            super().search_panel_select_multi_range, field_name, **kwargs)
+        return read_through(
+            self,
+            'search_panel_select_multi_range',
+            super().search_panel_select_multi_range,
+            field_name,
+            **kwargs,
+        )
 
     @api.model
     @api.readonly

@@ -8,6 +8,7 @@ What may go wrong: the table is UNLOGGED, so PostgreSQL empties it after a crash
 are only ever a copy of what can be computed again.  A value was computed with the rights of
 one user, or of the superuser, so it is not shown to everybody who may look at the list.
 """
+
 import time
 
 from markupsafe import Markup
@@ -15,7 +16,7 @@ from markupsafe import Markup
 from odoo import api, fields, models
 from odoo.tools import SQL
 
-from ..services import codec, journal, pretty, removal, versions
+from ..services import codec, journal, pretty, versions
 from ..services import entry as entry_format
 
 MAX_SHOWN_CHARS = 20_000
@@ -33,24 +34,34 @@ class CacheEntry(models.Model):
     method = fields.Char(readonly=True)
     uid = fields.Integer(string="User ID", readonly=True, aggregator=None)
     user_id = fields.Many2one(
-        'res.users', compute='_compute_user_id', search='_search_user_id',
-        help="Who asked first. Whoever else is served the entry would have got the same.")
+        'res.users',
+        compute='_compute_user_id',
+        search='_search_user_id',
+        help="Who asked first. Whoever else is served the entry would have got the same.",
+    )
     created = fields.Datetime(readonly=True)
     expires = fields.Datetime(readonly=True)
     cost_ms = fields.Float(
-        string="Cost (ms)", readonly=True, digits=(16, 1), aggregator='avg',
-        help="Time it took to compute, in milliseconds.")
+        string="Cost (ms)",
+        readonly=True,
+        digits=(16, 1),
+        aggregator='avg',
+        help="Time it took to compute, in milliseconds.",
+    )
     size_bytes = fields.Integer(string="Size (bytes)", readonly=True)
     hits = fields.Integer(
-        readonly=True, help="How often a worker fetched the entry from this tier.")
+        readonly=True, help="How often a worker fetched the entry from this tier."
+    )
     body = fields.Binary(readonly=True, attachment=False, groups=fields.NO_ACCESS)
     payload = fields.Text(string="Value", compute='_compute_content')
     payload_note = fields.Char(compute='_compute_content')
     dependencies = fields.Html(compute='_compute_content', sanitize=False)
     is_valid = fields.Boolean(
-        string="Valid Now", compute='_compute_content',
+        string="Valid Now",
+        compute='_compute_content',
         help="Whether a reader would be served this entry now: it has not expired, nobody has "
-             "removed it, and no table it was read from has changed.")
+        "removed it, and no table it was read from has changed.",
+    )
 
     _key_uniq = models.UniqueIndex('(key)')
     _key_prefix_idx = models.Index('(key text_pattern_ops)')
@@ -61,7 +72,8 @@ class CacheEntry(models.Model):
         journal.install(self.env.cr)
         # Entries need no crash safety, and without WAL a write costs half.
         self.env.cr.execute(
-            "SELECT relpersistence FROM pg_class WHERE oid = 'cache_entry'::regclass")
+            "SELECT relpersistence FROM pg_class WHERE oid = 'cache_entry'::regclass"
+        )
         if self.env.cr.fetchone()[0] == 'p':
             self.env.cr.execute("ALTER TABLE cache_entry SET UNLOGGED")
 
@@ -94,8 +106,9 @@ class CacheEntry(models.Model):
     def _bodies(self):
         """Packed entries by id, read past the ORM, to which the column is closed."""
         self.check_access('read')
-        self.env.cr.execute(SQL(
-            "SELECT id, body FROM cache_entry WHERE id IN %s", tuple(self.ids) or (0,)))
+        self.env.cr.execute(
+            SQL("SELECT id, body FROM cache_entry WHERE id IN %s", tuple(self.ids) or (0,))
+        )
         return {id_: bytes(body) for id_, body in self.env.cr.fetchall() if body is not None}
 
     def _unpacked(self, body):
@@ -103,16 +116,24 @@ class CacheEntry(models.Model):
         try:
             entry = entry_format.from_bytes(body or b'')
         except entry_format.CorruptEntry:
-            return None, False, self.env._(
-                "The bytes of this entry cannot be read: it is damaged, or another version of "
-                "the addon wrote it. Readers skip it and compute.")
+            return (
+                None,
+                False,
+                self.env._(
+                    "The bytes of this entry cannot be read: it is damaged, or another version of "
+                    "the addon wrote it. Readers skip it and compute."
+                ),
+            )
         if reason := self._why_hidden(entry):
             return entry, False, reason
         try:
             value = codec.unpack(entry.payload)
         except codec.CorruptPayload:
-            return entry, False, self.env._(
-                "The value of this entry is damaged. Readers skip it and compute.")
+            return (
+                entry,
+                False,
+                self.env._("The value of this entry is damaged. Readers skip it and compute."),
+            )
         text, cut = pretty.render(value, MAX_SHOWN_CHARS)
         note = cut and self.env._("Only the first %s characters are shown.", MAX_SHOWN_CHARS)
         return entry, text, note
@@ -128,12 +149,12 @@ class CacheEntry(models.Model):
         if model is None:
             return self.env._("The value is hidden: its model is not installed.")
         if not model.has_access('read'):
-            return self.env._(
-                "The value is hidden: you may not read \"%s\".", model._description)
+            return self.env._("The value is hidden: you may not read \"%s\".", model._description)
         if not (self.env.su or self.env.user.has_group('base.group_system')):
             return self.env._(
                 "The value is hidden: it was computed with the rights of the user above, which "
-                "may be more than yours. System administrators can see it.")
+                "may be more than yours. System administrators can see it."
+            )
         return False
 
     def _is_valid(self, entry, state):
@@ -141,18 +162,25 @@ class CacheEntry(models.Model):
         return bool(
             state is not None
             and entry.expires > time.time()
-            and entry.removal_version == removal.removal_version(entry.key, state.removals)
-            and all(state.versions.get(relation) == version
-                    for relation, version, _condition in entry.dependencies))
+            and entry.removal_version == state.removals.version(entry.key)
+            and all(
+                state.versions.get(relation) == version
+                for relation, version, _condition in entry.dependencies
+            )
+        )
 
     def _dependency_table(self, entry, state):
         if not entry or not entry.dependencies:
             return False
         row = Markup("<tr><td>{}</td><td class='font-monospace'>{}</td><td>{}</td></tr>")
         rows = Markup().join(
-            row.format(self._relation_label(relation), f'{version:016x}',
-                       self._since_then(relation, version, state))
-            for relation, version, _condition in sorted(entry.dependencies, key=lambda d: d[0]))
+            row.format(
+                self._relation_label(relation),
+                f'{version:016x}',
+                self._since_then(relation, version, state),
+            )
+            for relation, version, _condition in sorted(entry.dependencies, key=lambda d: d[0])
+        )
         return Markup(
             "<table class='table table-sm'><thead><tr><th>{}</th><th>{}</th><th>{}</th></tr>"
             "</thead><tbody>{}</tbody></table>"
@@ -167,7 +195,8 @@ class CacheEntry(models.Model):
             return ""
         if state.versions.get(relation) == version:
             return Markup("<i class='fa fa-check text-success'></i> {}").format(
-                self.env._("unchanged"))
+                self.env._("unchanged")
+            )
         return Markup("<i class='fa fa-times text-danger'></i> {}").format(self.env._("changed"))
 
     def action_invalidate(self):

@@ -6,6 +6,7 @@ to :mod:`services`, and returns plain values.
 What may go wrong: the caller may not (AccessError), or asked for something that does not
 exist or cannot be read (UserError, with what to do); nothing has changed then.
 """
+
 import logging
 
 from odoo import api, models
@@ -64,7 +65,8 @@ class CacheManager(models.AbstractModel):
         self._check_group(GROUP_ADMIN)
         self._check_key(keys.validate_pattern, pattern)
         return self._removed(
-            f"pattern {pattern}", removal.remove_pattern(self._engine(), self.env.cr, pattern))
+            f"pattern {pattern}", removal.remove_pattern(self._engine(), self.env.cr, pattern)
+        )
 
     @api.model
     def invalidate_model(self, model=None, flush=True):
@@ -81,15 +83,24 @@ class CacheManager(models.AbstractModel):
         self._check_group(GROUP_ADMIN)
         records = self.env.get(model) if isinstance(model, str) else None
         if records is None:
-            raise UserError(self.env._(
-                "There is no model %s in this database. Give its technical name, for example "
-                "res.partner.", repr(model)[:100]))
+            raise UserError(
+                self.env._(
+                    "There is no model %s in this database. Give its technical name, for example "
+                    "res.partner.",
+                    repr(model)[:100],
+                )
+            )
         if records._abstract or records._transient:
-            raise UserError(self.env._(
-                "%s is never cached: it is an abstract or a transient model. Give the model "
-                "whose records you mean.", model))
+            raise UserError(
+                self.env._(
+                    "%s is never cached: it is an abstract or a transient model. Give the model "
+                    "whose records you mean.",
+                    model,
+                )
+            )
         return self._removed(
-            f"model {model}", removal.remove_model(self._engine(), self.env.cr, records))
+            f"model {model}", removal.remove_model(self._engine(), self.env.cr, records)
+        )
 
     @api.model
     def invalidate_all(self):
@@ -107,8 +118,9 @@ class CacheManager(models.AbstractModel):
         """
         self._check_group(GROUP_ADMIN)
         if url and not isinstance(url, str):
-            raise UserError(self.env._(
-                "The Redis URL must be a text, for example redis://localhost:6379/0."))
+            raise UserError(
+                self.env._("The Redis URL must be a text, for example redis://localhost:6379/0.")
+            )
         try:
             return redis_probe.probe(url or self._engine().settings.redis_url)
         except redis_probe.ProbeError as error:
@@ -129,10 +141,13 @@ class CacheManager(models.AbstractModel):
     def _engine(self):
         engine = engine_for(self.env.registry)
         if engine is None or not engine.available:
-            raise UserError(self.env._(
-                "The cache is not running in this process. If apps are being installed or "
-                "upgraded, try again when that is done; otherwise look for \"Tiered Cache\" in "
-                "the server's log."))
+            raise UserError(
+                self.env._(
+                    "The cache is not running in this process. If apps are being installed or "
+                    "upgraded, try again when that is done; otherwise look for \"Tiered Cache\" in "
+                    "the server's log."
+                )
+            )
         return engine
 
     @api.model
@@ -140,9 +155,13 @@ class CacheManager(models.AbstractModel):
         """Code in superuser mode may; otherwise the user needs the group."""
         if self.env.su or self.env.user.has_group(group):
             return
-        raise AccessError(self.env._(
-            "This is for users with the access right \"%s\". An administrator can grant it in "
-            "Settings, Users.", self.env.ref(group).sudo().full_name))
+        raise AccessError(
+            self.env._(
+                "This is for users with the access right \"%s\". An administrator can grant it in "
+                "Settings, Users.",
+                self.env.ref(group).sudo().full_name,
+            )
+        )
 
     @api.model
     def _check_key(self, validate, text):
@@ -155,6 +174,11 @@ class CacheManager(models.AbstractModel):
 
     @api.model
     def _removed(self, what, counts):
-        _logger.info("Tiered Cache: %s (id %s) invalidated %s; entries removed at once: %s",
-                     self.env.user.login, self.env.uid, what, counts)
+        _logger.info(
+            "Tiered Cache: %s (id %s) invalidated %s; entries removed at once: %s",
+            self.env.user.login,
+            self.env.uid,
+            what,
+            counts,
+        )
         return counts

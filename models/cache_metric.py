@@ -7,6 +7,7 @@ sums in every group that a view asks for.
 What may go wrong: nothing that matters to business data; rows are figures and are removed
 after ``metrics_keep_days``.
 """
+
 from odoo import fields, models
 from odoo.tools import SQL
 
@@ -25,63 +26,91 @@ class CacheMetric(models.Model):
     _log_access = False
 
     bucket = fields.Datetime(
-        string="Minute", required=True, readonly=True, help="The minute it happened in.")
+        string="Minute", required=True, readonly=True, help="The minute it happened in."
+    )
     model = fields.Char(required=True, readonly=True, default='')
     method = fields.Char(required=True, readonly=True, default='')
     outcome = fields.Selection(
-        [('l1', "L1 (memory)"),
-         ('l2', "L2 (Redis)"),
-         ('l3', "L3 (database)"),
-         ('computed', "Computed"),
-         ('fault', "Fault"),
-         ('event', "Event"),
-         ('audit', "Audit")],
-        required=True, readonly=True,
+        [
+            ('l1', "L1 (memory)"),
+            ('l2', "L2 (Redis)"),
+            ('l3', "L3 (database)"),
+            ('computed', "Computed"),
+            ('fault', "Fault"),
+            ('event', "Event"),
+            ('audit', "Audit"),
+        ],
+        required=True,
+        readonly=True,
         help="Which tier answered, or that the call was computed. Faults, events and audits are "
-             "not calls.")
+        "not calls.",
+    )
     reason = fields.Selection(
-        [('cold', "Never asked before"),
-         ('stale', "Data changed"),
-         ('expired', "Time to live over"),
-         ('evicted', "Pushed out of memory"),
-         ('dirty', "Transaction had written"),
-         ('cheap', "Too cheap to keep"),
-         ('large', "Too large to keep"),
-         ('unserializable', "Value cannot be packed"),
-         ('uncacheable', "Cannot be cached"),
-         ('suspended', "Suspended"),
-         ('fault', "A tier failed"),
-         ('unguarded', "Table not guarded yet"),
-         ('disabled', "Caching is off"),
-         ('orm_cache', "Already in the ORM cache"),
-         ('old_snapshot', "Old snapshot")],
-        readonly=True, help="Why the call was computed.")
+        [
+            ('cold', "Never asked before"),
+            ('stale', "Data changed"),
+            ('expired', "Time to live over"),
+            ('evicted', "Pushed out of memory"),
+            ('dirty', "Transaction had written"),
+            ('cheap', "Too cheap to keep"),
+            ('large', "Too large to keep"),
+            ('unserializable', "Value cannot be packed"),
+            ('uncacheable', "Cannot be cached"),
+            ('suspended', "Suspended"),
+            ('fault', "A tier failed"),
+            ('unguarded', "Table not guarded yet"),
+            ('disabled', "Caching is off"),
+            ('orm_cache', "Already in the ORM cache"),
+            ('old_snapshot', "Old snapshot"),
+        ],
+        readonly=True,
+        help="Why the call was computed.",
+    )
     relation = fields.Char(
-        string="Detail", required=True, readonly=True, default='',
+        string="Detail",
+        required=True,
+        readonly=True,
+        default='',
         help="The table whose change made an entry stale, why SQL cannot be cached, which "
-             "tier failed and how, or the name of an event.")
+        "tier failed and how, or the name of an event.",
+    )
     count = fields.Integer(readonly=True, help="How often it happened.")
     calls = fields.Integer(readonly=True, help="Read calls: hits and computed ones.")
     hits = fields.Integer(readonly=True, help="Read calls that a tier answered.")
     duration_ms = fields.Float(
-        string="Duration (ms)", readonly=True, digits=(16, 1),
-        help="Time that the calls took, in milliseconds.")
+        string="Duration (ms)",
+        readonly=True,
+        digits=(16, 1),
+        help="Time that the calls took, in milliseconds.",
+    )
     saved_ms = fields.Float(
-        string="Saved (ms)", readonly=True, digits=(16, 1),
-        help="What the answers had cost to compute, less what the hits took, in milliseconds.")
-    saved_queries = fields.Integer(
-        readonly=True, help="SQL queries that were not needed.")
+        string="Saved (ms)",
+        readonly=True,
+        digits=(16, 1),
+        help="What the answers had cost to compute, less what the hits took, in milliseconds.",
+    )
+    saved_queries = fields.Integer(readonly=True, help="SQL queries that were not needed.")
     bytes = fields.Float(
-        string="Served Bytes", readonly=True, digits=(16, 0), help="Size of the entries served.")
+        string="Served Bytes", readonly=True, digits=(16, 0), help="Size of the entries served."
+    )
     audited = fields.Integer(readonly=True, help="Hits that were computed again and compared.")
     differences = fields.Integer(
-        readonly=True, help="Audited hits that were not what computing gave. Should be 0.")
+        readonly=True, help="Audited hits that were not what computing gave. Should be 0."
+    )
     hit_rate = fields.Float(
-        string="Hit Rate (%)", compute='_compute_ratios', aggregator='avg', digits=(16, 1),
-        help="Hits per hundred calls.")
+        string="Hit Rate (%)",
+        compute='_compute_ratios',
+        aggregator='avg',
+        digits=(16, 1),
+        help="Hits per hundred calls.",
+    )
     avg_duration_ms = fields.Float(
-        string="Average (ms)", compute='_compute_ratios', aggregator='avg',
-        digits=(16, 2), help="Duration per call, in milliseconds.")
+        string="Average (ms)",
+        compute='_compute_ratios',
+        aggregator='avg',
+        digits=(16, 2),
+        help="Duration per call, in milliseconds.",
+    )
 
     _row_uniq = models.UniqueIndex('(bucket, model, method, outcome, reason, relation)')
 
@@ -107,7 +136,11 @@ class CacheMetric(models.Model):
 
         :return: how many rows went
         """
-        self.env.cr.execute(SQL(
-            "DELETE FROM cache_metric"
-            " WHERE bucket < (now() AT TIME ZONE 'UTC') - make_interval(days => %s)", days))
+        self.env.cr.execute(
+            SQL(
+                "DELETE FROM cache_metric"
+                " WHERE bucket < (now() AT TIME ZONE 'UTC') - make_interval(days => %s)",
+                days,
+            )
+        )
         return self.env.cr.rowcount

@@ -8,6 +8,7 @@ its version changes.
 What may go wrong: a rule that cannot work (unknown method, no tier left) would be ignored
 in silence by the engine, so it is refused here, with the reason.
 """
+
 import re
 
 from odoo import api, fields, models
@@ -16,7 +17,7 @@ from odoo.exceptions import ValidationError
 from ..services import options, policy
 
 NUMBERS = {
-    'sequence': (int, -(2 ** 31), 2 ** 31 - 1),
+    'sequence': (int, -(2**31), 2**31 - 1),
     'max_staleness_s': (float, 0, options.OPTIONS['max_staleness_s'].maximum),
     'l1_ttl_s': (int, 0, options.MAX_TTL_S),
     'l2_ttl_s': (int, 0, options.MAX_TTL_S),
@@ -34,47 +35,70 @@ class CacheRule(models.Model):
     sequence = fields.Integer(default=10)
     active = fields.Boolean(default=True)
     model_id = fields.Many2one(
-        'ir.model', required=True, ondelete='cascade', index=True,
-        domain=[('transient', '=', False), ('abstract', '=', False),
-                ('model', 'not in', policy.OWN_MODELS)],
-        help="The rule is about reads of this model.")
+        'ir.model',
+        required=True,
+        ondelete='cascade',
+        index=True,
+        domain=[
+            ('transient', '=', False),
+            ('abstract', '=', False),
+            ('model', 'not in', policy.OWN_MODELS),
+        ],
+        help="The rule is about reads of this model.",
+    )
     model = fields.Char(
-        string="Technical Name", related='model_id.model', store=True, index=True, readonly=True)
+        string="Technical Name", related='model_id.model', store=True, index=True, readonly=True
+    )
     methods = fields.Char(
         help="The read methods the rule is about, separated by commas. Empty means all: "
-             + ", ".join(policy.METHODS))
+        + ", ".join(policy.METHODS)
+    )
     enabled = fields.Boolean(
-        string="Cached", default=True,
-        help="When off, these reads are always computed.")
+        string="Cached", default=True, help="When off, these reads are always computed."
+    )
     consistency = fields.Selection(
-        [('strong', "Always exact"),
-         ('eventual', "Exact up to a few moments"),
-         ('weak', "As old as the time to live")],
+        [
+            ('strong', "Always exact"),
+            ('eventual', "Exact up to a few moments"),
+            ('weak', "As old as the time to live"),
+        ],
         help="Always exact: every hit is checked in the reader's own transaction.\n"
-             "Exact up to a few moments: a hit may miss changes of the last moments, and "
-             "needs no query.\n"
-             "As old as the time to live: a hit is not checked at all; only for data that "
-             "may be outdated.\n"
-             "Empty: as in Settings.")
+        "Exact up to a few moments: a hit may miss changes of the last moments, and "
+        "needs no query.\n"
+        "As old as the time to live: a hit is not checked at all; only for data that "
+        "may be outdated.\n"
+        "Empty: as in Settings.",
+    )
     max_staleness_s = fields.Float(
-        string="May Lag Behind (s)", digits=(16, 2),
-        help="Seconds that a hit may lag behind. 0 is the value of Settings.")
+        string="May Lag Behind (s)",
+        digits=(16, 2),
+        help="Seconds that a hit may lag behind. 0 is the value of Settings.",
+    )
     l1_ttl_s = fields.Integer(
-        string="Time to Live in L1 (s)", help="In seconds. 0 is the value of Settings.")
+        string="Time to Live in L1 (s)", help="In seconds. 0 is the value of Settings."
+    )
     l2_ttl_s = fields.Integer(
-        string="Time to Live in L2 (s)", help="In seconds. 0 is the value of Settings.")
+        string="Time to Live in L2 (s)", help="In seconds. 0 is the value of Settings."
+    )
     l3_ttl_s = fields.Integer(
-        string="Time to Live in L3 (s)", help="In seconds. 0 is the value of Settings.")
+        string="Time to Live in L3 (s)", help="In seconds. 0 is the value of Settings."
+    )
     use_l1 = fields.Boolean(
-        string="L1: Memory", default=True, help="Keep these results in the worker's memory.")
+        string="L1: Memory", default=True, help="Keep these results in the worker's memory."
+    )
     use_l2 = fields.Boolean(
-        string="L2: Redis", default=True, help="Keep these results in Redis, if there is one.")
+        string="L2: Redis", default=True, help="Keep these results in Redis, if there is one."
+    )
     use_l3 = fields.Boolean(
-        string="L3: Database", default=True, help="Keep these results in the database.")
+        string="L3: Database", default=True, help="Keep these results in the database."
+    )
     min_cost_ms = fields.Float(
-        string="Minimum Cost (ms)", default=-1, digits=(16, 1),
+        string="Minimum Cost (ms)",
+        default=-1,
+        digits=(16, 1),
         help="A result that took less time to compute is not kept, in milliseconds. "
-             "-1 is the value of Settings.")
+        "-1 is the value of Settings.",
+    )
     note = fields.Text(string="Reason", help="Why this rule exists, for the next administrator.")
 
     @api.depends('model', 'methods', 'enabled')
@@ -82,8 +106,9 @@ class CacheRule(models.Model):
         for rule in self:
             what = ", ".join(split_methods(rule.methods)) or self.env._("all reads")
             name = rule.model and f"{rule.model}: {what}"
-            rule.display_name = name if rule.enabled or not name else self.env._(
-                "%(rule)s, off", rule=name)
+            rule.display_name = (
+                name if rule.enabled or not name else self.env._("%(rule)s, off", rule=name)
+            )
 
     @api.model_create_multi
     def create(self, vals_list):
@@ -119,10 +144,13 @@ class CacheRule(models.Model):
     def _check_model_id(self, model_id):
         known = isinstance(model_id, int) and self.env['ir.model'].sudo().browse(model_id).exists()
         if not known or known.model not in self.env:
-            raise ValidationError(self.env._(
-                "The rule names a model that does not exist in this database. Choose one of the "
-                "list, by its technical name such as res.partner, and check that its app is "
-                "installed."))
+            raise ValidationError(
+                self.env._(
+                    "The rule names a model that does not exist in this database. Choose one of the "
+                    "list, by its technical name such as res.partner, and check that its app is "
+                    "installed."
+                )
+            )
 
     @api.model
     def _number(self, name, value):
@@ -132,19 +160,27 @@ class CacheRule(models.Model):
         except (TypeError, ValueError, OverflowError):
             number = None
         if number is None or not least <= number <= greatest:
-            raise ValidationError(self.env._(
-                "%(field)s must be a number between %(least)s and %(greatest)s.",
-                field=self._fields[name]._description_string(self.env),
-                least=least, greatest=options.to_text(greatest)))
+            raise ValidationError(
+                self.env._(
+                    "%(field)s must be a number between %(least)s and %(greatest)s.",
+                    field=self._fields[name]._description_string(self.env),
+                    least=least,
+                    greatest=options.to_text(greatest),
+                )
+            )
         return number
 
     @api.constrains('model_id')
     def _check_model(self):
         for rule in self:
             if reason := rule._why_not_cached():
-                raise ValidationError(self.env._(
-                    "A rule for %(model)s would have no effect: %(reason)s",
-                    model=rule.model, reason=reason))
+                raise ValidationError(
+                    self.env._(
+                        "A rule for %(model)s would have no effect: %(reason)s",
+                        model=rule.model,
+                        reason=reason,
+                    )
+                )
 
     def _why_not_cached(self):
         """Why the engine never caches the rule's model, or False."""
@@ -155,7 +191,8 @@ class CacheRule(models.Model):
             return self.env._("wizards and other transient models are never cached.")
         if model._abstract:
             return self.env._(
-                "it is an abstract model without records; choose a model that inherits from it.")
+                "it is an abstract model without records; choose a model that inherits from it."
+            )
         return False
 
     @api.constrains('methods')
@@ -163,38 +200,55 @@ class CacheRule(models.Model):
         for rule in self:
             unknown = [m for m in split_methods(rule.methods) if m not in policy.METHODS]
             if unknown:
-                raise ValidationError(self.env._(
-                    "%(unknown)s cannot be cached. The read methods are: %(methods)s. Leave the "
-                    "field empty for all of them.",
-                    unknown=", ".join(unknown), methods=", ".join(policy.METHODS)))
+                raise ValidationError(
+                    self.env._(
+                        "%(unknown)s cannot be cached. The read methods are: %(methods)s. Leave the "
+                        "field empty for all of them.",
+                        unknown=", ".join(unknown),
+                        methods=", ".join(policy.METHODS),
+                    )
+                )
 
     @api.constrains('enabled', 'use_l1', 'use_l2', 'use_l3')
     def _check_tiers(self):
         for rule in self:
             if rule.enabled and not rule._used_tiers():
-                raise ValidationError(self.env._(
-                    "The rule for %s uses no tier. Choose at least one, or switch \"Cached\" "
-                    "off.", rule.model))
+                raise ValidationError(
+                    self.env._(
+                        "The rule for %s uses no tier. Choose at least one, or switch \"Cached\" "
+                        "off.",
+                        rule.model,
+                    )
+                )
 
     @api.constrains('consistency', 'max_staleness_s')
     def _check_staleness(self):
         for rule in self:
             if rule.max_staleness_s and rule.consistency != 'eventual':
-                raise ValidationError(self.env._(
-                    "\"May lag behind\" only means something with the consistency \"Exact up to "
-                    "a few moments\". Choose that one for %s, or set the seconds to 0.",
-                    rule.model))
+                raise ValidationError(
+                    self.env._(
+                        "\"May lag behind\" only means something with the consistency \"Exact up to "
+                        "a few moments\". Choose that one for %s, or set the seconds to 0.",
+                        rule.model,
+                    )
+                )
 
-    @api.constrains('consistency', 'enabled', 'use_l1', 'use_l2', 'use_l3',
-                    'l1_ttl_s', 'l2_ttl_s', 'l3_ttl_s')
+    @api.constrains(
+        'consistency', 'enabled', 'use_l1', 'use_l2', 'use_l3', 'l1_ttl_s', 'l2_ttl_s', 'l3_ttl_s'
+    )
     def _check_weak_ttl(self):
         for rule in self.filtered(lambda r: r.enabled and r.consistency == 'weak'):
             missing = [tier.upper() for tier in rule._used_tiers() if not rule[f'{tier}_ttl_s']]
             if missing:
-                raise ValidationError(self.env._(
-                    "With \"As old as the time to live\" nothing else limits how old the data "
-                    "for %(model)s gets: give a time to live for %(tiers)s, or do not use "
-                    "these tiers.", model=rule.model, tiers=", ".join(missing)))
+                raise ValidationError(
+                    self.env._(
+                        "With \"As old as the time to live\" nothing else limits how old the data "
+                        "for %(model)s gets: give a time to live for %(tiers)s, or do not use "
+                        "these tiers.",
+                        model=rule.model,
+                        tiers=", ".join(missing),
+                    )
+                )
 
     @api.constrains('active', 'model_id', 'methods')
     def _check_overlap(self):
@@ -204,11 +258,15 @@ class CacheRule(models.Model):
             for other in others:
                 common = mine.intersection(split_methods(other.methods) or policy.METHODS)
                 if common:
-                    raise ValidationError(self.env._(
-                        "Two active rules for %(model)s name the same methods (%(methods)s), so "
-                        "one of them would never count: change or archive the rule \"%(rule)s\".",
-                        model=rule.model, rule=other.display_name,
-                        methods=", ".join(m for m in policy.METHODS if m in common)))
+                    raise ValidationError(
+                        self.env._(
+                            "Two active rules for %(model)s name the same methods (%(methods)s), so "
+                            "one of them would never count: change or archive the rule \"%(rule)s\".",
+                            model=rule.model,
+                            rule=other.display_name,
+                            methods=", ".join(m for m in policy.METHODS if m in common),
+                        )
+                    )
 
     def _used_tiers(self):
         self.ensure_one()

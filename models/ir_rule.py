@@ -1,4 +1,5 @@
 """Domains of record rules are remembered by Odoo; a recorded read must know from when."""
+
 from odoo import api, models
 
 from ..services import reading
@@ -15,6 +16,11 @@ class IrRule(models.Model):
             remembered = getattr(super()._compute_domain, '__cache__', None)
             if remembered is not None:
                 reading.check_rule(
-                    engine_for(self.env.registry), self, model_name, mode, domain,
-                    lambda: remembered.method(self, model_name, mode))
+                    engine_for(self.env.registry),
+                    self,
+                    model_name,
+                    mode,
+                    domain,
+                    lambda: remembered.method(self, model_name, mode),
+                )
         return domain

@@ -3,6 +3,7 @@
 The one idea: whatever the cache does wrong, the plain call answers.  An exception of the
 plain call itself is the caller's, cache or no cache, and passes through untouched.
 """
+
 from __future__ import annotations
 
 import time

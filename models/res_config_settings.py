@@ -9,6 +9,7 @@ What may go wrong: a value that the table refuses is a ValidationError with the 
 sentence, and nothing is saved.  A value that was bad before, or that odoo.conf or the
 environment sets, is shown as what it is and left alone.
 """
+
 from lxml import etree
 
 from odoo import api, fields, models
@@ -25,10 +26,13 @@ class ResConfigSettings(models.TransientModel):
 
     tiered_cache_enabled = fields.Boolean(string="Answer Reads from the Cache")
     tiered_cache_consistency = fields.Selection(
-        [('strong', "Always exact"),
-         ('eventual', "Exact up to a few moments"),
-         ('weak', "As old as the time to live")],
-        string="How Fresh")
+        [
+            ('strong', "Always exact"),
+            ('eventual', "Exact up to a few moments"),
+            ('weak', "As old as the time to live"),
+        ],
+        string="How Fresh",
+    )
     tiered_cache_max_staleness_s = fields.Char(string="May Lag Behind")
     tiered_cache_time_dependent_ttl_s = fields.Char(string="Results That Look at the Clock")
     tiered_cache_max_entry_kb = fields.Char(string="Largest Result")
@@ -36,11 +40,14 @@ class ResConfigSettings(models.TransientModel):
     tiered_cache_l1_max_entries = fields.Char(string="Entries in L1")
     tiered_cache_l1_max_mb = fields.Char(string="Memory for L1")
     tiered_cache_l1_policy = fields.Selection(
-        [('lru', "Least recently used"),
-         ('lfu', "Least frequently used"),
-         ('fifo', "First in, first out"),
-         ('ttl', "First to expire")],
-        string="What Leaves First")
+        [
+            ('lru', "Least recently used"),
+            ('lfu', "Least frequently used"),
+            ('fifo', "First in, first out"),
+            ('ttl', "First to expire"),
+        ],
+        string="What Leaves First",
+    )
     tiered_cache_l1_ttl_s = fields.Char(string="Time to Live in L1")
     tiered_cache_l1_min_cost_ms = fields.Char(string="Minimum Cost for L1")
 
@@ -57,9 +64,8 @@ class ResConfigSettings(models.TransientModel):
 
     tiered_cache_audit_rate = fields.Char(string="Share of Audited Hits")
     tiered_cache_capture = fields.Selection(
-        [('triggers', "Database triggers"),
-         ('orm', "Odoo only")],
-        string="How Changes Are Seen")
+        [('triggers', "Database triggers"), ('orm', "Odoo only")], string="How Changes Are Seen"
+    )
     tiered_cache_guard_lock_timeout_ms = fields.Char(string="Longest Wait for a Table Lock")
     tiered_cache_compaction_rows = fields.Char(string="Journal Rows before Compaction")
     tiered_cache_metrics_flush_s = fields.Char(string="Written Every")
@@ -67,7 +73,8 @@ class ResConfigSettings(models.TransientModel):
 
     tiered_cache_places = fields.Json(
         compute='_compute_tiered_cache_places',
-        help="By option that odoo.conf or the environment sets: which of them, in words.")
+        help="By option that odoo.conf or the environment sets: which of them, in words.",
+    )
     tiered_cache_problems = fields.Text(compute='_compute_tiered_cache_places')
     tiered_cache_capture_state = fields.Char(compute='_compute_tiered_cache_state')
     tiered_cache_redis_state = fields.Char(compute='_compute_tiered_cache_state')
@@ -76,7 +83,8 @@ class ResConfigSettings(models.TransientModel):
         settings = self._tiered_cache_settings()
         places = {
             name: options.describe_source(name, settings.source(name))
-            for name in options.OPTIONS if settings.is_overridden(name)
+            for name in options.OPTIONS
+            if settings.is_overridden(name)
         }
         for record in self:
             record.tiered_cache_places = places
@@ -85,8 +93,14 @@ class ResConfigSettings(models.TransientModel):
     def _compute_tiered_cache_state(self):
         engine = engine_for(self.env.registry)
         stats = engine.stats() if engine is not None and engine.available else None
-        capture, redis = self._tiered_cache_state(stats) if stats else (
-            self.env._("The cache is not running in this process; see the server's log."), False)
+        capture, redis = (
+            self._tiered_cache_state(stats)
+            if stats
+            else (
+                self.env._("The cache is not running in this process; see the server's log."),
+                False,
+            )
+        )
         for record in self:
             record.tiered_cache_capture_state = capture
             record.tiered_cache_redis_state = redis
@@ -94,16 +108,20 @@ class ResConfigSettings(models.TransientModel):
     @api.model
     def _tiered_cache_state(self, stats):
         """What the process that answers says about guards and about Redis."""
-        self.env.cr.execute(
-            "SELECT count(*) FROM cache_version WHERE relation NOT LIKE '#%'")
+        self.env.cr.execute("SELECT count(*) FROM cache_version WHERE relation NOT LIKE '#%'")
         capture = self.env._(
             "%(guarded)s tables are watched, %(waiting)s are waiting.",
-            guarded=self.env.cr.fetchone()[0], waiting=stats['guards']['waiting'])
+            guarded=self.env.cr.fetchone()[0],
+            waiting=stats['guards']['waiting'],
+        )
         if errors := stats['guards']['errors']:
-            capture += " " + self.env._("Not possible: %s", "; ".join(
-                f"{relation}: {error}" for relation, error in sorted(errors.items())))
+            capture += " " + self.env._(
+                "Not possible: %s",
+                "; ".join(f"{relation}: {error}" for relation, error in sorted(errors.items())),
+            )
         redis = 'l2' in stats['tiers'] and self.env._(
-            "In this worker: %s", stats['tiers']['l2']['state'])
+            "In this worker: %s", stats['tiers']['l2']['state']
+        )
         return capture, redis
 
     @api.model
@@ -117,16 +135,20 @@ class ResConfigSettings(models.TransientModel):
                 node.set('readonly', f"{name!r} in (tiered_cache_places or {{}})")
                 if option.default_text and option.kind not in ('bool', 'choice'):
                     node.set('placeholder', option.default_text)
-                etree.SubElement(
-                    node.getparent(), 'widget', name='tiered_cache_place', option=name)
+                etree.SubElement(node.getparent(), 'widget', name='tiered_cache_place', option=name)
         return arch, view
 
     @api.model
     def _tiered_cache_params(self):
         """Texts in the database, by option."""
-        found = self.env['ir.config_parameter'].sudo().search_fetch(
-            [('key', 'in', [option.parameter for option in options.OPTIONS.values()])],
-            ['key', 'value'])
+        found = (
+            self.env['ir.config_parameter']
+            .sudo()
+            .search_fetch(
+                [('key', 'in', [option.parameter for option in options.OPTIONS.values()])],
+                ['key', 'value'],
+            )
+        )
         return {p.key.removeprefix(options.PARAMETER_PREFIX): p.value for p in found}
 
     @api.model
@@ -159,8 +181,9 @@ class ResConfigSettings(models.TransientModel):
             try:
                 text = self._tiered_cache_text(option, value)
             except ValueError as error:
-                problems.append(f"{self._fields[PREFIX + name]._description_string(self.env)}: "
-                                f"{error}")
+                problems.append(
+                    f"{self._fields[PREFIX + name]._description_string(self.env)}: {error}"
+                )
             else:
                 self.env['ir.config_parameter'].sudo().set_param(option.parameter, text)
         if problems:
@@ -202,8 +225,9 @@ class ResConfigSettings(models.TransientModel):
         if self._tiered_cache_settings().is_overridden('redis_url'):
             url = False  # the form shows it without its password
         elif not url:
-            raise UserError(self.env._(
-                "Enter a Redis URL first, for example redis://localhost:6379/0."))
+            raise UserError(
+                self.env._("Enter a Redis URL first, for example redis://localhost:6379/0.")
+            )
         found = self.env['cache.manager'].sudo().test_redis(url)
         return {
             'type': 'ir.actions.client',
@@ -212,7 +236,10 @@ class ResConfigSettings(models.TransientModel):
                 'type': 'success',
                 'title': self.env._("Connected"),
                 'message': self.env._(
-                    "%(server)s %(version)s answers in %(ms).2f ms.", server=found['server'],
-                    version=found['version'] or "", ms=found['round_trip_ms']),
+                    "%(server)s %(version)s answers in %(ms).2f ms.",
+                    server=found['server'],
+                    version=found['version'] or "",
+                    ms=found['round_trip_ms'],
+                ),
             },
         }

@@ -8,11 +8,14 @@ sets.
 What may go wrong: a computation that gives two answers in one snapshot by itself (a random
 number, the clock) looks like a difference.  It is computed twice before it is called one.
 """
+
 from __future__ import annotations
 
 import hashlib
 import logging
 import random
+
+from .shapes import comparable
 
 _logger = logging.getLogger(__name__)
 
@@ -70,17 +73,24 @@ def audit(name: tuple[str, str], value, compute) -> tuple[bool, object]:
         when they differ
     """
     computed = compute()
-    if same(value, computed):
+    method = name[1]
+    if same(comparable(method, value), comparable(method, computed)):
         return True, value
     again = compute()
     if not same(computed, again):
-        _logger.info("%s.%s gives two answers in one transaction by itself: %s",
-                     *name, difference(computed, again))
+        _logger.info(
+            "%s.%s gives two answers in one transaction by itself: %s",
+            *name,
+            difference(computed, again),
+        )
         return True, again
     _logger.error(
         "The cached answer of %s.%s is not what the database says: %s. Digests: cached %s, "
         "computed %s. The computed answer is served, and a rule switches the cache off for this "
         "method until an administrator deletes the rule.",
-        *name, difference(value, computed), digest(value), digest(computed),
+        *name,
+        difference(value, computed),
+        digest(value),
+        digest(computed),
     )
     return False, computed

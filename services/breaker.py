@@ -9,6 +9,7 @@ breaker, its failure doubles the cooldown, up to ``max_cooldown_s``.
 What may go wrong: the probe never reports, because its thread was killed in between.  So a
 probe is a lease: after another cooldown the next caller probes.
 """
+
 from __future__ import annotations
 
 import threading
@@ -29,8 +30,15 @@ class CircuitBreaker:
     :param wall_clock: epoch seconds, for :attr:`opened_at` only
     """
 
-    def __init__(self, threshold: int = 1, cooldown_s: float = 1.0, *,
-                 max_cooldown_s: float = 30.0, clock=time.monotonic, wall_clock=time.time):
+    def __init__(
+        self,
+        threshold: int = 1,
+        cooldown_s: float = 1.0,
+        *,
+        max_cooldown_s: float = 30.0,
+        clock=time.monotonic,
+        wall_clock=time.time,
+    ):
         self._threshold = max(1, threshold)
         self._first_cooldown_s = cooldown_s
         self._max_cooldown_s = max(cooldown_s, max_cooldown_s)

@@ -318,9 +318,11 @@ class Catalogue:
         """
         cr.execute("SELECT oid, lower(proname) FROM pg_proc WHERE oid < 16384")
         functions = dict(cr.fetchall())
-        cr.execute("SELECT r.ev_class, r.ev_action::text FROM pg_rewrite r"
-                   " JOIN pg_class c ON c.oid = r.ev_class"
-                   " WHERE r.ev_type = '1' AND c.relkind = 'v' AND c.oid >= 16384")
+        cr.execute(
+            "SELECT r.ev_class, r.ev_action::text FROM pg_rewrite r"
+            " JOIN pg_class c ON c.oid = r.ev_class"
+            " WHERE r.ev_type = '1' AND c.relkind = 'v' AND c.oid >= 16384"
+        )
         return {view: _Tree.parse(text, functions) for view, text in cr.fetchall()}
 
     def _under(self, oid, sources, views, names, seen) -> tuple[set[str], str]:

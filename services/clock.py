@@ -10,6 +10,7 @@ What may go wrong: code that reaches the clock through another object and not by
 ``fields.Datetime.now()`` is not recognized.  Its results may be old by the time to live of
 the entry; a rule for the model shortens it.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -114,10 +115,10 @@ def _uses(model_class, function) -> frozenset[str]:
 
 def _all_names(model_class, function, depth: int, seen: set) -> set[str]:
     names: set[str] = set()
-    for code in _codes(model_class, function):
+    for code in method_codes(model_class, function):
         if code not in seen:
             seen.add(code)
-            names |= _names(code)
+            names |= code_names(code)
     if depth < _MAX_DEPTH:
         for name in sorted(names):
             # methods of every model look at the clock for bookkeeping only, if at all
@@ -127,7 +128,7 @@ def _all_names(model_class, function, depth: int, seen: set) -> set[str]:
     return names
 
 
-def _codes(model_class, function):
+def method_codes(model_class, function):
     """The code of a method and of all methods which it overrides."""
     name = getattr(function, '__name__', None)
     for cls in model_class.__mro__:
@@ -139,7 +140,7 @@ def _codes(model_class, function):
         yield function.__code__
 
 
-def _names(code) -> set[str]:
+def code_names(code) -> set[str]:
     """Names which code uses, without those that are watched at run time."""
     names: set[str] = set()
     before = None
@@ -150,5 +151,5 @@ def _names(code) -> set[str]:
                 names.add(name)
             before = name
         elif hasattr(name, 'co_code'):
-            names |= _names(name)
+            names |= code_names(name)
     return names

@@ -45,11 +45,15 @@ REMOVAL_TTL_S = 366 * 24 * 3600
 
 def write_suspension(cr, model: str, method: str) -> None:
     """A rule that switches a method off, since the auditor found a difference."""
-    cr.execute(_SUSPEND, {
-        'model': model, 'method': method,
-        'note': "Written by the auditor: a cached answer was not what the database said. The "
-                "server's log says where they differ. Delete this rule when the cause is found.",
-    })
+    cr.execute(
+        _SUSPEND,
+        {
+            'model': model,
+            'method': method,
+            'note': "Written by the auditor: a cached answer was not what the database said. The "
+            "server's log says where they differ. Delete this rule when the cause is found.",
+        },
+    )
 
 
 class Configuration:
@@ -100,16 +104,20 @@ def build_hierarchy(engine, old: Configuration, new: Configuration) -> Hierarchy
         l1.on_evict, l1.on_expire = hierarchy.evicted, hierarchy.expired
     if new.settings.redis_url and new.secret:
         unchanged = (old.uuid, old.secret) == (new.uuid, new.secret) and not _changed(
-            old, new, 'redis_url', 'redis_timeout_ms', 'max_entry_kb')
+            old, new, 'redis_url', 'redis_timeout_ms', 'max_entry_kb'
+        )
         hierarchy.tiers['l2'] = _kept(before.tiers, 'l2', unchanged) or _redis(new)
     if new.settings.l3_enabled:
         unchanged = not _changed(old, new, 'l3_max_entries', 'l3_max_mb')
         for place, place_before in (
-            (hierarchy.tiers, before.tiers), (hierarchy.writers, before.writers)
+            (hierarchy.tiers, before.tiers),
+            (hierarchy.writers, before.writers),
         ):
             place['l3'] = _kept(place_before, 'l3', unchanged) or DatabaseTier(
-                engine.connect, max_entries=new.settings.l3_max_entries,
-                max_mb=new.settings.l3_max_mb)
+                engine.connect,
+                max_entries=new.settings.l3_max_entries,
+                max_mb=new.settings.l3_max_mb,
+            )
     for tier in hierarchy.all():
         tier.on_fault = engine.metrics.fault
     return hierarchy
@@ -125,17 +133,24 @@ def _kept(tiers: dict, name: str, unchanged: bool):
 
 def _memory(config: Configuration) -> MemoryTier:
     settings = config.settings
-    return MemoryTier(max_entries=settings.l1_max_entries,
-                      max_bytes=int(settings.l1_max_mb * 2**20), policy=settings.l1_policy)
+    return MemoryTier(
+        max_entries=settings.l1_max_entries,
+        max_bytes=int(settings.l1_max_mb * 2**20),
+        policy=settings.l1_policy,
+    )
 
 
 def _redis(config: Configuration) -> RedisTier:
     settings = config.settings
     return RedisTier(
-        settings.redis_url, prefix=f'tc:{config.uuid}:', seal=Seal(seal_secret(config.secret)),
-        timeout_ms=settings.redis_timeout_ms, breaker=CircuitBreaker(),
+        settings.redis_url,
+        prefix=f'tc:{config.uuid}:',
+        seal=Seal(seal_secret(config.secret)),
+        timeout_ms=settings.redis_timeout_ms,
+        breaker=CircuitBreaker(),
         # the payload is limited; dependencies and names come on top
-        max_entry_bytes=settings.max_entry_kb * 1024 + 65536)
+        max_entry_bytes=settings.max_entry_kb * 1024 + 65536,
+    )
 
 
 def seal_secret(database_secret: str) -> bytes:

@@ -131,8 +131,7 @@ class Engine:
 
     def is_usable(self) -> bool:
         """Whether this process may go on using the engine."""
-        return self.pid == os.getpid() and (
-            self.available or time.monotonic() < self._retry_at)
+        return self.pid == os.getpid() and (self.available or time.monotonic() < self._retry_at)
 
     @property
     def settings(self):
@@ -152,7 +151,11 @@ class Engine:
             _logger.warning(
                 "Tiered Cache is off in this process for database %s; it tries again in %d s. "
                 "If this lasts, upgrade the module tiered_cache. %s: %s",
-                self.db_name, RETRY_S, type(error).__name__, error)
+                self.db_name,
+                RETRY_S,
+                type(error).__name__,
+                error,
+            )
             return False
         self.outbox.start()
         return True
@@ -165,8 +168,10 @@ class Engine:
         VersionBook().check(cr)
         if journal.has_foreign_rows(cr):
             journal.compact(cr, configuration.REMOVAL_TTL_S)
-        cr.execute("SELECT name FROM ir_module_module"
-                   " WHERE state IN ('installed', 'to upgrade', 'to remove')")
+        cr.execute(
+            "SELECT name FROM ir_module_module"
+            " WHERE state IN ('installed', 'to upgrade', 'to remove')"
+        )
         return [name for (name,) in cr.fetchall()]
 
     # -- connections of our own ------------------------------------------------------
@@ -211,23 +216,26 @@ class Engine:
         self._local_writes.update(dict.fromkeys(relations, time.time()))
 
     def writes(self, transaction) -> None:
-        """A transaction of this process begins to write; see :meth:`disturbed_since`."""
+        """A transaction of this process writes what ``tools.ormcache`` values are made of; see
+        :meth:`disturbed_since`."""
         self._writers.add(transaction)
         self._writer_epoch += 1
 
     def rolled_back(self) -> None:
-        """A transaction that has written was rolled back."""
+        """Such a transaction was rolled back."""
         self._rolled_back = (time.monotonic(), threading.get_ident())
 
     def writer_epoch(self) -> int:
         """What :meth:`disturbed_since` compares."""
         return self._writer_epoch
 
-    def disturbed_since(self, epoch: int) -> bool:
-        """Whether another thread of this process has been writing.
+    def disturbed_since(self, epoch: int, own) -> bool:
+        """Whether another transaction of this process has been writing such things.
+
+        :param own: the transaction that asks
 
         ``tools.ormcache`` is shared by all threads, and Odoo fills it with what a transaction
-        has not committed yet, so what another thread computes meanwhile is not kept.  After a
+        has not committed yet, so what is computed meanwhile is not kept.  After a
         rollback Odoo clears those values a moment later.
         """
         if self._writer_epoch != epoch:
@@ -236,7 +244,7 @@ class Engine:
         rolled_back_at, by = self._rolled_back
         if by != me and time.monotonic() - rolled_back_at < ROLLBACK_PAUSE_S:
             return True
-        return any(transaction.thread != me for transaction in list(self._writers))
+        return any(other is not own and other.is_open() for other in list(self._writers))
 
     def written_since(self, entry) -> str:
         """A relation that this process has written since an entry was made, or ''."""
@@ -403,9 +411,14 @@ class Engine:
     def lost_journal(self, error: psycopg2.Error) -> bool:
         """Whether the version query failed because the journal is gone or another one, which
         is no reason to fail the request: Odoo tries it again, and then the cache is off."""
-        lost = isinstance(error, (psycopg2.errors.UndefinedFunction,
-                                  psycopg2.errors.UndefinedTable,
-                                  psycopg2.errors.UndefinedColumn))
+        lost = isinstance(
+            error,
+            (
+                psycopg2.errors.UndefinedFunction,
+                psycopg2.errors.UndefinedTable,
+                psycopg2.errors.UndefinedColumn,
+            ),
+        )
         if lost:
             self.available = False
             self._retry_at = time.monotonic() + RETRY_S

@@ -9,6 +9,7 @@ upgrade, and hosts that run the same code share their entries.
 What may go wrong: code outside the modules (a library) is not covered, nor is code changed
 on disk under a running server; the first restart sees it.
 """
+
 from __future__ import annotations
 
 import hashlib

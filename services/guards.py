@@ -8,6 +8,7 @@ What may go wrong: a table that is always locked, a role that may not create tri
 relation stays unguarded, results that need it are computed, the next try comes later and
 later, and administrators see the error.
 """
+
 from __future__ import annotations
 
 import logging
@@ -68,7 +69,9 @@ class Guards:
                 engine.log_once(
                     f'guard {relation} {type(error).__name__}',
                     "Relation %s cannot be guarded, so results that read it are not cached: %s",
-                    relation, error)
+                    relation,
+                    error,
+                )
             return
         if created:
             self._done(relation)
@@ -104,12 +107,18 @@ class Guards:
             for relation in broken:
                 journal.release(cr, relation)
         if broken:
-            _logger.warning("Triggers of these relations were missing or disabled; what was "
-                            "cached from them is dropped, and they are guarded again when they "
-                            "are needed: %s", ', '.join(broken))
+            _logger.warning(
+                "Triggers of these relations were missing or disabled; what was "
+                "cached from them is dropped, and they are guarded again when they "
+                "are needed: %s",
+                ', '.join(broken),
+            )
         return len(broken)
 
     def stats(self) -> dict:
         with self._lock:
-            return {'created': self.created, 'waiting': len(self._wanted),
-                    'errors': dict(self.errors)}
+            return {
+                'created': self.created,
+                'waiting': len(self._wanted),
+                'errors': dict(self.errors),
+            }

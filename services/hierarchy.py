@@ -8,6 +8,7 @@ What may go wrong: nothing that reaches the caller.  A tier that fails answers "
 entry that fails the judgement is passed over, and another tier may have a newer one,
 stored by another worker.
 """
+
 from __future__ import annotations
 
 import collections
@@ -112,7 +113,7 @@ class Hierarchy:
         return admitted
 
     def _promote(self, found_in: str, entry: Entry, plan: Plan) -> None:
-        for name in TIERS[:TIERS.index(found_in)]:
+        for name in TIERS[: TIERS.index(found_in)]:
             if name in self.tiers and entry.cost_ms >= plan.min_cost_ms.get(name, float('inf')):
                 expires = min(entry.expires, entry.created + plan.ttl_s[name])
                 if expires > time.time():

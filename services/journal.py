@@ -24,6 +24,7 @@ What may go wrong: triggers are not fired under ``session_replication_role = rep
 when someone disables them, or by ``ALTER TABLE … USING``; :func:`broken_guards` finds
 the second, "invalidate everything" is the remedy for the others.
 """
+
 from __future__ import annotations
 
 import logging
@@ -160,11 +161,14 @@ def install(cr) -> None:
 
 def uninstall(cr) -> None:
     """Remove every trigger, function and table of the journal."""
-    cr.execute("SELECT tgrelid::regclass::text, tgname FROM pg_trigger"
-               " WHERE tgfoid = to_regproc('cache_change_note') ORDER BY 1, 2")
+    cr.execute(
+        "SELECT tgrelid::regclass::text, tgname FROM pg_trigger"
+        " WHERE tgfoid = to_regproc('cache_change_note') ORDER BY 1, 2"
+    )
     for table, name in cr.fetchall():
-        cr.execute(SQL("DROP TRIGGER %s ON %s", SQL.identifier(name), SQL(table)),
-                   log_exceptions=False)
+        cr.execute(
+            SQL("DROP TRIGGER %s ON %s", SQL.identifier(name), SQL(table)), log_exceptions=False
+        )
     cr.execute("DROP FUNCTION IF EXISTS cache_change_note()")
     cr.execute("DROP FUNCTION IF EXISTS cache_look(xid8, xid8[])")
     cr.execute("DROP TABLE IF EXISTS cache_change, cache_version")
@@ -193,13 +197,16 @@ def guard(cr, relation: str, capture: str = 'triggers') -> bool:
         _create_triggers(cr, relation)
     # a new random token also when the relation was guarded before: what happened while
     # it was not is unknown, so no version from before may ever be equal again
-    cr.execute(f"""
+    cr.execute(
+        f"""
         INSERT INTO cache_version (relation, relid, capture)
         VALUES (%s, to_regclass(quote_ident(%s))::oid, %s)
         ON CONFLICT (relation) DO UPDATE
         SET token = {RANDOM_TOKEN}, relid = excluded.relid, capture = excluded.capture,
             guarded_at = clock_timestamp()
-    """, [relation, relation, capture])
+    """,
+        [relation, relation, capture],
+    )
     _new_generation(cr)
     return True
 
@@ -209,17 +216,25 @@ def _create_triggers(cr, relation: str) -> None:
     # one lock for all four, so that nothing can write between two of them
     # not logged as a bad query: a table that is busy is tried again later
     cr.execute(SQL("LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE", table), log_exceptions=False)
-    cr.execute("SELECT tgname, tgenabled FROM pg_trigger"
-               " WHERE tgrelid = to_regclass(quote_ident(%s)) AND NOT tgisinternal", [relation])
+    cr.execute(
+        "SELECT tgname, tgenabled FROM pg_trigger"
+        " WHERE tgrelid = to_regclass(quote_ident(%s)) AND NOT tgisinternal",
+        [relation],
+    )
     enabled = dict(cr.fetchall())
     for name, (event, transition) in _TRIGGERS.items():
         trigger = SQL.identifier(name)
         if name not in enabled:
-            cr.execute(SQL(
-                "CREATE TRIGGER %s %s ON %s %s FOR EACH STATEMENT"
-                " EXECUTE FUNCTION cache_change_note()",
-                trigger, SQL(event), table, SQL(transition),
-            ))
+            cr.execute(
+                SQL(
+                    "CREATE TRIGGER %s %s ON %s %s FOR EACH STATEMENT"
+                    " EXECUTE FUNCTION cache_change_note()",
+                    trigger,
+                    SQL(event),
+                    table,
+                    SQL(transition),
+                )
+            )
         elif enabled[name] not in ('O', 'A'):
             # not DROP and CREATE: DROP TRIGGER would wait for readers and stop them
             cr.execute(SQL("ALTER TABLE %s ENABLE TRIGGER %s", table, trigger))
@@ -237,8 +252,11 @@ def drop_triggers(cr, relation: str) -> None:
     Takes an ACCESS EXCLUSIVE lock: the caller sets a short ``lock_timeout``, and commits
     the release first, so that triggers without a version row are the worst outcome.
     """
-    cr.execute("SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass(quote_ident(%s))"
-               " AND tgfoid = to_regproc('cache_change_note')", [relation])
+    cr.execute(
+        "SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass(quote_ident(%s))"
+        " AND tgfoid = to_regproc('cache_change_note')",
+        [relation],
+    )
     for (name,) in cr.fetchall():
         cr.execute(SQL("DROP TRIGGER %s ON %s", SQL.identifier(name), SQL.identifier(relation)))
 
@@ -283,7 +301,8 @@ def compact(cr, removal_ttl_s: float) -> int | None:
     if not _try_lock(cr):
         return None
     _fold_removals(cr)
-    cr.execute(f"""
+    cr.execute(
+        f"""
         WITH gone AS (
             DELETE FROM cache_change
              WHERE strpos(relation, ':') = 0
@@ -300,13 +319,16 @@ def compact(cr, removal_ttl_s: float) -> int | None:
              WHERE relation = %(generation)s AND EXISTS (SELECT FROM gone)
         )
         SELECT count(*) FROM gone
-    """, {'ttl': float(removal_ttl_s), 'generation': GENERATION})
+    """,
+        {'ttl': float(removal_ttl_s), 'generation': GENERATION},
+    )
     return cr.fetchone()[0]
 
 
 def _fold_removals(cr) -> None:
     """Make one removal of everything out of very many."""
-    cr.execute("""
+    cr.execute(
+        """
         WITH many AS (
             SELECT count(DISTINCT relation) > %s AS many
               FROM cache_change WHERE strpos(relation, ':') > 0
@@ -314,14 +336,18 @@ def _fold_removals(cr) -> None:
             DELETE FROM cache_change USING many WHERE many AND strpos(relation, ':') > 0
         )
         INSERT INTO cache_change (relation) SELECT %s FROM many WHERE many
-    """, [MAX_REMOVALS, ALL])
+    """,
+        [MAX_REMOVALS, ALL],
+    )
 
 
 def has_foreign_rows(cr) -> bool:
     """Whether the journal came from another cluster, by a restore: its transaction ids lie in
     the future then, and would be taken for news at every look until they are compacted."""
-    cr.execute("SELECT EXISTS(SELECT FROM cache_change"
-               " WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()))")
+    cr.execute(
+        "SELECT EXISTS(SELECT FROM cache_change"
+        " WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()))"
+    )
     return cr.fetchone()[0]
 
 
@@ -332,5 +358,11 @@ def _try_lock(cr) -> bool:
 
 def is_lock_timeout(error: Exception) -> bool:
     """Whether a guard only has to be tried again later."""
-    return isinstance(error, (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected,
-                              psycopg2.errors.QueryCanceled))
+    return isinstance(
+        error,
+        (
+            psycopg2.errors.LockNotAvailable,
+            psycopg2.errors.DeadlockDetected,
+            psycopg2.errors.QueryCanceled,
+        ),
+    )

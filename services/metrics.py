@@ -14,6 +14,7 @@ are lost; they are figures, not data.  Someone reads a million different models:
 ``model = '(other)'``.  An object must not be shared across a fork, or both processes would
 write the same figures.
 """
+
 from __future__ import annotations
 
 import datetime
@@ -26,8 +27,21 @@ CALLS = (*HITS, 'computed')
 OUTCOMES = (*CALLS, 'fault', 'event', 'audit')
 
 REASONS = (
-    'cold', 'stale', 'expired', 'evicted', 'dirty', 'cheap', 'large', 'unserializable',
-    'uncacheable', 'suspended', 'fault', 'unguarded', 'disabled', 'orm_cache', 'old_snapshot',
+    'cold',
+    'stale',
+    'expired',
+    'evicted',
+    'dirty',
+    'cheap',
+    'large',
+    'unserializable',
+    'uncacheable',
+    'suspended',
+    'fault',
+    'unguarded',
+    'disabled',
+    'orm_cache',
+    'old_snapshot',
 )
 """Why a call was computed; the labels are in ``models/cache_metric.py``."""
 
@@ -39,13 +53,27 @@ MAX_TEXT = 200
 """Characters of a name.  Six of them stay below the 2,704 bytes of a PostgreSQL index row."""
 
 KEY = ('bucket', 'model', 'method', 'outcome', 'reason', 'relation')
-SUMS = ('count', 'calls', 'hits', 'duration_ms', 'saved_ms', 'saved_queries', 'bytes',
-        'audited', 'differences')
+SUMS = (
+    'count',
+    'calls',
+    'hits',
+    'duration_ms',
+    'saved_ms',
+    'saved_queries',
+    'bytes',
+    'audited',
+    'differences',
+)
 
 _COUNT, _DURATION, _SAVED, _QUERIES, _BYTES, _AUDITED, _DIFFERENCES = range(7)
 
-_TYPES = {'bucket': 'timestamp', 'duration_ms': 'float8', 'saved_ms': 'float8',
-          'bytes': 'numeric', **dict.fromkeys(KEY[1:], 'varchar')}
+_TYPES = {
+    'bucket': 'timestamp',
+    'duration_ms': 'float8',
+    'saved_ms': 'float8',
+    'bytes': 'numeric',
+    **dict.fromkeys(KEY[1:], 'varchar'),
+}
 _COLUMNS = KEY + SUMS
 
 # Rows are added in the order of the unique index by every process, so that two of them that
@@ -75,8 +103,16 @@ class Metrics:
         self._totals: dict[tuple, list] = {}
         self._since = clock()
 
-    def hit(self, tier: str, model: str, method: str, duration_ms: float = 0.0,
-            saved_ms: float = 0.0, saved_queries: int = 0, bytes: int = 0) -> None:
+    def hit(
+        self,
+        tier: str,
+        model: str,
+        method: str,
+        duration_ms: float = 0.0,
+        saved_ms: float = 0.0,
+        saved_queries: int = 0,
+        bytes: int = 0,
+    ) -> None:
         """A call was answered by ``tier`` ('l1', 'l2' or 'l3')."""
         minute = int(self._clock() // 60)
         with self._lock:
@@ -89,8 +125,14 @@ class Metrics:
             row[3] += saved_queries
             row[4] += bytes
 
-    def miss(self, reason: str, model: str, method: str, duration_ms: float = 0.0,
-             relation: str | None = None) -> None:
+    def miss(
+        self,
+        reason: str,
+        model: str,
+        method: str,
+        duration_ms: float = 0.0,
+        relation: str | None = None,
+    ) -> None:
         """A call was computed.
 
         :param reason: one of REASONS
@@ -242,8 +284,9 @@ def _summary(totals: dict[tuple, list]) -> dict:
 
 
 def _add_model(models: dict, model: str, method: str, outcome: str, row: list) -> None:
-    entry = models.setdefault((model, method), {
-        'model': model, 'method': method, 'calls': 0, 'hits': 0, 'saved_ms': 0.0})
+    entry = models.setdefault(
+        (model, method), {'model': model, 'method': method, 'calls': 0, 'hits': 0, 'saved_ms': 0.0}
+    )
     entry['calls'] += row[_COUNT]
     entry['hits'] += row[_COUNT] if outcome in HITS else 0
     entry['saved_ms'] += row[_SAVED]

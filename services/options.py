@@ -14,6 +14,7 @@ value is skipped, the next place counts, and a sentence goes to ``Settings.probl
 :func:`check` raises the same sentence, for Settings.  No sentence contains a Redis URL,
 since it may hold a password.
 """
+
 from __future__ import annotations
 
 import configparser
@@ -39,10 +40,20 @@ _TRUE = frozenset(('1', 'true', 'yes', 'on'))
 _FALSE = frozenset(('0', 'false', 'no', 'off'))
 
 REDIS_SCHEMES = ('redis', 'rediss', 'unix')
-REDIS_QUERY = frozenset((
-    'db', 'username', 'password', 'client_name', 'ssl_cert_reqs', 'ssl_ca_certs', 'ssl_ca_path',
-    'ssl_certfile', 'ssl_keyfile', 'ssl_check_hostname',
-))
+REDIS_QUERY = frozenset(
+    (
+        'db',
+        'username',
+        'password',
+        'client_name',
+        'ssl_cert_reqs',
+        'ssl_ca_certs',
+        'ssl_ca_path',
+        'ssl_certfile',
+        'ssl_keyfile',
+        'ssl_check_hostname',
+    )
+)
 """What may follow ``?`` in a Redis URL.  redis-py takes the name of any argument of its
 connection class there, timeouts and retries among them, which are ours to set."""
 
@@ -89,78 +100,215 @@ class Option:
 
 
 _TABLE = (
-    Option('enabled', 'bool', True,
-           "Answer ORM reads from the cache; when off, changes are still journalled for "
-           "the servers that cache."),
-    Option('consistency', 'choice', 'strong',
-           "How fresh a hit is: checked in the transaction's own snapshot (strong), at most "
-           "max_staleness_s old (eventual), or as old as its time to live (weak).",
-           choices=('strong', 'eventual', 'weak')),
-    Option('max_staleness_s', 'float', 1.0,
-           "With consistency 'eventual', how old the versions may be that a hit is checked "
-           "against.",
-           unit='seconds', minimum=0, maximum=3600),
-    Option('time_dependent_ttl_s', 'int', 60,
-           "Time to live of results with a field whose compute method looks at the clock.",
-           unit='seconds', minimum=0, maximum=MAX_TTL_S),
-    Option('max_entry_kb', 'int', 1024,
-           "Largest packed result that any tier stores; 0 stores nothing.",
-           unit='kilobytes', minimum=0, maximum=65_536),
-    Option('l1_max_entries', 'int', 10_000,
-           "Entries that one process keeps in memory (L1); 0 turns L1 off.",
-           unit='entries', minimum=0, maximum=10_000_000),
-    Option('l1_max_mb', 'float', 64.0,
-           "Memory that L1 may take in one process; 0 turns L1 off.",
-           unit='megabytes', minimum=0, maximum=1_048_576),
-    Option('l1_policy', 'choice', 'lru',
-           "Which entry leaves a full L1: least recently used, least frequently used, first "
-           "in, or the one that expires first.",
-           choices=('lru', 'lfu', 'fifo', 'ttl')),
-    Option('l1_ttl_s', 'int', 3600, "Time to live of an entry in L1.",
-           unit='seconds', minimum=1, maximum=MAX_TTL_S),
-    Option('l1_min_cost_ms', 'float', 2.0,
-           "A result that took less time to compute is not stored in L1.",
-           unit='milliseconds', minimum=0, maximum=3_600_000),
-    Option('redis_url', 'redis_url', '',
-           "Where Redis or Valkey answers (L2), for example redis://localhost:6379/0; empty "
-           "means no L2."),
-    Option('redis_timeout_ms', 'int', 50,
-           "Longest wait for Redis, for the connection and for an answer.",
-           unit='milliseconds', minimum=1, maximum=5000),
-    Option('l2_ttl_s', 'int', 3600, "Time to live of an entry in Redis (L2).",
-           unit='seconds', minimum=1, maximum=MAX_TTL_S),
-    Option('l2_min_cost_ms', 'float', 5.0,
-           "A result that took less time to compute is not stored in L2.",
-           unit='milliseconds', minimum=0, maximum=3_600_000),
+    Option(
+        'enabled',
+        'bool',
+        True,
+        "Answer ORM reads from the cache; when off, changes are still journalled for "
+        "the servers that cache.",
+    ),
+    Option(
+        'consistency',
+        'choice',
+        'strong',
+        "How fresh a hit is: checked in the transaction's own snapshot (strong), at most "
+        "max_staleness_s old (eventual), or as old as its time to live (weak).",
+        choices=('strong', 'eventual', 'weak'),
+    ),
+    Option(
+        'max_staleness_s',
+        'float',
+        1.0,
+        "With consistency 'eventual', how old the versions may be that a hit is checked against.",
+        unit='seconds',
+        minimum=0,
+        maximum=3600,
+    ),
+    Option(
+        'time_dependent_ttl_s',
+        'int',
+        60,
+        "Time to live of results with a field whose compute method looks at the clock.",
+        unit='seconds',
+        minimum=0,
+        maximum=MAX_TTL_S,
+    ),
+    Option(
+        'max_entry_kb',
+        'int',
+        1024,
+        "Largest packed result that any tier stores; 0 stores nothing.",
+        unit='kilobytes',
+        minimum=0,
+        maximum=65_536,
+    ),
+    Option(
+        'l1_max_entries',
+        'int',
+        10_000,
+        "Entries that one process keeps in memory (L1); 0 turns L1 off.",
+        unit='entries',
+        minimum=0,
+        maximum=10_000_000,
+    ),
+    Option(
+        'l1_max_mb',
+        'float',
+        64.0,
+        "Memory that L1 may take in one process; 0 turns L1 off.",
+        unit='megabytes',
+        minimum=0,
+        maximum=1_048_576,
+    ),
+    Option(
+        'l1_policy',
+        'choice',
+        'lru',
+        "Which entry leaves a full L1: least recently used, least frequently used, first "
+        "in, or the one that expires first.",
+        choices=('lru', 'lfu', 'fifo', 'ttl'),
+    ),
+    Option(
+        'l1_ttl_s',
+        'int',
+        3600,
+        "Time to live of an entry in L1.",
+        unit='seconds',
+        minimum=1,
+        maximum=MAX_TTL_S,
+    ),
+    Option(
+        'l1_min_cost_ms',
+        'float',
+        2.0,
+        "A result that took less time to compute is not stored in L1.",
+        unit='milliseconds',
+        minimum=0,
+        maximum=3_600_000,
+    ),
+    Option(
+        'redis_url',
+        'redis_url',
+        '',
+        "Where Redis or Valkey answers (L2), for example redis://localhost:6379/0; empty "
+        "means no L2.",
+    ),
+    Option(
+        'redis_timeout_ms',
+        'int',
+        50,
+        "Longest wait for Redis, for the connection and for an answer.",
+        unit='milliseconds',
+        minimum=1,
+        maximum=5000,
+    ),
+    Option(
+        'l2_ttl_s',
+        'int',
+        3600,
+        "Time to live of an entry in Redis (L2).",
+        unit='seconds',
+        minimum=1,
+        maximum=MAX_TTL_S,
+    ),
+    Option(
+        'l2_min_cost_ms',
+        'float',
+        5.0,
+        "A result that took less time to compute is not stored in L2.",
+        unit='milliseconds',
+        minimum=0,
+        maximum=3_600_000,
+    ),
     Option('l3_enabled', 'bool', True, "Keep entries in a table of the database (L3)."),
-    Option('l3_max_entries', 'int', 100_000, "Entries in L3; the oldest are removed.",
-           unit='entries', minimum=0, maximum=100_000_000),
-    Option('l3_max_mb', 'int', 512, "Size of the entries in L3; the oldest are removed.",
-           unit='megabytes', minimum=0, maximum=1_048_576),
-    Option('l3_ttl_s', 'int', 3600, "Time to live of an entry in L3.",
-           unit='seconds', minimum=1, maximum=MAX_TTL_S),
-    Option('l3_min_cost_ms', 'float', 20.0,
-           "A result that took less time to compute is not stored in L3.",
-           unit='milliseconds', minimum=0, maximum=3_600_000),
-    Option('audit_rate', 'float', 0.001,
-           "Share of hits that are computed again and compared: 0 is none, 1 is every hit.",
-           minimum=0, maximum=1),
-    Option('capture', 'choice', 'triggers',
-           "How changes are seen: by database triggers (everything, raw SQL included) or by "
-           "the ORM (only what goes through Odoo).",
-           choices=('triggers', 'orm')),
-    Option('guard_lock_timeout_ms', 'int', 100,
-           "Longest wait for the lock under which a table gets its triggers; retried later.",
-           unit='milliseconds', minimum=1, maximum=60_000),
-    Option('compaction_rows', 'int', 10_000,
-           "Journal rows after which a worker sums them up without waiting for the "
-           "scheduled action.",
-           unit='rows', minimum=100, maximum=10_000_000),
-    Option('metrics_flush_s', 'int', 10,
-           "How often a process writes its figures to the database.",
-           unit='seconds', minimum=1, maximum=3600),
-    Option('metrics_keep_days', 'int', 14, "How long figures are kept.",
-           unit='days', minimum=1, maximum=3650),
+    Option(
+        'l3_max_entries',
+        'int',
+        100_000,
+        "Entries in L3; the oldest are removed.",
+        unit='entries',
+        minimum=0,
+        maximum=100_000_000,
+    ),
+    Option(
+        'l3_max_mb',
+        'int',
+        512,
+        "Size of the entries in L3; the oldest are removed.",
+        unit='megabytes',
+        minimum=0,
+        maximum=1_048_576,
+    ),
+    Option(
+        'l3_ttl_s',
+        'int',
+        3600,
+        "Time to live of an entry in L3.",
+        unit='seconds',
+        minimum=1,
+        maximum=MAX_TTL_S,
+    ),
+    Option(
+        'l3_min_cost_ms',
+        'float',
+        20.0,
+        "A result that took less time to compute is not stored in L3.",
+        unit='milliseconds',
+        minimum=0,
+        maximum=3_600_000,
+    ),
+    Option(
+        'audit_rate',
+        'float',
+        0.001,
+        "Share of hits that are computed again and compared: 0 is none, 1 is every hit.",
+        minimum=0,
+        maximum=1,
+    ),
+    Option(
+        'capture',
+        'choice',
+        'triggers',
+        "How changes are seen: by database triggers (everything, raw SQL included) or by "
+        "the ORM (only what goes through Odoo).",
+        choices=('triggers', 'orm'),
+    ),
+    Option(
+        'guard_lock_timeout_ms',
+        'int',
+        100,
+        "Longest wait for the lock under which a table gets its triggers; retried later.",
+        unit='milliseconds',
+        minimum=1,
+        maximum=60_000,
+    ),
+    Option(
+        'compaction_rows',
+        'int',
+        10_000,
+        "Journal rows after which a worker sums them up without waiting for the scheduled action.",
+        unit='rows',
+        minimum=100,
+        maximum=10_000_000,
+    ),
+    Option(
+        'metrics_flush_s',
+        'int',
+        10,
+        "How often a process writes its figures to the database.",
+        unit='seconds',
+        minimum=1,
+        maximum=3600,
+    ),
+    Option(
+        'metrics_keep_days',
+        'int',
+        14,
+        "How long figures are kept.",
+        unit='days',
+        minimum=1,
+        maximum=3650,
+    ),
 )
 OPTIONS: dict[str, Option] = {option.name: option for option in _TABLE}
 
@@ -230,8 +378,12 @@ class Settings:
         return {name: getattr(self, name) for name in OPTIONS}
 
 
-def load(params: Mapping[str, str], *, environ: Mapping[str, str] | None = None,
-         config_path: str | None = None) -> Settings:
+def load(
+    params: Mapping[str, str],
+    *,
+    environ: Mapping[str, str] | None = None,
+    config_path: str | None = None,
+) -> Settings:
     """The settings in force.  Never raises for a bad value or an unreadable file.
 
     :param params: values of ``ir.config_parameter``, keys without the prefix
@@ -323,14 +475,17 @@ def _read_file(path: str, problems: list[str]) -> dict[str, str]:
     except (OSError, configparser.Error, UnicodeDecodeError) as error:
         problems.append(
             f"{path} cannot be read ({type(error).__name__}), so its section "
-            f"[{FILE_SECTION}] does not count. Check its permissions and syntax.")
+            f"[{FILE_SECTION}] does not count. Check its permissions and syntax."
+        )
         return {}
     if not parser.has_section(FILE_SECTION):
         return {}
     section = dict(parser.items(FILE_SECTION))
     for name in sorted(section.keys() - OPTIONS.keys()):
-        problems.append(f"odoo.conf names an unknown option {name!r} in section "
-                        f"[{FILE_SECTION}]. {_suggest(name)}")
+        problems.append(
+            f"odoo.conf names an unknown option {name!r} in section "
+            f"[{FILE_SECTION}]. {_suggest(name)}"
+        )
     return section
 
 
@@ -349,8 +504,9 @@ def _parse_bool(option: Option, text: str) -> bool:
 
 def _parse_int(option: Option, text: str) -> int:
     if not re.fullmatch(r'[+-]?[0-9]{1,18}', text):
-        raise ValueError(f"{option.name} must be a whole number{_range(option)}, "
-                         f"not {_quote(text)}.")
+        raise ValueError(
+            f"{option.name} must be a whole number{_range(option)}, not {_quote(text)}."
+        )
     return _in_range(option, int(text), text)
 
 
@@ -378,8 +534,9 @@ def _range(option: Option) -> str:
 def _parse_choice(option: Option, text: str) -> str:
     word = text.lower()
     if word not in option.choices:
-        raise ValueError(f"{option.name} must be one of {', '.join(option.choices)}, "
-                         f"not {_quote(text)}.")
+        raise ValueError(
+            f"{option.name} must be one of {', '.join(option.choices)}, not {_quote(text)}."
+        )
     return word
 
 
@@ -391,18 +548,24 @@ def _parse_redis_url(_option: Option, text: str) -> str:
     if not text:
         return ''
     if len(text) > 2000 or re.search(r'[\x00-\x20\x7f]', text):
-        raise ValueError("The Redis URL must have at most 2000 characters, none of them a blank "
-                         "or a control character. Write a blank in a password as %20.")
+        raise ValueError(
+            "The Redis URL must have at most 2000 characters, none of them a blank "
+            "or a control character. Write a blank in a password as %20."
+        )
     scheme, separator, rest = text.partition('://')
     if not separator or scheme.lower() not in REDIS_SCHEMES:
-        raise ValueError("The Redis URL must begin with redis://, rediss:// (TLS) or unix://, "
-                         "for example redis://localhost:6379/0.")
+        raise ValueError(
+            "The Redis URL must begin with redis://, rediss:// (TLS) or unix://, "
+            "for example redis://localhost:6379/0."
+        )
     text = f'{scheme.lower()}://{rest}'  # redis-py compares it case-sensitively
     try:
         parts = urllib.parse.urlsplit(text)
     except ValueError:  # its message may quote the password
-        raise ValueError("The Redis URL has a host that cannot be read; write an IPv6 address "
-                         "in brackets, as in redis://[::1]:6379/0.") from None
+        raise ValueError(
+            "The Redis URL has a host that cannot be read; write an IPv6 address "
+            "in brackets, as in redis://[::1]:6379/0."
+        ) from None
     if parts.fragment or '#' in text:
         raise ValueError("The Redis URL must not contain '#'. Write a '#' in a password as %23.")
     query = _redis_query(parts)
@@ -426,18 +589,22 @@ def _redis_query(parts) -> dict[str, str]:
             raise ValueError(
                 "The Redis URL has a parameter after '?' that is not supported. Supported are "
                 f"{', '.join(sorted(REDIS_QUERY))}; the timeout is the option "
-                "redis_timeout_ms. Write a '?' in a password as %3F.")
+                "redis_timeout_ms. Write a '?' in a password as %3F."
+            )
         words = _REDIS_WORDS.get(name, ())
         if words and pairs[name].lower() not in words:
-            raise ValueError(f"The Redis URL must give {name} one of the values "
-                             f"{', '.join(words)}.")
+            raise ValueError(
+                f"The Redis URL must give {name} one of the values {', '.join(words)}."
+            )
     return pairs
 
 
 def _check_unix_path(parts) -> None:
     if parts.netloc.rpartition('@')[2] or len(parts.path) < 2:
-        raise ValueError("The Redis URL must give the absolute path of the socket, for example "
-                         "unix:///run/redis/redis.sock?db=0.")
+        raise ValueError(
+            "The Redis URL must give the absolute path of the socket, for example "
+            "unix:///run/redis/redis.sock?db=0."
+        )
 
 
 def _check_redis_host(parts) -> None:
@@ -448,9 +615,11 @@ def _check_redis_host(parts) -> None:
     else:
         good = re.fullmatch(r'[A-Za-z0-9._-]{1,253}', host.partition(':')[0])
     if not good:
-        raise ValueError("The Redis URL must name a host, for example redis://localhost:6379/0. "
-                         "Write the characters '/', '?', '#' and '@' in a password as %2F, "
-                         "%3F, %23 and %40.")
+        raise ValueError(
+            "The Redis URL must name a host, for example redis://localhost:6379/0. "
+            "Write the characters '/', '?', '#' and '@' in a password as %2F, "
+            "%3F, %23 and %40."
+        )
 
 
 def _is_ipv6(address: str) -> bool:
@@ -465,8 +634,10 @@ def _check_redis_port(parts) -> None:
     host = parts.netloc.rpartition('@')[2]
     _, colon, port = host.rpartition(']')[2].rpartition(':')
     if colon and not (re.fullmatch(r'[0-9]{1,5}', port) and 1 <= int(port) <= 65_535):
-        raise ValueError("The Redis URL must have a port between 1 and 65535; Redis listens on "
-                         "6379 unless told otherwise.")
+        raise ValueError(
+            "The Redis URL must have a port between 1 and 65535; Redis listens on "
+            "6379 unless told otherwise."
+        )
 
 
 def _check_redis_path(parts) -> None:
@@ -476,8 +647,10 @@ def _check_redis_path(parts) -> None:
 
 def _check_redis_database(database: str) -> None:
     if not (re.fullmatch(r'[0-9]{1,5}', database) and int(database) <= MAX_REDIS_DATABASE):
-        raise ValueError("The Redis URL must end with the number of a database, for example "
-                         f"redis://localhost:6379/0, at most {MAX_REDIS_DATABASE}.")
+        raise ValueError(
+            "The Redis URL must end with the number of a database, for example "
+            f"redis://localhost:6379/0, at most {MAX_REDIS_DATABASE}."
+        )
 
 
 _PARSERS = {

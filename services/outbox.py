@@ -7,6 +7,7 @@ entries are worth a recomputation, guards are asked for again by the next miss.
 What may go wrong: a fork takes the queue but not the thread; the engine of the child is a
 new one and starts its own.  A job that raises is logged once per kind and dropped.
 """
+
 from __future__ import annotations
 
 import collections
@@ -85,8 +86,11 @@ class Outbox:
                 # a weak reference: an engine that its registry has dropped may be collected,
                 # and then its thread ends
                 self._thread = threading.Thread(
-                    target=_run, args=(weakref.ref(self), self._wake, self._idle_s),
-                    name='tiered_cache.outbox', daemon=True)
+                    target=_run,
+                    args=(weakref.ref(self), self._wake, self._idle_s),
+                    name='tiered_cache.outbox',
+                    daemon=True,
+                )
                 self._thread.start()
 
     def work(self) -> bool:
@@ -120,8 +124,13 @@ class Outbox:
             self.job_faults[name] += 1
             level = logging.DEBUG if name in self._logged else logging.WARNING
             self._logged.add(name)
-            _logger.log(level, "Background work %r failed; it is tried again when it is needed. "
-                        "Later failures of this kind are only counted.", name, exc_info=True)
+            _logger.log(
+                level,
+                "Background work %r failed; it is tried again when it is needed. "
+                "Later failures of this kind are only counted.",
+                name,
+                exc_info=True,
+            )
 
 
 def _run(ref: weakref.ref, wake: threading.Event, idle_s: float) -> None:

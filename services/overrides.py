@@ -8,22 +8,31 @@ Found by looking through the registry of a database with sale, purchase, stock, 
 crm, project, hr and website for methods whose code has a path to ``return`` that does not
 call ``super()``; what is not in the list computes on every call, which is slow and right.
 """
+
 from __future__ import annotations
 
 import functools
 
 WRAPPED = {
-    ('product.product', 'name_search'):
-        "with a search term it looks for the reference, the barcode and the name by searches "
-        "of its own, and calls super() only without a term",
-    ('project.tags', 'name_search'):
-        "with a limit, which is the rule, it looks among the tags of the project's last tasks "
-        "by SQL of its own, and calls super() only without a limit",
-    ('account.account', 'name_search'):
-        "on an invoice line it orders accounts by how often the partner used them, and calls "
-        "super() only outside of invoices",
-    ('sale.order.line', 'name_search'):
-        "service lines are searched in an order of their own, with super() for the others only",
+    (
+        'product.product',
+        'name_search',
+    ): "with a search term it looks for the reference, the barcode and the name by searches "
+    "of its own, and calls super() only without a term",
+    (
+        'project.tags',
+        'name_search',
+    ): "with a limit, which is the rule, it looks among the tags of the project's last tasks "
+    "by SQL of its own, and calls super() only without a limit",
+    (
+        'account.account',
+        'name_search',
+    ): "on an invoice line it orders accounts by how often the partner used them, and calls "
+    "super() only outside of invoices",
+    (
+        'sale.order.line',
+        'name_search',
+    ): "service lines are searched in an order of their own, with super() for the others only",
 }
 
 LEFT_ALONE = {

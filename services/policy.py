@@ -7,6 +7,7 @@ and the first ``cache.rule`` that names it; the hot path only looks the plan up.
 worth keeping (always too cheap, or invalidated before they are ever hit) is left alone
 for a while, so that reads which cannot gain do not pay.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -14,10 +15,22 @@ import threading
 import time
 
 METHODS = (
-    'search_read', 'web_search_read', 'read', 'web_read', 'search_count', 'name_search',
-    'web_name_search', 'read_group', 'formatted_read_group', 'formatted_read_grouping_sets',
-    'web_read_group', 'read_progress_bar', 'search_panel_select_range',
-    'search_panel_select_multi_range', 'get_views', 'fields_get',
+    'search_read',
+    'web_search_read',
+    'read',
+    'web_read',
+    'search_count',
+    'name_search',
+    'web_name_search',
+    'read_group',
+    'formatted_read_group',
+    'formatted_read_grouping_sets',
+    'web_read_group',
+    'read_progress_bar',
+    'search_panel_select_range',
+    'search_panel_select_multi_range',
+    'get_views',
+    'fields_get',
 )
 """The read methods that are cached."""
 
@@ -30,8 +43,18 @@ LEFT_ALONE = ('res.device', 'res.device.log')
 """Not cached: their order and values depend on which session asks."""
 
 RULE_COLUMNS = (
-    'model', 'methods', 'enabled', 'consistency', 'max_staleness_s', 'l1_ttl_s', 'l2_ttl_s',
-    'l3_ttl_s', 'use_l1', 'use_l2', 'use_l3', 'min_cost_ms',
+    'model',
+    'methods',
+    'enabled',
+    'consistency',
+    'max_staleness_s',
+    'l1_ttl_s',
+    'l2_ttl_s',
+    'l3_ttl_s',
+    'use_l1',
+    'use_l2',
+    'use_l3',
+    'min_cost_ms',
 )
 
 
@@ -94,8 +117,7 @@ class Policy:
         floor = rule.get('min_cost_ms')
         own_floor = floor is not None and floor >= 0
         costs = {
-            tier: floor if own_floor else getattr(settings, f'{tier}_min_cost_ms')
-            for tier in tiers
+            tier: floor if own_floor else getattr(settings, f'{tier}_min_cost_ms') for tier in tiers
         }
         if not costs:
             return None
@@ -153,8 +175,9 @@ class Suspender:
     def computed(self, name: tuple[str, str], cost_ms: float, least_cost_ms: float) -> None:
         record = self._record(name)
         # weight 1/8: follows a change of load within a dozen calls, ignores one outlier
-        record.cost_ms = cost_ms if record.cost_ms is None else (
-            record.cost_ms + (cost_ms - record.cost_ms) / 8)
+        record.cost_ms = (
+            cost_ms if record.cost_ms is None else (record.cost_ms + (cost_ms - record.cost_ms) / 8)
+        )
         if cost_ms < least_cost_ms:
             record.cheap += 1
             self._judge(record, record.cheap)

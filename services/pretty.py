@@ -5,6 +5,7 @@ more than the characters that are shown.
 
 What may go wrong: nothing; a leaf that cannot be shown well is shown by its ``repr``.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -12,6 +12,7 @@ What may go wrong: an error of PostgreSQL in the version query leaves the caller
 transaction aborted, as it would after any other query.  Everything else that is raised here
 is a fault of our own, and the plain call answers.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -133,8 +134,11 @@ def find(engine: Engine, records, method: str, args: tuple, kwargs: dict, origin
 def _look_up(engine, read: Read, plan, key, transaction, versions) -> Hit | Ticket | None:
     name, weak = read.name, plan.consistency == 'weak'
     found = engine.hierarchy.get(
-        key, plan, lambda entry: _judge(engine, entry, versions, weak),
-        engine.suspender.expected_cost_ms(name))
+        key,
+        plan,
+        lambda entry: _judge(engine, entry, versions, weak),
+        engine.suspender.expected_cost_ms(name),
+    )
     if found.entry is not None:
         engine.suspender.hit(name)
         return _hit(engine, found, read)
@@ -146,9 +150,19 @@ def _look_up(engine, read: Read, plan, key, transaction, versions) -> Hit | Tick
         if versions is None:
             engine.metrics.miss(reason, *name)
             return None
-    return Ticket(name, key, plan, transaction, versions, _new_recording(engine, read),
-                  read.records.env.uid, found.reason, found.relation, read.started,
-                  engine.writer_epoch())
+    return Ticket(
+        name,
+        key,
+        plan,
+        transaction,
+        versions,
+        _new_recording(engine, read),
+        read.records.env.uid,
+        found.reason,
+        found.relation,
+        read.started,
+        engine.writer_epoch(),
+    )
 
 
 def _new_recording(engine, read: Read) -> Recording:
@@ -246,8 +260,13 @@ def check_rule(engine, rules, model_name: str, mode: str, domain, compute) -> No
         return
     ticket.recording.domains.add(key)
     engine.rule_book.check(
-        ticket.recording, ticket.versions.versions, key, domain,
-        lambda: _rules_of(rules, model_name, mode), compute)
+        ticket.recording,
+        ticket.versions.versions,
+        key,
+        domain,
+        lambda: _rules_of(rules, model_name, mode),
+        compute,
+    )
 
 
 def _rules_of(rules, model_name: str, mode: str):
@@ -274,7 +293,8 @@ def is_settled(records) -> bool:
     return not (
         transaction.field_dirty
         or (transaction.tocompute and any(any(ids) for ids in transaction.tocompute.values()))
-        or registry.cache_invalidated or registry.registry_invalidated
+        or registry.cache_invalidated
+        or registry.registry_invalidated
     )
 
 
@@ -290,7 +310,8 @@ def _versions(engine, records, transaction, plan) -> tuple[State | None, str]:
     if plan.consistency != 'strong' and not transaction.looked:
         known = engine.book(cr).state
         if engine.fresh_enough(known, plan):
-            return known, ''
+            # asks the server only where SQL ran before: it may have written
+            return (None, 'dirty') if transaction.has_written(cr) else (known, '')
     return _look(engine, cr, transaction)
 
 
@@ -340,13 +361,23 @@ def in_orm_cache(records, args: tuple) -> bool:
 def _key(engine, read: Read) -> str | None:
     env = read.records.env
     try:
-        return keys.call_key(keys.Call(
-            registry_sequence=env.registry.registry_sequence, code_fingerprint=engine.code,
-            model=read.records._name, method=read.method, ids=read.records._ids,
-            args=read.args, kwargs=read.kwargs, uid=env.uid, su=env.su,
-            rule_context=tuple(env['ir.rule']._compute_domain_context_values()),
-            context=env.context, request=read.origin, dates=dates(env),
-        ))
+        return keys.call_key(
+            keys.Call(
+                registry_sequence=env.registry.registry_sequence,
+                code_fingerprint=engine.code,
+                model=read.records._name,
+                method=read.method,
+                ids=read.records._ids,
+                args=shapes.key_arguments(read.method, read.args),
+                kwargs=read.kwargs,
+                uid=env.uid,
+                su=env.su,
+                rule_context=tuple(env['ir.rule']._compute_domain_context_values()),
+                context=env.context,
+                request=read.origin,
+                dates=dates(env),
+            )
+        )
     except keys.Unkeyable:
         return None
 
@@ -382,8 +413,14 @@ def _hit(engine, found, read: Read) -> Hit | None:
         engine.hierarchy.each('delete', [entry.key])
         return None
     duration_ms = (time.perf_counter() - read.started) * 1000
-    engine.metrics.hit(found.tier, *name, duration_ms, max(entry.cost_ms - duration_ms, 0.0),
-                       entry.queries, len(entry.payload))
+    engine.metrics.hit(
+        found.tier,
+        *name,
+        duration_ms,
+        max(entry.cost_ms - duration_ms, 0.0),
+        entry.queries,
+        len(entry.payload),
+    )
     return Hit(value, bool(entry.flags & FLAG_CLOCK))
 
 
@@ -399,7 +436,8 @@ def _find_inner(engine, read: Read, plan) -> Hit | None:
         return None
     versions = ticket.versions
     found = engine.hierarchy.get(
-        key, plan, lambda entry: _judge(engine, entry, versions, False), None, only_l1=True)
+        key, plan, lambda entry: _judge(engine, entry, versions, False), None, only_l1=True
+    )
     if found.entry is None:
         return None
     ticket.recording.inherit(found.entry.dependencies, bool(found.entry.flags & FLAG_CLOCK))
@@ -409,9 +447,11 @@ def _find_inner(engine, read: Read, plan) -> Hit | None:
 def _may_be_inner(ticket: Ticket, read: Read, plan) -> bool:
     records, recording = read.records, ticket.recording
     return (
-        read.method not in _MEMORY_READS and not recording.refusal
+        read.method not in _MEMORY_READS
+        and not recording.refusal
         and plan.consistency == ticket.plan.consistency == 'strong'
-        and records.env.cr is recording.cr and is_settled(records)
+        and records.env.cr is recording.cr
+        and is_settled(records)
         and not ticket.transaction.drafts
         and all(type(id_) is int for id_ in records._ids)
     )
@@ -426,7 +466,9 @@ def _objection(engine, ticket: Ticket, records, cost_ms: float) -> tuple[str, st
         return 'dirty', ''
     if state_of(records.env.cr) is not ticket.transaction:
         return 'uncacheable', 'commit or rollback'  # half of it has seen another snapshot
-    if engine.disturbed_since(ticket.writer_epoch) or not engine.signals_fit(ticket.versions):
+    if engine.disturbed_since(ticket.writer_epoch, ticket.transaction) or not engine.signals_fit(
+        ticket.versions
+    ):
         return 'old_snapshot', ''
     if records.env.cr.query is not ticket.recording.last_query:
         return 'uncacheable', 'SQL that was not seen'
@@ -459,12 +501,20 @@ def _store(engine, ticket: Ticket, value, cost_ms: float) -> tuple[str, str]:
     now = time.time()
     engine.hierarchy.put(
         Entry(
-            key=ticket.key, model=ticket.name[0], method=ticket.name[1], uid=ticket.uid,
+            key=ticket.key,
+            model=ticket.name[0],
+            method=ticket.name[1],
+            uid=ticket.uid,
             dependencies=tuple(
-                (relation, known[relation], None) for relation in (ALL, *recording.relations)),
+                (relation, known[relation], None) for relation in (ALL, *recording.relations)
+            ),
             removal_version=versions.removals.version(ticket.key),
-            created=now, expires=now, cost_ms=cost_ms, queries=recording.queries,
-            flags=FLAG_CLOCK if recording.clock else 0, payload=payload,
+            created=now,
+            expires=now,
+            cost_ms=cost_ms,
+            queries=recording.queries,
+            flags=FLAG_CLOCK if recording.clock else 0,
+            payload=payload,
         ),
         ticket.plan,
         settings.time_dependent_ttl_s if recording.clock else None,

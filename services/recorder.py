@@ -13,6 +13,7 @@ the ``orm_signaling_*`` relations.
 What may go wrong: a text that cannot be understood, a second cursor, a rollback to a
 savepoint.  Each makes the recording *refused*: the result is returned, not stored.
 """
+
 from __future__ import annotations
 
 import threading
@@ -30,7 +31,17 @@ class Recording:
     :param read: ``read(text) -> Reading``, see :meth:`Catalogue.reading`
     """
 
-    __slots__ = ('_read', '_seen', 'clock', 'cr', 'domains', 'last_query', 'queries', 'refusal', 'relations')
+    __slots__ = (
+        '_read',
+        '_seen',
+        'clock',
+        'cr',
+        'domains',
+        'last_query',
+        'queries',
+        'refusal',
+        'relations',
+    )
 
     def __init__(self, cr, read):
         self.cr = cr
@@ -108,10 +119,15 @@ def _hides_names(params) -> bool:
     return False
 
 
-_KNOWN_COMPUTED = frozenset((
-    'res.users.all_group_ids', 'res.users.share', 'res.groups.all_implied_ids',
-    'res.groups.all_implied_by_ids', 'res.groups.disjoint_ids',
-))
+_KNOWN_COMPUTED = frozenset(
+    (
+        'res.users.all_group_ids',
+        'res.users.share',
+        'res.groups.all_implied_ids',
+        'res.groups.all_implied_by_ids',
+        'res.groups.disjoint_ids',
+    )
+)
 """Computed from users, groups and their relation tables alone, on which every entry depends
 anyway.  Source: ``odoo/addons/base/models/res_users.py``, ``res_groups.py``."""
 

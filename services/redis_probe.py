@@ -7,6 +7,7 @@ What may go wrong: whatever can be wrong with a server; every case becomes a
 :class:`ProbeError`.  No message contains the URL or anything the server said about
 credentials, since both may hold a password.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -53,8 +54,9 @@ def _checked(url: str) -> str:
     except ValueError as error:
         raise ProbeError(str(error)) from None
     if not url:
-        raise ProbeError("There is no Redis URL to test. Enter one, for example "
-                         "redis://localhost:6379/0.")
+        raise ProbeError(
+            "There is no Redis URL to test. Enter one, for example redis://localhost:6379/0."
+        )
     return url
 
 
@@ -62,8 +64,10 @@ def _library():
     try:
         import redis  # noqa: PLC0415  the addon works without it
     except ImportError:
-        raise ProbeError("The Python package 'redis' is not installed on this server. Install it "
-                         "with: pip install redis") from None
+        raise ProbeError(
+            "The Python package 'redis' is not installed on this server. Install it "
+            "with: pip install redis"
+        ) from None
     return redis
 
 
@@ -73,11 +77,16 @@ def _client(redis, url: str):
 
     try:
         return redis.Redis.from_url(
-            url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0))
+            url,
+            socket_timeout=TIMEOUT_S,
+            socket_connect_timeout=TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+        )
     except (redis.RedisError, OSError, TypeError, ValueError):
-        raise ProbeError("The Redis URL has a parameter with a value that cannot be used. Check "
-                         "what follows '?'.") from None
+        raise ProbeError(
+            "The Redis URL has a parameter with a value that cannot be used. Check "
+            "what follows '?'."
+        ) from None
 
 
 def _round_trip_ms(client) -> float:
@@ -107,34 +116,49 @@ def _describe(redis, client) -> dict:
 def _advice(redis, error: Exception) -> str:
     causes = list(_causes(error))
     for kinds, advice in (
-        (redis.AuthenticationError,
-         "Redis refuses the user name or password. Give both in the URL, as in "
-         "redis://user:password@host:6379/0, special characters as %XX."),
-        (redis.exceptions.NoPermissionError,
-         "The Redis user may not run the commands PING and INFO. Check its access list (ACL)."),
-        (redis.exceptions.ResponseError,
-         "Redis refuses the connection as asked for. Check that the database number in the URL "
-         "exists (by default 0 to 15)."),
-        (redis.exceptions.InvalidResponse,
-         "What answers is not Redis. Check the port."),
-        (ssl.SSLError,
-         "The TLS connection fails. Check that the server speaks TLS on this port and that its "
-         "certificate is trusted; without TLS the URL begins with redis://."),
+        (
+            redis.AuthenticationError,
+            "Redis refuses the user name or password. Give both in the URL, as in "
+            "redis://user:password@host:6379/0, special characters as %XX.",
+        ),
+        (
+            redis.exceptions.NoPermissionError,
+            "The Redis user may not run the commands PING and INFO. Check its access list (ACL).",
+        ),
+        (
+            redis.exceptions.ResponseError,
+            "Redis refuses the connection as asked for. Check that the database number in the URL "
+            "exists (by default 0 to 15).",
+        ),
+        (redis.exceptions.InvalidResponse, "What answers is not Redis. Check the port."),
+        (
+            ssl.SSLError,
+            "The TLS connection fails. Check that the server speaks TLS on this port and that its "
+            "certificate is trusted; without TLS the URL begins with redis://.",
+        ),
         (socket.gaierror, "The host name is not known. Check its spelling."),
-        (ConnectionRefusedError,
-         "Nothing listens on that host and port. Check that Redis runs, and its settings bind "
-         "and port."),
-        ((FileNotFoundError, PermissionError),
-         "The socket does not exist or may not be opened. Check the path and that the user of "
-         "the Odoo server belongs to the group of the Redis socket."),
-        ((TimeoutError, redis.TimeoutError),
-         f"No answer within {TIMEOUT_S:g} seconds. Check host, port and firewall; a server that "
-         "expects TLS needs a URL with rediss://, one that does not needs redis://."),
+        (
+            ConnectionRefusedError,
+            "Nothing listens on that host and port. Check that Redis runs, and its settings bind "
+            "and port.",
+        ),
+        (
+            (FileNotFoundError, PermissionError),
+            "The socket does not exist or may not be opened. Check the path and that the user of "
+            "the Odoo server belongs to the group of the Redis socket.",
+        ),
+        (
+            (TimeoutError, redis.TimeoutError),
+            f"No answer within {TIMEOUT_S:g} seconds. Check host, port and firewall; a server that "
+            "expects TLS needs a URL with rediss://, one that does not needs redis://.",
+        ),
     ):
         if any(isinstance(cause, kinds) for cause in causes):
             return advice
-    return (f"Redis does not answer as expected ({type(error).__name__}). Check that the host "
-            "and port belong to a Redis or Valkey server.")
+    return (
+        f"Redis does not answer as expected ({type(error).__name__}). Check that the host "
+        "and port belong to a Redis or Valkey server."
+    )
 
 
 def _causes(error: BaseException | None):

@@ -14,6 +14,7 @@ instead (:data:`.journal.MAX_REMOVALS`).
 What may go wrong: a removal in a transaction that is rolled back has no effect, as it should
 be, although the tiers were emptied: that costs misses, not truth.
 """
+
 from __future__ import annotations
 
 from . import journal, keys
@@ -31,9 +32,9 @@ class Removals:
         self._patterns = []
         for name, token in tokens.items():
             if name.startswith(journal.KEY):
-                self._keys[name[len(journal.KEY):]] = token
+                self._keys[name[len(journal.KEY) :]] = token
             else:
-                pattern = keys.compile_pattern(name[len(journal.PATTERN):])
+                pattern = keys.compile_pattern(name[len(journal.PATTERN) :])
                 self._patterns.append((pattern, token))
 
     def version(self, key: str) -> int:

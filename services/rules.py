@@ -10,6 +10,7 @@ process last did: if it is another one, the result is not stored.
 What may go wrong: a rule that reaches data in another way than by attributes of ``user``.  A
 computed field on the way makes the result not stored.
 """
+
 from __future__ import annotations
 
 import re

@@ -7,6 +7,7 @@ snapshot see everything that one saw?" is decidable without asking the server.
 What may go wrong: on a hot standby the server does not list transactions in progress.
 There two snapshots with the same bounds may still differ; see :mod:`versions`.
 """
+
 from __future__ import annotations
 
 import typing

@@ -8,9 +8,10 @@ now.  A savepoint rollback leaves it, which is right: the snapshot is the same.
 What may go wrong: ``cr.connection.commit()`` behind the cursor's back.  Odoo does not do
 that, and code that does breaks the ORM cache just as well.
 """
+
 from __future__ import annotations
 
-import threading
+import weakref
 
 from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ
 
@@ -24,18 +25,27 @@ class TransactionState:
     :param looked: the version query was asked
     :param versions: what the snapshot shows, see :class:`.versions.State`
     :param objection: why there are none although the transaction has not written
-    :param thread: which thread opened the transaction
     :param changes: what the ORM hooks saw: model → ids, for events after commit
     :param journal_engine: the engine for which the ORM hooks write the journal, if they do
     """
 
-    __slots__ = ('_last_query', 'changes', 'dirty', 'drafts', 'journal_engine', 'looked',
-                 'objection', 'thread', 'versions', '__weakref__')
+    __slots__ = (
+        '_cursor',
+        '_last_query',
+        'changes',
+        'dirty',
+        'drafts',
+        'journal_engine',
+        'looked',
+        'objection',
+        'versions',
+        '__weakref__',
+    )
 
-    def __init__(self):
+    def __init__(self, cr):
+        self._cursor = weakref.ref(cr)
         self.dirty = False
         self.drafts = False
-        self.thread = threading.get_ident()
         self.looked = False
         self.versions = None
         self.objection = ''
@@ -56,6 +66,11 @@ class TransactionState:
         self.looked_now(cr)
         return self.dirty
 
+    def is_open(self) -> bool:
+        """Whether the transaction has not ended yet."""
+        cr = self._cursor()
+        return cr is not None and not cr.closed and cr.postcommit.data.get(_SLOT) is self
+
     def looked_now(self, cr) -> None:
         self._last_query = cr.query
 
@@ -64,7 +79,7 @@ def state_of(cr) -> TransactionState:
     """The state of the transaction that is open on a cursor."""
     state = cr.postcommit.data.get(_SLOT)
     if state is None or cr.postrollback.data.get(_SLOT) is not state:
-        state = TransactionState()
+        state = TransactionState(cr)
         cr.postcommit.data[_SLOT] = cr.postrollback.data[_SLOT] = state
     return state
 
@@ -74,6 +89,5 @@ def is_snapshot_stable(cr) -> bool:
     of SERIALIZABLE, which a read from the cache would not take part in."""
     connection = cr._cnx
     return (
-        connection.isolation_level == ISOLATION_LEVEL_REPEATABLE_READ
-        and not connection.autocommit
+        connection.isolation_level == ISOLATION_LEVEL_REPEATABLE_READ and not connection.autocommit
     )

@@ -21,6 +21,7 @@ What may go wrong: an error of the version query would abort the caller's transa
 It reads small tables of our own and calls built-in functions, nothing else; the engine
 computes as if there were no cache while those tables are missing.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -181,8 +182,16 @@ class VersionBook:
             if any(relation in SIGNAL_RELATIONS for _id, _xid, relation, *_ in fresh):
                 cr.execute(_SIGNALS)
                 signals = tuple(cr.fetchone())
-        return State(row.snapshot, generation, versions, removals, signals,
-                     _still_counted(row, changes), row.standby, read_at)
+        return State(
+            row.snapshot,
+            generation,
+            versions,
+            removals,
+            signals,
+            _still_counted(row, changes),
+            row.standby,
+            read_at,
+        )
 
     def _load(self, cr, base: State | None, read_at: float) -> State | None:
         row = _everything(cr, self.capture)
@@ -194,8 +203,16 @@ class VersionBook:
         versions = {rel: int(token) for rel, token in sums.items() if rel in guarded}
         removals = Removals({r: int(token) for r, token in sums.items() if _is_removal(r)})
         generation = str(versions.pop(journal.GENERATION, ''))
-        state = State(row.snapshot, generation, versions, removals, tuple(signals),
-                      _still_counted(row, changes or ()), row.standby, read_at)
+        state = State(
+            row.snapshot,
+            generation,
+            versions,
+            removals,
+            tuple(signals),
+            _still_counted(row, changes or ()),
+            row.standby,
+            read_at,
+        )
         backends = self._backends.setdefault(cr._cnx, set())
         if row.backend not in backends:
             # whatever was known may come from before a crash, so this replaces it, even

@@ -9,9 +9,11 @@ the table itself, the relation tables of its many2many fields, and every table t
 key with ON DELETE reaches.  They do so at once and every time, so that the row stands or falls
 with the change, whatever savepoint both are in.  Raw SQL is not seen then.
 """
+
 from __future__ import annotations
 
 from . import journal
+from .clock import code_names, method_codes
 from .engine import engine_for
 from .transaction import state_of
 
@@ -27,6 +29,8 @@ def note_changes(records, vals=None, removed: bool = False) -> None:
         if not changes:
             _first_change(records.env, transaction)
         change = changes[records._name] = Change()
+        if clears_ormcache(records):
+            _note_ormcache(records.env, transaction)
     if transaction.journal_engine is not None:
         _journal(transaction.journal_engine, cr, records, removed)
     change.ids.update(records._ids)
@@ -49,14 +53,35 @@ class Change:
         self.fields: set[str] = set()
 
 
+def clears_ormcache(model) -> bool:
+    """Whether writing to a model drops values of ``tools.ormcache``, as its code says."""
+    known = model.env.registry.__dict__.setdefault(_CLEARING_SLOT, {})
+    if model._name not in known:
+        known[model._name] = any(
+            not _CLEARING.isdisjoint(code_names(code))
+            for method in ('create', 'write', 'unlink', '_write_multi')
+            for code in method_codes(type(model), getattr(type(model), method))
+        )
+    return known[model._name]
+
+
+_CLEARING_SLOT = '_tiered_cache_clearing_models'
+_CLEARING = frozenset(('clear_cache', 'clear_all_caches'))
+
+
+def _note_ormcache(env, transaction) -> None:
+    engine = engine_for(env.registry)
+    if engine is not None:
+        engine.writes(transaction)
+        env.cr.postrollback.add(engine.rolled_back)
+
+
 def _first_change(env, transaction) -> None:
     registry, cr = env.registry, env.cr
     engine = engine_for(registry)
     if engine is None:
         return
     changes = transaction.changes
-    engine.writes(transaction)
-    cr.postrollback.add(engine.rolled_back)
     # after the commit, because a transaction that is rolled back has changed nothing
     cr.postcommit.add(lambda: engine.wrote(relations_of(registry, changes)))
     if engine.settings.capture == 'orm':
@@ -88,7 +113,8 @@ def _relations_of_model(model) -> set[str]:
     if model is None or model._abstract:
         return set()
     return {model._table} | {
-        field.relation for field in model._fields.values()
+        field.relation
+        for field in model._fields.values()
         if field.type == 'many2many' and field.store and field.relation
     }
 

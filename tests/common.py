@@ -21,6 +21,7 @@ auditor is off; ``options`` of a class and :meth:`CacheCase.configure` change th
 What may go wrong: a test commits and does not clean up.  :meth:`CacheCase.make` deletes what
 it made, and archives what other records hold on to; everything else is for ``addCleanup``.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -82,9 +83,17 @@ class CacheCase(BaseCase):
     options: typing.ClassVar[dict[str, str]] = {}
 
     _OPTIONS: typing.ClassVar[dict[str, str]] = {
-        'enabled': '1', 'l1_min_cost_ms': '0', 'l2_min_cost_ms': '0', 'l3_min_cost_ms': '0',
-        'l3_enabled': '0', 'redis_url': '', 'audit_rate': '0', 'consistency': 'strong',
-        'capture': 'triggers', 'guard_lock_timeout_ms': '5000', 'metrics_flush_s': '3600',
+        'enabled': '1',
+        'l1_min_cost_ms': '0',
+        'l2_min_cost_ms': '0',
+        'l3_min_cost_ms': '0',
+        'l3_enabled': '0',
+        'redis_url': '',
+        'audit_rate': '0',
+        'consistency': 'strong',
+        'capture': 'triggers',
+        'guard_lock_timeout_ms': '5000',
+        'metrics_flush_s': '3600',
     }
 
     @classmethod
@@ -216,8 +225,10 @@ class CacheCase(BaseCase):
             if calls and calls[-1].what == 'hit':
                 return value
             self.settle()
-        self.fail(f"the cache never answers; the last call: {calls}, guards that fail: "
-                  f"{self.engine.guards.errors}")
+        self.fail(
+            f"the cache never answers; the last call: {calls}, guards that fail: "
+            f"{self.engine.guards.errors}"
+        )
 
     @staticmethod
     def plain(call, env):
@@ -231,8 +242,10 @@ class CacheCase(BaseCase):
         other = engines.Engine(self.registry)
         other.metrics = self.log
         self.addCleanup(other.close)
-        with (patch.object(type(self), 'engine', other),
-              patch.dict(self.registry.__dict__, {engines._SLOT: other})):
+        with (
+            patch.object(type(self), 'engine', other),
+            patch.dict(self.registry.__dict__, {engines._SLOT: other}),
+        ):
             yield other
 
     # -- assertions --------------------------------------------------------------------

@@ -12,6 +12,7 @@ stopped or ended.
 What may go wrong: redis-server is not installed (:data:`REDIS_SERVER` is None; tests then
 skip), or another process takes the port first (another port is tried).
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -78,17 +79,27 @@ class RedisServer:
     def start(self) -> None:
         """Start it and wait until it is ready; raises ChildProcessError if it ends instead."""
         options = {
-            'port': self.port, 'bind': '127.0.0.1', 'save': '', 'appendonly': 'no',
-            'dir': self.folder, 'unixsocket': f'{self.folder}/redis.sock', 'logfile': '',
+            'port': self.port,
+            'bind': '127.0.0.1',
+            'save': '',
+            'appendonly': 'no',
+            'dir': self.folder,
+            'unixsocket': f'{self.folder}/redis.sock',
+            'logfile': '',
             **self._options,
         }
         arguments = [
-            part for name, value in options.items()
+            part
+            for name, value in options.items()
             for part in (f"--{name.replace('_', '-')}", str(value))
         ]
         self._process = subprocess.Popen(
-            [REDIS_SERVER, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True)
+            [REDIS_SERVER, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         for line in self._process.stdout:
             if _READY in line:
                 # Somebody has to read on, or the server would block on a full pipe.
@@ -133,7 +144,14 @@ class RedisServer:
         """Run a command as an administrator, past the code under test; returns its reply."""
         import redis  # noqa: PLC0415 - optional, and only where a server runs
 
-        with contextlib.closing(redis.Redis(
-                host='127.0.0.1', port=self.port, protocol=2, socket_timeout=10, retry=None,
-                password=self._options.get('requirepass'))) as client:
+        with contextlib.closing(
+            redis.Redis(
+                host='127.0.0.1',
+                port=self.port,
+                protocol=2,
+                socket_timeout=10,
+                retry=None,
+                password=self._options.get('requirepass'),
+            )
+        ) as client:
             return client.execute_command(*command)

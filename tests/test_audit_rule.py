@@ -1,4 +1,5 @@
 """What happens everywhere when the auditor finds a difference in one worker."""
+
 import dataclasses
 
 from odoo.tests import tagged

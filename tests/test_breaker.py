@@ -1,4 +1,5 @@
 """The circuit breaker, on a clock that the test turns."""
+
 import threading
 
 from odoo.tests.common import BaseCase, tagged
@@ -9,17 +10,22 @@ from .tier_tools import Clock
 
 @tagged('post_install', '-at_install')
 class TestCircuitBreaker(BaseCase):
-
     def setUp(self):
         super().setUp()
         self.clock = Clock(1000.0)
         self.breaker = self.new_breaker()
 
     def new_breaker(self, **options):
-        return CircuitBreaker(**{
-            'threshold': 1, 'cooldown_s': 1.0, 'max_cooldown_s': 30.0, 'clock': self.clock,
-            'wall_clock': lambda: 5_000_000.0, **options,
-        })
+        return CircuitBreaker(
+            **{
+                'threshold': 1,
+                'cooldown_s': 1.0,
+                'max_cooldown_s': 30.0,
+                'clock': self.clock,
+                'wall_clock': lambda: 5_000_000.0,
+                **options,
+            }
+        )
 
     def open_and_wait(self, cooldown_s=1.0):
         self.breaker.failure()

@@ -1,4 +1,5 @@
 """P5: every way to change data makes what was cached from it stale, and only such a change."""
+
 import io
 import subprocess
 
@@ -10,7 +11,6 @@ from .common import CacheCase
 
 
 class BanksCase(CacheCase):
-
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -28,42 +28,70 @@ class TestStatements(BanksCase):
     def test_p5_insert_is_captured(self):
         self.assertCaptured(
             self.banks,
-            lambda: self.sql("INSERT INTO res_bank (name, active) VALUES ('Capture I', true)"))
+            lambda: self.sql("INSERT INTO res_bank (name, active) VALUES ('Capture I', true)"),
+        )
 
     def test_p5_update_is_captured(self):
-        self.assertCaptured(self.banks, lambda: self.sql(
-            "UPDATE res_bank SET bic = bic || 'x' WHERE id = %s", [self.bank]))
+        self.assertCaptured(
+            self.banks,
+            lambda: self.sql("UPDATE res_bank SET bic = bic || 'x' WHERE id = %s", [self.bank]),
+        )
 
     def test_p5_delete_is_captured(self):
         extra = self.make('res.bank', {'name': 'Capture D'})
         self.assertCaptured(
-            self.banks, lambda: self.sql("DELETE FROM res_bank WHERE id = %s", [extra]))
+            self.banks, lambda: self.sql("DELETE FROM res_bank WHERE id = %s", [extra])
+        )
 
     def test_p5_copy_is_captured(self):
-        self.assertCaptured(self.banks, lambda: self.sql('', then=lambda cursor: cursor.copy_expert(
-            "COPY res_bank (name, active) FROM STDIN", io.StringIO("Capture C\tt\n"))))
+        self.assertCaptured(
+            self.banks,
+            lambda: self.sql(
+                '',
+                then=lambda cursor: cursor.copy_expert(
+                    "COPY res_bank (name, active) FROM STDIN", io.StringIO("Capture C\tt\n")
+                ),
+            ),
+        )
 
     def test_p5_an_upsert_that_updates_is_captured(self):
-        self.assertCaptured(self.banks, lambda: self.sql(
-            "INSERT INTO res_bank (id, name) VALUES (%s, 'Capture U')"
-            " ON CONFLICT (id) DO UPDATE SET bic = res_bank.bic || 'u'", [self.bank]))
+        self.assertCaptured(
+            self.banks,
+            lambda: self.sql(
+                "INSERT INTO res_bank (id, name) VALUES (%s, 'Capture U')"
+                " ON CONFLICT (id) DO UPDATE SET bic = res_bank.bic || 'u'",
+                [self.bank],
+            ),
+        )
 
     def test_p5_an_upsert_that_does_nothing_is_no_change(self):
         self.warm(self.banks)
-        self.sql("INSERT INTO res_bank (id, name) VALUES (%s, 'Capture') ON CONFLICT DO NOTHING",
-                 [self.bank])
+        self.sql(
+            "INSERT INTO res_bank (id, name) VALUES (%s, 'Capture') ON CONFLICT DO NOTHING",
+            [self.bank],
+        )
         with self.assertHit(), self.request() as env:
             self.banks(env)
 
     def test_p5_merge_is_captured(self):
-        self.assertCaptured(self.banks, lambda: self.sql(
-            "MERGE INTO res_bank USING (VALUES (%s)) AS v (id) ON res_bank.id = v.id"
-            " WHEN MATCHED THEN UPDATE SET bic = bic || 'm'", [self.bank]))
+        self.assertCaptured(
+            self.banks,
+            lambda: self.sql(
+                "MERGE INTO res_bank USING (VALUES (%s)) AS v (id) ON res_bank.id = v.id"
+                " WHEN MATCHED THEN UPDATE SET bic = bic || 'm'",
+                [self.bank],
+            ),
+        )
 
     def test_p5_an_update_in_a_common_table_expression_is_captured(self):
-        self.assertCaptured(self.banks, lambda: self.sql(
-            "WITH done AS (UPDATE res_bank SET bic = bic || 'w' WHERE id = %s RETURNING id)"
-            " SELECT count(*) FROM done", [self.bank]))
+        self.assertCaptured(
+            self.banks,
+            lambda: self.sql(
+                "WITH done AS (UPDATE res_bank SET bic = bic || 'w' WHERE id = %s RETURNING id)"
+                " SELECT count(*) FROM done",
+                [self.bank],
+            ),
+        )
 
     def test_p5_a_statement_that_touches_no_row_is_no_change(self):
         self.warm(self.banks)
@@ -73,8 +101,10 @@ class TestStatements(BanksCase):
 
     def test_p5_a_change_elsewhere_is_no_change(self):
         self.warm(self.banks)
-        self.sql("UPDATE res_country_state SET code = code WHERE id = (SELECT min(id) FROM"
-                 " res_country_state)")
+        self.sql(
+            "UPDATE res_country_state SET code = code WHERE id = (SELECT min(id) FROM"
+            " res_country_state)"
+        )
         with self.assertHit(), self.request() as env:
             self.banks(env)
 
@@ -86,9 +116,17 @@ class TestStatements(BanksCase):
 
         def change():
             subprocess.run(
-                ['psql', '-qd', conninfo, '-c',
-                 f"UPDATE res_bank SET bic = bic || 'p' WHERE id = {self.bank}"],
-                check=True, timeout=20)
+                [
+                    'psql',
+                    '-qd',
+                    conninfo,
+                    '-c',
+                    f"UPDATE res_bank SET bic = bic || 'p' WHERE id = {self.bank}",
+                ],
+                check=True,
+                timeout=20,
+            )
+
         self.assertCaptured(self.banks, change)
 
 
@@ -99,26 +137,38 @@ class TestCascades(CacheCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.export = cls.make_for_class('ir.exports', {
-            'name': 'Tiered', 'resource': 'res.bank',
-            'export_fields': [Command.create({'name': 'name'}), Command.create({'name': 'bic'})]})
+        cls.export = cls.make_for_class(
+            'ir.exports',
+            {
+                'name': 'Tiered',
+                'resource': 'res.bank',
+                'export_fields': [
+                    Command.create({'name': 'name'}),
+                    Command.create({'name': 'bic'}),
+                ],
+            },
+        )
 
     def lines(self, env):
         return env['ir.exports.line'].search_count([])
 
     def test_p5_on_delete_cascade_is_captured(self):
-        doomed = self.make('ir.exports', {
-            'name': 'Doomed', 'export_fields': [Command.create({'name': 'name'})]})
+        doomed = self.make(
+            'ir.exports', {'name': 'Doomed', 'export_fields': [Command.create({'name': 'name'})]}
+        )
         self.assertCaptured(
-            self.lines, lambda: self.sql("DELETE FROM ir_exports WHERE id = %s", [doomed]))
+            self.lines, lambda: self.sql("DELETE FROM ir_exports WHERE id = %s", [doomed])
+        )
 
     def test_p5_on_delete_set_null_is_captured(self):
         industry = self.make('res.partner.industry', {'name': 'Doomed'})
         partner = self.make('res.partner', {'name': 'Worker', 'industry_id': industry})
         self.assertCaptured(
             lambda env: env['res.partner'].search_count(
-                [('id', '=', partner), ('industry_id', '!=', False)]),
-            lambda: self.sql("DELETE FROM res_partner_industry WHERE id = %s", [industry]))
+                [('id', '=', partner), ('industry_id', '!=', False)]
+            ),
+            lambda: self.sql("DELETE FROM res_partner_industry WHERE id = %s", [industry]),
+        )
 
     def test_p5_truncate_cascade_is_captured(self):
         kept = self.sql("SELECT count(*) FROM ir_exports WHERE id <> %s", [self.export])
@@ -127,6 +177,7 @@ class TestCascades(CacheCase):
 
         def change():
             self.sql("TRUNCATE ir_exports CASCADE")
+
         self.assertCaptured(self.lines, change)
 
 
@@ -139,9 +190,11 @@ class TestFields(CacheCase):
         super().setUpClass()
         cls.tag = cls.make_for_class('res.partner.category', {'name': 'Tiered tag'})
         cls.company = cls.make_for_class(
-            'res.partner', {'name': 'Tiered Company', 'is_company': True})
+            'res.partner', {'name': 'Tiered Company', 'is_company': True}
+        )
         cls.contact = cls.make_for_class(
-            'res.partner', {'name': 'Contact', 'parent_id': cls.company})
+            'res.partner', {'name': 'Contact', 'parent_id': cls.company}
+        )
 
     def contact_values(self, *names):
         return lambda env: env['res.partner'].search_read([('id', '=', self.contact)], names)
@@ -153,37 +206,47 @@ class TestFields(CacheCase):
         self.addCleanup(self.write('res.partner', self.contact, {'category_id': [Command.clear()]}))
         self.assertCaptured(
             self.contact_values('category_id'),
-            self.write('res.partner', self.contact, {'category_id': [Command.link(self.tag)]}))
+            self.write('res.partner', self.contact, {'category_id': [Command.link(self.tag)]}),
+        )
 
     def test_p5_a_many2many_link_made_on_the_other_side_is_captured(self):
         self.addCleanup(self.write('res.partner', self.contact, {'category_id': [Command.clear()]}))
         self.assertCaptured(
             lambda env: env['res.partner'].search_count([('category_id', '=', self.tag)]),
-            self.write('res.partner.category', self.tag,
-                       {'partner_ids': [Command.link(self.contact)]}))
+            self.write(
+                'res.partner.category', self.tag, {'partner_ids': [Command.link(self.contact)]}
+            ),
+        )
 
     def test_p5_a_row_of_a_many2many_table_removed_by_sql_is_captured(self):
         self.write('res.partner', self.contact, {'category_id': [Command.link(self.tag)]})()
         self.assertCaptured(
             self.contact_values('category_id'),
-            lambda: self.sql("DELETE FROM res_partner_res_partner_category_rel"
-                             " WHERE partner_id = %s", [self.contact]))
+            lambda: self.sql(
+                "DELETE FROM res_partner_res_partner_category_rel WHERE partner_id = %s",
+                [self.contact],
+            ),
+        )
 
     def test_p5_the_name_behind_a_many2one_is_captured(self):
         self.assertCaptured(
             self.contact_values('parent_id'),
-            self.write('res.partner', self.company, {'name': 'Tiered Company 2'}))
+            self.write('res.partner', self.company, {'name': 'Tiered Company 2'}),
+        )
 
     def test_p5_a_stored_value_recomputed_at_flush_is_captured(self):
         self.assertCaptured(
             self.contact_values('complete_name', 'commercial_company_name'),
-            self.write('res.partner', self.company, {'name': 'Tiered Company 3'}))
+            self.write('res.partner', self.company, {'name': 'Tiered Company 3'}),
+        )
 
     def test_p5_a_company_dependent_value_is_captured(self):
         self.assertCaptured(
             self.contact_values('barcode'),
-            self.write('res.partner', self.contact, {'barcode': '4006381333931'},
-                       allowed_company_ids=[1]))
+            self.write(
+                'res.partner', self.contact, {'barcode': '4006381333931'}, allowed_company_ids=[1]
+            ),
+        )
 
     def test_p5_the_default_of_a_company_dependent_field_is_captured(self):
         other = self.make('res.partner', {'name': 'Without barcode'})
@@ -192,35 +255,53 @@ class TestFields(CacheCase):
             return env['res.partner'].search_read([('id', '=', other)], ['barcode'])
 
         def change():
-            default = self.commit(lambda env: env['ir.default'].set(
-                'res.partner', 'barcode', 'fallback', company_id=1) and env['ir.default'].search(
-                    [('field_id.name', '=', 'barcode'), ('company_id', '=', 1)]).ids)
+            default = self.commit(
+                lambda env: (
+                    env['ir.default'].set('res.partner', 'barcode', 'fallback', company_id=1)
+                    and env['ir.default']
+                    .search([('field_id.name', '=', 'barcode'), ('company_id', '=', 1)])
+                    .ids
+                )
+            )
             self.addCleanup(self.remove, 'ir.default', *default)
+
         self.assertCaptured(read, change)
 
     def test_p5_a_translated_value_is_captured(self):
         self.assertCaptured(
             lambda env: env['res.partner.category'].search_read([('id', '=', self.tag)], ['name']),
-            self.write('res.partner.category', self.tag, {'name': 'Translated'}, lang='en_US'))
+            self.write('res.partner.category', self.tag, {'name': 'Translated'}, lang='en_US'),
+        )
 
     def test_p5_a_computed_value_from_another_table_is_captured(self):
         currency = self.commit(lambda env: env.ref('base.CHF').id)
         self.assertCaptured(
-            lambda env: env['res.currency'].with_context(active_test=False).search_read(
-                [('id', '=', currency)], ['rate']),
-            lambda: self.make('res.currency.rate', {
-                'currency_id': currency, 'name': '2020-01-01', 'rate': 17.5, 'company_id': 1}))
+            lambda env: (
+                env['res.currency']
+                .with_context(active_test=False)
+                .search_read([('id', '=', currency)], ['rate'])
+            ),
+            lambda: self.make(
+                'res.currency.rate',
+                {'currency_id': currency, 'name': '2020-01-01', 'rate': 17.5, 'company_id': 1},
+            ),
+        )
 
     def test_p5_an_attachment_behind_a_binary_field_is_captured(self):
         self.assertCaptured(
             self.contact_values('image_128'),
-            self.write('res.partner', self.contact, {'image_1920': PIXEL}))
+            self.write('res.partner', self.contact, {'image_1920': PIXEL}),
+        )
 
     def test_p5_a_child_record_is_captured(self):
         self.assertCaptured(
-            lambda env: env['res.partner'].browse(self.company).web_read(
-                {'child_ids': {'fields': {'name': {}}}}),
-            lambda: self.make('res.partner', {'name': 'Child', 'parent_id': self.company}))
+            lambda env: (
+                env['res.partner']
+                .browse(self.company)
+                .web_read({'child_ids': {'fields': {'name': {}}}})
+            ),
+            lambda: self.make('res.partner', {'name': 'Child', 'parent_id': self.company}),
+        )
 
     def test_p5_a_renamed_user_behind_write_uid_is_captured(self):
         user = self.make('res.users', {'name': 'Writer', 'login': 'tc_writer'})
@@ -229,11 +310,14 @@ class TestFields(CacheCase):
         self.addCleanup(self.remove, 'res.bank', bank)
         self.assertCaptured(
             lambda env: env['res.bank'].search_read([('id', '=', bank)], ['create_uid']),
-            self.write('res.users', user, {'name': 'Author'}))
+            self.write('res.users', user, {'name': 'Author'}),
+        )
 
 
-PIXEL = (b'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAA'
-         b'AABJRU5ErkJggg==')
+PIXEL = (
+    b'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAA'
+    b'AABJRU5ErkJggg=='
+)
 """A picture of one pixel."""
 
 
@@ -249,8 +333,14 @@ class TestCaptureByOrm(BanksCase):
     def setUp(self):
         super().setUp()
         self.configure(capture='orm')
-        self.unguarded('res_bank', 'res_partner', 'res_partner_res_partner_category_rel',
-                       'ir_exports', 'ir_exports_line', 'res_partner_industry')
+        self.unguarded(
+            'res_bank',
+            'res_partner',
+            'res_partner_res_partner_category_rel',
+            'ir_exports',
+            'ir_exports_line',
+            'res_partner_industry',
+        )
 
     def unguarded(self, *tables):
         """Take the triggers away, and have them back after the test."""
@@ -259,8 +349,12 @@ class TestCaptureByOrm(BanksCase):
             self.addCleanup(self.sql, f"ALTER TABLE {table} ENABLE TRIGGER USER")
 
     def test_orm_writes_are_captured(self):
-        self.assertCaptured(self.banks, lambda: self.commit(
-            lambda env: env['res.bank'].browse(self.bank).write({'bic': 'ORM'})))
+        self.assertCaptured(
+            self.banks,
+            lambda: self.commit(
+                lambda env: env['res.bank'].browse(self.bank).write({'bic': 'ORM'})
+            ),
+        )
 
     def test_orm_writes_outlive_a_savepoint_that_is_rolled_back(self):
         def write(env):
@@ -283,38 +377,54 @@ class TestCaptureByOrm(BanksCase):
         partner = self.make('res.partner', {'name': 'Tagged'})
         self.assertCaptured(
             lambda env: env['res.partner.category'].browse(self.tag).read(['partner_ids']),
-            lambda: self.commit(lambda env: env['res.partner'].browse(partner).write(
-                {'category_id': [Command.link(self.tag)]})))
+            lambda: self.commit(
+                lambda env: (
+                    env['res.partner']
+                    .browse(partner)
+                    .write({'category_id': [Command.link(self.tag)]})
+                )
+            ),
+        )
 
     def test_orm_many2many_tables_are_journalled_by_name(self):
         def rows():
-            return self.sql("SELECT count(*) FROM cache_change"
-                            " WHERE relation = 'res_partner_res_partner_category_rel'")[0][0]
+            return self.sql(
+                "SELECT count(*) FROM cache_change"
+                " WHERE relation = 'res_partner_res_partner_category_rel'"
+            )[0][0]
+
         before = rows()
         self.make('res.partner', {'name': 'Tagged', 'category_id': [Command.link(self.tag)]})
         self.assertGreater(rows(), before)
 
     def test_orm_deletions_reach_what_foreign_keys_cascade_to(self):
-        export = self.make('ir.exports', {
-            'name': 'Doomed', 'export_fields': [Command.create({'name': 'name'})]})
-        self.assertCaptured(lambda env: env['ir.exports.line'].search_count([]),
-                            lambda: self.remove('ir.exports', export))
+        export = self.make(
+            'ir.exports', {'name': 'Doomed', 'export_fields': [Command.create({'name': 'name'})]}
+        )
+        self.assertCaptured(
+            lambda env: env['ir.exports.line'].search_count([]),
+            lambda: self.remove('ir.exports', export),
+        )
 
     def test_orm_deletions_reach_what_foreign_keys_set_to_null(self):
         industry = self.make('res.partner.industry', {'name': 'Doomed'})
         partner = self.make('res.partner', {'name': 'Worker', 'industry_id': industry})
         self.assertCaptured(
             lambda env: env['res.partner'].search_count(
-                [('id', '=', partner), ('industry_id', '!=', False)]),
-            lambda: self.remove('res.partner.industry', industry))
+                [('id', '=', partner), ('industry_id', '!=', False)]
+            ),
+            lambda: self.remove('res.partner.industry', industry),
+        )
 
     def test_orm_recomputation_at_flush_is_captured(self):
         company = self.make('res.partner', {'name': 'Company', 'is_company': True})
         contact = self.make('res.partner', {'name': 'Contact', 'parent_id': company})
         self.assertCaptured(
             lambda env: env['res.partner'].search_read([('id', '=', contact)], ['complete_name']),
-            lambda: self.commit(lambda env: env['res.partner'].browse(company).write(
-                {'name': 'Company 2'})))
+            lambda: self.commit(
+                lambda env: env['res.partner'].browse(company).write({'name': 'Company 2'})
+            ),
+        )
 
     def test_orm_rollback_publishes_nothing(self):
         self.warm(self.banks)
@@ -334,6 +444,7 @@ class TestCaptureByOrm(BanksCase):
                         raise ZeroDivisionError
                 except ZeroDivisionError:
                     env['res.bank'].browse(self.bank).bic = 'AFTER'
+
         self.assertCaptured(self.banks, change)
 
     def test_orm_a_write_after_an_explicit_flush_is_captured(self):
@@ -342,6 +453,7 @@ class TestCaptureByOrm(BanksCase):
                 env['res.partner.category'].browse(self.tag).name = 'First'
                 env.cr.flush()  # runs what is due before a commit
                 env['res.bank'].browse(self.bank).bic = 'SECOND'
+
         self.assertCaptured(self.banks, change)
 
     def test_orm_raw_sql_is_not_seen_as_documented(self):

@@ -1,4 +1,5 @@
 """What an SQL text is said to read; in a transaction whose tables are rolled back."""
+
 import contextlib
 
 from odoo.addons.tiered_cache.services.catalogue import Catalogue
@@ -41,7 +42,6 @@ CREATE TABLE tc_schema.tc_elsewhere (id int);
 
 @tagged('post_install', '-at_install')
 class TestCatalogue(CacheCase):
-
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -75,19 +75,28 @@ class TestCatalogue(CacheCase):
 
     def test_joins_commas_and_subqueries(self):
         self.assertReads("SELECT * FROM tc_one, tc_two", 'tc_one', 'tc_two')
-        self.assertReads("SELECT * FROM tc_one o LEFT JOIN tc_two t ON t.id = o.id",
-                         'tc_one', 'tc_two')
-        self.assertReads("SELECT * FROM tc_one WHERE id IN (SELECT id FROM tc_two)",
-                         'tc_one', 'tc_two')
+        self.assertReads(
+            "SELECT * FROM tc_one o LEFT JOIN tc_two t ON t.id = o.id", 'tc_one', 'tc_two'
+        )
+        self.assertReads(
+            "SELECT * FROM tc_one WHERE id IN (SELECT id FROM tc_two)", 'tc_one', 'tc_two'
+        )
         self.assertReads("SELECT (SELECT max(id) FROM tc_two) FROM tc_one", 'tc_one', 'tc_two')
 
     def test_set_operations_and_common_table_expressions(self):
-        self.assertReads("SELECT id FROM tc_one UNION ALL SELECT id FROM tc_two",
-                         'tc_one', 'tc_two')
-        self.assertReads("WITH w AS (SELECT id FROM tc_two) SELECT * FROM w JOIN tc_one USING (id)",
-                         'tc_one', 'tc_two')
-        self.assertReads("WITH RECURSIVE w(id) AS (SELECT id FROM tc_two UNION SELECT w.id + 1"
-                         " FROM w WHERE id < 5) SELECT * FROM w", 'tc_two')
+        self.assertReads(
+            "SELECT id FROM tc_one UNION ALL SELECT id FROM tc_two", 'tc_one', 'tc_two'
+        )
+        self.assertReads(
+            "WITH w AS (SELECT id FROM tc_two) SELECT * FROM w JOIN tc_one USING (id)",
+            'tc_one',
+            'tc_two',
+        )
+        self.assertReads(
+            "WITH RECURSIVE w(id) AS (SELECT id FROM tc_two UNION SELECT w.id + 1"
+            " FROM w WHERE id < 5) SELECT * FROM w",
+            'tc_two',
+        )
         self.assertReads("TABLE tc_one", 'tc_one')
 
     def test_case_comments_quotes_and_schemas(self):
@@ -128,8 +137,11 @@ class TestCatalogue(CacheCase):
         self.assertReads("SELECT 1")
 
     def test_built_in_functions_are_harmless(self):
-        self.assertReads("SELECT lower(value), count(*), coalesce(max(id), 0), jsonb_build_array(1)"
-                         " FROM tc_one GROUP BY 1", 'tc_one')
+        self.assertReads(
+            "SELECT lower(value), count(*), coalesce(max(id), 0), jsonb_build_array(1)"
+            " FROM tc_one GROUP BY 1",
+            'tc_one',
+        )
 
     def test_a_function_of_our_own_that_is_immutable_is_harmless(self):
         self.assertReads("SELECT tc_immutable(id) FROM tc_one", 'tc_one')
@@ -139,19 +151,36 @@ class TestCatalogue(CacheCase):
         self.assertReads("SELECT 1 FROM tc_one WHERE value IS DISTINCT FROM 'x'", 'tc_one')
 
     def test_clock_words_and_functions_are_noticed(self):
-        for word in ('now()', 'CURRENT_TIMESTAMP', 'CURRENT_DATE', 'LOCALTIMESTAMP',
-                     'transaction_timestamp()', 'age(at)'):
+        for word in (
+            'now()',
+            'CURRENT_TIMESTAMP',
+            'CURRENT_DATE',
+            'LOCALTIMESTAMP',
+            'transaction_timestamp()',
+            'age(at)',
+        ):
             with self.subTest(word=word):
                 self.assertReads(f"SELECT {word} FROM tc_two", 'tc_two', clock=True)
 
     # -- what is refused ---------------------------------------------------------------
 
     def test_statements_that_do_not_only_read(self):
-        for text in ("UPDATE tc_one SET id = 1", "INSERT INTO tc_one VALUES (1)",
-                     "DELETE FROM tc_one", "TRUNCATE tc_one", "CREATE TABLE tc_x (id int)",
-                     "SET LOCAL x.y = '1'", "LOCK TABLE tc_one", "COPY tc_one TO STDOUT",
-                     "CALL p()", "DO $$ BEGIN END $$", "NOTIFY x",
-                     "EXECUTE prepared", "FETCH c", ""):
+        for text in (
+            "UPDATE tc_one SET id = 1",
+            "INSERT INTO tc_one VALUES (1)",
+            "DELETE FROM tc_one",
+            "TRUNCATE tc_one",
+            "CREATE TABLE tc_x (id int)",
+            "SET LOCAL x.y = '1'",
+            "LOCK TABLE tc_one",
+            "COPY tc_one TO STDOUT",
+            "CALL p()",
+            "DO $$ BEGIN END $$",
+            "NOTIFY x",
+            "EXECUTE prepared",
+            "FETCH c",
+            "",
+        ):
             with self.subTest(text=text):
                 self.assertRefused(text, 'statement')
 
@@ -159,16 +188,24 @@ class TestCatalogue(CacheCase):
         self.assertRefused("SELECT 1; SELECT 2", 'statement')
 
     def test_writes_hidden_in_a_reading_statement(self):
-        for text in ("WITH w AS (UPDATE tc_one SET id = 1 RETURNING id) SELECT * FROM w",
-                     "WITH w AS (DELETE FROM tc_one RETURNING id) SELECT * FROM w",
-                     "WITH w AS (INSERT INTO tc_one VALUES (1) RETURNING id) SELECT * FROM w",
-                     "SELECT * INTO tc_new FROM tc_one"):
+        for text in (
+            "WITH w AS (UPDATE tc_one SET id = 1 RETURNING id) SELECT * FROM w",
+            "WITH w AS (DELETE FROM tc_one RETURNING id) SELECT * FROM w",
+            "WITH w AS (INSERT INTO tc_one VALUES (1) RETURNING id) SELECT * FROM w",
+            "SELECT * INTO tc_new FROM tc_one",
+        ):
             with self.subTest(text=text):
                 self.assertRefused(text, 'writes or locks')
 
     def test_locks(self):
-        for clause in ('FOR UPDATE', 'FOR NO KEY UPDATE', 'FOR SHARE', 'FOR KEY SHARE',
-                       'FOR UPDATE NOWAIT', 'for  update skip locked'):
+        for clause in (
+            'FOR UPDATE',
+            'FOR NO KEY UPDATE',
+            'FOR SHARE',
+            'FOR KEY SHARE',
+            'FOR UPDATE NOWAIT',
+            'for  update skip locked',
+        ):
             with self.subTest(clause=clause):
                 self.assertRefused(f"SELECT * FROM tc_one {clause}", 'writes or locks')
 
@@ -194,9 +231,13 @@ class TestCatalogue(CacheCase):
         self.assertRefused("SELECT * FROM tc_secret", 'row security')
 
     def test_system_catalogues(self):
-        for text in ("SELECT * FROM pg_class", "SELECT * FROM pg_catalog.pg_class",
-                     "SELECT * FROM information_schema.tables", "SELECT * FROM pg_stat_activity",
-                     'SELECT * FROM "pg_class"'):
+        for text in (
+            "SELECT * FROM pg_class",
+            "SELECT * FROM pg_catalog.pg_class",
+            "SELECT * FROM information_schema.tables",
+            "SELECT * FROM pg_stat_activity",
+            'SELECT * FROM "pg_class"',
+        ):
             with self.subTest(text=text):
                 self.assertRefused(text, 'system catalogue')
 
@@ -222,15 +263,22 @@ class TestCatalogue(CacheCase):
         self.assertRefused("SELECT * FROM tc_function_view", 'function')
 
     def test_volatile_functions(self):
-        for call in ('random()', 'clock_timestamp()', 'gen_random_uuid()', 'timeofday()',
-                     "set_config('a.b', 'c', true)", 'txid_current()'):
+        for call in (
+            'random()',
+            'clock_timestamp()',
+            'gen_random_uuid()',
+            'timeofday()',
+            "set_config('a.b', 'c', true)",
+            'txid_current()',
+        ):
             with self.subTest(call=call):
                 self.assertRefused(f"SELECT {call}", 'volatile')
 
     def test_functions_that_look_at_the_session(self):
         self.assertRefused("SELECT current_setting('a.b', true)", 'volatile')
         self.assertRefused(
-            "SELECT query_to_xml('SELECT * FROM tc_one', true, true, '')", 'volatile')
+            "SELECT query_to_xml('SELECT * FROM tc_one', true, true, '')", 'volatile'
+        )
 
     def test_quoting_that_hides_a_name(self):
         self.assertRefused('SELECT * FROM U&"tc\\005Fone"', 'system catalogue')
@@ -238,8 +286,11 @@ class TestCatalogue(CacheCase):
     # -- what is not known -------------------------------------------------------------
 
     def test_an_unknown_source_is_unknown(self):
-        for text in ("SELECT * FROM tc_nonsense", "SELECT * FROM tc_one JOIN tc_nonsense ON true",
-                     'SELECT * FROM "tc_nonsense"'):
+        for text in (
+            "SELECT * FROM tc_nonsense",
+            "SELECT * FROM tc_one JOIN tc_nonsense ON true",
+            'SELECT * FROM "tc_nonsense"',
+        ):
             with self.subTest(text=text):
                 self.assertIsNone(self.catalogue.reading(text))
 

@@ -106,6 +106,17 @@ class TestShapes(BaseCase):
         self.assertEqual(restored['1'], {'a': 2, 'b': 0})
         self.assertEqual(restored['none'], {'a': 0, 'b': 0})
 
+    def test_the_order_of_elements_in_a_view_is_not_compared(self):
+        def views(arch):
+            return {'views': {'list': {'arch': arch, 'id': 7}}, 'models': {}}
+
+        def comparable(arch):
+            return shapes.comparable('get_views', views(arch))
+
+        one = comparable('<list><field name="a"/><field name="b"/></list>')
+        self.assertEqual(one, comparable('<list><field name="b"/><field name="a"/></list>'))
+        self.assertNotEqual(one, comparable('<list><field name="a"/><field name="c"/></list>'))
+
     def test_other_results_stay_what_they_are(self):
         value = [{'id': 1}]
         self.assertIs(shapes.restore('read', shapes.plain('read', value), ()), value)

@@ -1,4 +1,5 @@
 """The list of entries: what it shows, to whom, and what its button does."""
+
 import dataclasses
 import time
 
@@ -10,7 +11,6 @@ from ..services import codec, entry, versions
 
 @tagged('post_install', '-at_install')
 class TestEntryView(TransactionCase):
-
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -18,16 +18,27 @@ class TestEntryView(TransactionCase):
         cls.relation = next(iter(sorted(set(cls.state.versions) - {'#all'})), '#all')
         now = time.time()
         cls.entry = entry.Entry(
-            key='v1:orm:res.partner:search_read:' + 'f' * 32, model='res.partner',
-            method='search_read', uid=cls.env.ref('base.user_admin').id,
-            dependencies=(('#all', cls.state.versions['#all'], None),
-                          (cls.relation, cls.state.versions[cls.relation], None)),
-            removal_version=0, created=now, expires=now + 3600, cost_ms=25.0, queries=3, flags=0,
-            payload=codec.pack([{'id': 7, 'name': "Azure Interior"}]))
+            key='v1:orm:res.partner:search_read:' + 'f' * 32,
+            model='res.partner',
+            method='search_read',
+            uid=cls.env.ref('base.user_admin').id,
+            dependencies=(
+                ('#all', cls.state.versions['#all'], None),
+                (cls.relation, cls.state.versions[cls.relation], None),
+            ),
+            removal_version=0,
+            created=now,
+            expires=now + 3600,
+            cost_ms=25.0,
+            queries=3,
+            flags=0,
+            payload=codec.pack([{'id': 7, 'name': "Azure Interior"}]),
+        )
         cls.user = new_test_user(cls.env, 'tc_user', 'tiered_cache.group_cache_user')
         cls.admin = new_test_user(cls.env, 'tc_admin', 'tiered_cache.group_cache_admin')
         cls.system = new_test_user(
-            cls.env, 'tc_system', 'tiered_cache.group_cache_user,base.group_system')
+            cls.env, 'tc_system', 'tiered_cache.group_cache_user,base.group_system'
+        )
 
     def store(self, body=None, **changes):
         """A row as the tier writes it."""
@@ -36,8 +47,17 @@ class TestEntryView(TransactionCase):
             "INSERT INTO cache_entry (key, model, method, uid, created, expires, cost_ms,"
             " size_bytes, hits, body) VALUES (%s, %s, %s, %s, to_timestamp(%s) AT TIME ZONE 'utc',"
             " to_timestamp(%s) AT TIME ZONE 'utc', %s, 100, 0, %s) RETURNING id",
-            [new.key, new.model, new.method, new.uid, new.created, new.expires, new.cost_ms,
-             entry.to_bytes(new) if body is None else body])
+            [
+                new.key,
+                new.model,
+                new.method,
+                new.uid,
+                new.created,
+                new.expires,
+                new.cost_ms,
+                entry.to_bytes(new) if body is None else body,
+            ],
+        )
         return self.env['cache.entry'].browse(self.env.cr.fetchone())
 
     def validity(self, **changes):
@@ -112,8 +132,9 @@ class TestEntryView(TransactionCase):
         with self.assertRaises(AccessError):
             record.with_user(self.user).action_invalidate()
         record.with_user(self.admin).action_invalidate()
-        self.env.cr.execute("SELECT count(*) FROM cache_change WHERE relation = %s",
-                            [f'key:{self.entry.key}'])
+        self.env.cr.execute(
+            "SELECT count(*) FROM cache_change WHERE relation = %s", [f'key:{self.entry.key}']
+        )
         self.assertEqual(self.env.cr.fetchone(), (1,))
 
     def test_entries_can_be_written_by_nobody(self):

@@ -1,4 +1,5 @@
 """P7: a tier that is down, slow, full of garbage or wrong costs a miss, never an answer."""
+
 import time
 import unittest
 from unittest.mock import patch
@@ -64,8 +65,9 @@ class TestRedisFaults(StatesCase):
 
     def setUp(self):
         super().setUp()
-        self.configure(redis_url=f'redis://:right@127.0.0.1:{self.server.port}/0',
-                       l1_max_entries='0')
+        self.configure(
+            redis_url=f'redis://:right@127.0.0.1:{self.server.port}/0', l1_max_entries='0'
+        )
         self.forget()
 
     def test_p7_redis_in_good_health_answers(self):
@@ -166,12 +168,16 @@ class TestRedisFaults(StatesCase):
         self.warm(self.read)
         config = self.engine.config
         other = configuration.Configuration(
-            {'database.uuid': 'another', 'database.secret': config.secret}, ())
+            {'database.uuid': 'another', 'database.secret': config.secret}, ()
+        )
         tier = configuration.build_hierarchy(self.engine, config, other).tiers.get('l2')
         self.assertIsNot(tier, self.engine.hierarchy.tiers['l2'])
         self.addCleanup(tier.close)
-        with (patch.dict(self.engine.hierarchy.tiers, l2=tier), self.assertMiss('cold'),
-              self.request() as env):
+        with (
+            patch.dict(self.engine.hierarchy.tiers, l2=tier),
+            self.assertMiss('cold'),
+            self.request() as env,
+        ):
             self.read(env)
 
     def test_the_other_worker_finds_in_redis_what_this_one_kept(self):
@@ -203,9 +209,12 @@ class TestDatabaseFaults(StatesCase):
         self.assertRight()
 
     def test_p7_rows_that_are_corrupt(self):
-        for body in ("'\\x00'", "substr(body, 1, length(body) / 2)", "body || '\\x00'",
-                     "set_byte(body, length(body) / 2, (get_byte(body, length(body) / 2) + 1)"
-                     " %% 256)"):
+        for body in (
+            "'\\x00'",
+            "substr(body, 1, length(body) / 2)",
+            "body || '\\x00'",
+            "set_byte(body, length(body) / 2, (get_byte(body, length(body) / 2) + 1) %% 256)",
+        ):
             with self.subTest(body=body):
                 self.forget()
                 self.warm(self.read)
@@ -253,22 +262,28 @@ class TestOwnFaults(StatesCase):
 
     def test_p7_a_fault_while_looking_fails_open(self):
         self.warm(self.read)
-        with (patch.object(reading, '_key', side_effect=ZeroDivisionError('tc test look')),
-              self.assertLogs(QUIET, 'WARNING') as log):
+        with (
+            patch.object(reading, '_key', side_effect=ZeroDivisionError('tc test look')),
+            self.assertLogs(QUIET, 'WARNING') as log,
+        ):
             self.assertRight()
         self.assertEqual(len(log.output), 1)
         self.assertGreater(self.log.snapshot()['faults']['engine: ZeroDivisionError'], 1)
 
     def test_p7_a_fault_while_keeping_fails_open(self):
-        with (patch.object(reading, '_store', side_effect=ZeroDivisionError('tc test keep')),
-              self.assertLogs(QUIET, 'WARNING') as log):
+        with (
+            patch.object(reading, '_store', side_effect=ZeroDivisionError('tc test keep')),
+            self.assertLogs(QUIET, 'WARNING') as log,
+        ):
             self.assertRight()
         self.assertEqual(len(log.output), 1)
 
     def test_p7_a_fault_while_judging_fails_open(self):
         self.warm(self.read)
-        with (patch.object(reading, '_judge', side_effect=ZeroDivisionError('tc test judge')),
-              self.assertLogs(QUIET, 'WARNING')):
+        with (
+            patch.object(reading, '_judge', side_effect=ZeroDivisionError('tc test judge')),
+            self.assertLogs(QUIET, 'WARNING'),
+        ):
             self.assertRight()
 
     def test_p7_a_payload_that_cannot_be_unpacked_is_dropped(self):
@@ -295,7 +310,6 @@ class TestOwnFaults(StatesCase):
 
 @tagged('post_install', '-at_install')
 class TestAuditor(StatesCase):
-
     def setUp(self):
         super().setUp()
         self.configure(audit_rate='1')
@@ -304,8 +318,14 @@ class TestAuditor(StatesCase):
     def resume(self):
         """What an administrator does when the cause is found: remove the rule."""
         self.engine.outbox.flush()  # the rule is written after the request
-        self.commit(lambda env: env['cache.rule'].with_context(active_test=False).search(
-            [('model', '=', 'res.bank')]).unlink())
+        self.commit(
+            lambda env: (
+                env['cache.rule']
+                .with_context(active_test=False)
+                .search([('model', '=', 'res.bank')])
+                .unlink()
+            )
+        )
         self.engine.suspender.resume()
         with self.request() as env:
             env['res.country'].search_count([])  # any other read learns of the rules

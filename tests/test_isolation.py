@@ -1,4 +1,5 @@
 """P6: nobody is shown what was computed for somebody else, or under other circumstances."""
+
 import base64
 import contextlib
 
@@ -13,8 +14,10 @@ from .test_capture import PIXEL
 
 
 def partner_names(env):
-    return sorted(p['name'] for p in env['res.partner'].search_read(
-        [('name', '=like', 'Isolated%')], ['name']))
+    return sorted(
+        p['name']
+        for p in env['res.partner'].search_read([('name', '=like', 'Isolated%')], ['name'])
+    )
 
 
 class UsersCase(CacheCase):
@@ -33,20 +36,35 @@ class UsersCase(CacheCase):
 
     @classmethod
     def make_user(cls, login, companies):
-        return cls.make_for_class('res.users', {
-            'name': login, 'login': login, 'company_id': companies[0],
-            'company_ids': [Command.set(companies)],
-            'group_ids': cls.commit(lambda env: [Command.link(env.ref(group).id) for group in (
-                'base.group_user', 'base.group_partner_manager')])})
+        return cls.make_for_class(
+            'res.users',
+            {
+                'name': login,
+                'login': login,
+                'company_id': companies[0],
+                'company_ids': [Command.set(companies)],
+                'group_ids': cls.commit(
+                    lambda env: [
+                        Command.link(env.ref(group).id)
+                        for group in ('base.group_user', 'base.group_partner_manager')
+                    ]
+                ),
+            },
+        )
 
 
 @tagged('post_install', '-at_install')
 class TestUsersAndCompanies(UsersCase):
-
     def rule(self, domain, **values):
-        return self.make('ir.rule', {
-            'name': 'tc', 'domain_force': domain,
-            'model_id': self.commit(lambda env: env['ir.model']._get_id('res.partner')), **values})
+        return self.make(
+            'ir.rule',
+            {
+                'name': 'tc',
+                'domain_force': domain,
+                'model_id': self.commit(lambda env: env['ir.model']._get_id('res.partner')),
+                **values,
+            },
+        )
 
     def test_p6_a_hit_of_one_user_is_not_served_to_another(self):
         self.warm(partner_names, uid=self.user)
@@ -58,8 +76,11 @@ class TestUsersAndCompanies(UsersCase):
         mine = self.make('res.partner', {'name': 'Isolated, mine', 'user_id': self.other})
         self.assertTrue(mine)
         self.warm(partner_names, uid=self.user)
-        group = self.commit(lambda env: env['res.groups'].create({
-            'name': 'tc', 'user_ids': [Command.link(self.other)]}).id)
+        group = self.commit(
+            lambda env: (
+                env['res.groups'].create({'name': 'tc', 'user_ids': [Command.link(self.other)]}).id
+            )
+        )
         self.addCleanup(self.remove, 'res.groups', group)
         self.rule("[(0, '=', 1)]", groups=[Command.link(group)])
         self.warm(partner_names, uid=self.user)
@@ -74,34 +95,45 @@ class TestUsersAndCompanies(UsersCase):
     def test_p6_a_record_rule_changed_by_raw_sql_takes_effect(self):
         rule = self.rule("[('name', '!=', 'Nobody')]")
         self.warm(partner_names, uid=self.user)
-        self.sql("UPDATE ir_rule SET domain_force = %s WHERE id = %s",
-                 ["[('name', '!=', 'Isolated 1')]", rule])
+        self.sql(
+            "UPDATE ir_rule SET domain_force = %s WHERE id = %s",
+            ["[('name', '!=', 'Isolated 1')]", rule],
+        )
         self.sql("INSERT INTO orm_signaling_default DEFAULT VALUES")  # Odoo caches rules
         self.assertNotIn('Isolated 1', self.assertExact(partner_names, uid=self.user))
 
     def test_p6_access_rights_revoked_between_two_reads_are_gone(self):
         def read(env):
             return env['res.bank'].search_read([], ['name'])
-        group = self.make('res.groups', {
-            'name': 'tc', 'user_ids': [Command.link(self.user)]})
+
+        group = self.make('res.groups', {'name': 'tc', 'user_ids': [Command.link(self.user)]})
         self.warm(read, uid=self.user)
-        rights = self.commit(lambda env: env['ir.model.access'].search(
-            [('model_id.model', '=', 'res.bank'), ('perm_read', '=', True)]).ids)
-        self.addCleanup(self.commit, lambda env: env['ir.model.access'].browse(rights).write(
-            {'perm_read': True}))
+        rights = self.commit(
+            lambda env: (
+                env['ir.model.access']
+                .search([('model_id.model', '=', 'res.bank'), ('perm_read', '=', True)])
+                .ids
+            )
+        )
+        self.addCleanup(
+            self.commit,
+            lambda env: env['ir.model.access'].browse(rights).write({'perm_read': True}),
+        )
         self.commit(lambda env: env['ir.model.access'].browse(rights).write({'perm_read': False}))
         self.assertTrue(group)
         with self.assertRaises(AccessError), self.request(self.user) as env:
             read(env)
 
     def test_p6_a_user_taken_out_of_a_group_loses_what_it_gave(self):
-        group = self.make('res.groups', {
-            'name': 'tc', 'user_ids': [Command.link(self.user)]})
+        group = self.make('res.groups', {'name': 'tc', 'user_ids': [Command.link(self.user)]})
         self.rule("[('name', '=', 'Isolated 1')]", groups=[Command.link(group)])
         both = {'uid': self.user, 'allowed_company_ids': [self.first, self.second]}
         self.assertEqual(self.warm(partner_names, **both), ['Isolated 1'])
-        self.commit(lambda env: env['res.users'].browse(self.user).write(
-            {'group_ids': [Command.unlink(group)]}))
+        self.commit(
+            lambda env: (
+                env['res.users'].browse(self.user).write({'group_ids': [Command.unlink(group)]})
+            )
+        )
         self.assertEqual(self.assertExact(partner_names, **both), ['Isolated 1', 'Isolated 2'])
 
     def test_p6_fields_of_a_group_are_not_shown_to_others(self):
@@ -110,6 +142,7 @@ class TestUsersAndCompanies(UsersCase):
 
         def fields(env):
             return sorted(env['res.partner'].fields_get())
+
         self.assertIn('comment', self.warm(fields))
         self.assertNotIn('comment', self.warm(fields, uid=self.user))
 
@@ -123,12 +156,15 @@ class TestUsersAndCompanies(UsersCase):
         for company in companies:
             context = {'uid': self.user, 'allowed_company_ids': [company]}
             self.warm(partner_names, **context)
-            self.assertEqual(self.assertExact(partner_names, **context),
-                             ['Isolated 1' if company == self.first else 'Isolated 2'])
+            self.assertEqual(
+                self.assertExact(partner_names, **context),
+                ['Isolated 1' if company == self.first else 'Isolated 2'],
+            )
 
     def test_p6_the_current_company_is_the_first_of_the_allowed_ones(self):
         def barcode(env):
             return env['res.partner'].search_read([('id', '=', env.company.partner_id.id)], ['id'])
+
         both = [self.first, self.second]
         one = self.warm(barcode, uid=self.user, allowed_company_ids=both)
         two = self.warm(barcode, uid=self.user, allowed_company_ids=both[::-1])
@@ -137,27 +173,43 @@ class TestUsersAndCompanies(UsersCase):
     def test_p6_a_company_dependent_value_is_that_of_the_company(self):
         partner = self.make('res.partner', {'name': 'Barcode'})
         for company in (self.first, self.second):
-            self.commit(lambda env, c=company: env['res.partner'].browse(partner).write(
-                {'barcode': f'of {c}'}), allowed_company_ids=[company])
+            self.commit(
+                lambda env, c=company: (
+                    env['res.partner'].browse(partner).write({'barcode': f'of {c}'})
+                ),
+                allowed_company_ids=[company],
+            )
 
         def barcode(env):
             return env['res.partner'].search_read([('id', '=', partner)], ['barcode'])[0]['barcode']
+
         for companies in ([self.first, self.second], [self.second, self.first]):
             self.assertEqual(
                 self.warm(barcode, uid=self.user, allowed_company_ids=companies),
-                f'of {companies[0]}')
+                f'of {companies[0]}',
+            )
 
     def test_p6_a_company_taken_from_the_user_is_refused_although_it_was_cached(self):
-        user = self.make('res.users', {
-            'name': 'tc_third', 'login': 'tc_third', 'company_id': self.first,
-            'company_ids': [Command.set([self.first, self.second])]})
+        user = self.make(
+            'res.users',
+            {
+                'name': 'tc_third',
+                'login': 'tc_third',
+                'company_id': self.first,
+                'company_ids': [Command.set([self.first, self.second])],
+            },
+        )
         self.warm(partner_names, uid=user, allowed_company_ids=[self.second])
-        self.commit(lambda env: env['res.users'].browse(user).write(
-            {'company_ids': [Command.unlink(self.second)]}))
+        self.commit(
+            lambda env: (
+                env['res.users'].browse(user).write({'company_ids': [Command.unlink(self.second)]})
+            )
+        )
 
         def read(env):
             with contextlib.suppress(AccessError):
                 return partner_names(env)
+
         with self.request(user, allowed_company_ids=[self.second]) as env:
             self.assertSame(read(env), self.plain(read, env))
 
@@ -181,26 +233,34 @@ class TestUsersAndCompanies(UsersCase):
 
 @tagged('post_install', '-at_install')
 class TestCircumstances(CacheCase):
-
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.partner = cls.make_for_class('res.partner', {
-            'name': 'Circumstances', 'image_1920': PIXEL})
+        cls.partner = cls.make_for_class(
+            'res.partner', {'name': 'Circumstances', 'image_1920': PIXEL}
+        )
         cls.tag = cls.make_for_class('res.partner.category', {'name': 'Customer tag'})
 
     def test_p6_two_languages(self):
         active = self.commit(lambda env: env['res.lang'].search([('code', '=', 'fr_FR')]).ids)
         if not active:
             self.commit(lambda env: env['res.lang']._activate_lang('fr_FR').id)
-            self.addCleanup(self.commit, lambda env: env['res.lang'].search(
-                [('code', '=', 'fr_FR')]).write({'active': False}))
-        self.commit(lambda env: env['res.partner.category'].browse(self.tag).write(
-            {'name': 'Client'}), lang='fr_FR')
+            self.addCleanup(
+                self.commit,
+                lambda env: (
+                    env['res.lang'].search([('code', '=', 'fr_FR')]).write({'active': False})
+                ),
+            )
+        self.commit(
+            lambda env: env['res.partner.category'].browse(self.tag).write({'name': 'Client'}),
+            lang='fr_FR',
+        )
 
         def name(env):
-            return env['res.partner.category'].search_read(
-                [('id', '=', self.tag)], ['name'])[0]['name']
+            return env['res.partner.category'].search_read([('id', '=', self.tag)], ['name'])[0][
+                'name'
+            ]
+
         english, french = ('en_US', 'Customer tag'), ('fr_FR', 'Client')
         for lang, expected in (english, french, english):
             self.assertEqual(self.warm(name, lang=lang), expected)
@@ -209,8 +269,10 @@ class TestCircumstances(CacheCase):
         archived = self.make('res.partner', {'name': 'Archived', 'active': False})
 
         def ids(env):
-            return [p['id'] for p in env['res.partner'].search_read(
-                [('name', '=', 'Archived')], ['id'])]
+            return [
+                p['id'] for p in env['res.partner'].search_read([('name', '=', 'Archived')], ['id'])
+            ]
+
         self.assertNotIn(archived, self.warm(ids))
         self.assertIn(archived, self.warm(ids, active_test=False))
         self.assertNotIn(archived, self.assertExact(ids))
@@ -220,6 +282,7 @@ class TestCircumstances(CacheCase):
 
         def ids(env):
             return env['res.partner'].search_read([('id', '=', partner)], ['id'])
+
         self.assertTrue(self.warm(ids))
         self.commit(lambda env: env['res.partner'].browse(partner).action_archive())
         self.assertFalse(self.assertExact(ids))
@@ -227,6 +290,7 @@ class TestCircumstances(CacheCase):
     def test_p6_binary_fields_with_and_without_bin_size(self):
         def image(env):
             return env['res.partner'].search_read([('id', '=', self.partner)], ['image_128'])[0]
+
         whole = self.warm(image)['image_128']
         size = self.warm(image, bin_size=True)['image_128']
         self.assertTrue(base64.b64decode(whole).startswith(b'\x89PNG'))
@@ -237,13 +301,17 @@ class TestCircumstances(CacheCase):
     def test_p6_time_zones(self):
         def groups(env):
             return env['res.partner'].formatted_read_group(
-                [('id', '=', self.partner)], ['create_date:hour'], ['__count'])
-        self.assertNotEqual(self.warm(groups, tz='Europe/Brussels'),
-                            self.warm(groups, tz='Asia/Tokyo'))
+                [('id', '=', self.partner)], ['create_date:hour'], ['__count']
+            )
+
+        self.assertNotEqual(
+            self.warm(groups, tz='Europe/Brussels'), self.warm(groups, tz='Asia/Tokyo')
+        )
 
     def test_p6_any_other_key_of_the_context(self):
         def name(env):
             return env['res.partner'].search_read([('id', '=', self.partner)], ['display_name'])
+
         self.warm(name)
         with self.assertComputed(), self.request(show_address=True) as env:
             name(env)
@@ -277,6 +345,7 @@ class TestCircumstances(CacheCase):
     def test_p6_true_is_not_one(self):
         def call(value):
             return lambda env: env['res.partner'].search_count([('active', '=', value)])
+
         self.warm(call(1))
         with self.assertMiss('cold'), self.request() as env:
             call(True)(env)
@@ -284,6 +353,7 @@ class TestCircumstances(CacheCase):
     def test_p6_an_error_is_not_kept(self):
         def read(env):
             return env['res.partner'].search_read([('no_such_field', '=', 1)], ['name'])
+
         for _twice in range(2):
             with self.assertRaises(ValueError), self.request() as env:
                 read(env)
@@ -291,7 +361,6 @@ class TestCircumstances(CacheCase):
 
 @tagged('post_install', '-at_install')
 class TestWhatIsNotInTheDatabase(CacheCase):
-
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -309,10 +378,12 @@ class TestWhatIsNotInTheDatabase(CacheCase):
     def test_p1_a_record_with_unsaved_values_is_read_with_them(self):
         def read(env):
             return env['res.partner'].browse(self.partner).read(['name'])
+
         self.warm(read)
         with self.assertComputed(), self.request() as env:
-            draft = env['res.partner'].new({'name': 'Unsaved'}, origin=env['res.partner'].browse(
-                self.partner))
+            draft = env['res.partner'].new(
+                {'name': 'Unsaved'}, origin=env['res.partner'].browse(self.partner)
+            )
             self.assertEqual(draft.read(['name'])[0]['name'], 'Unsaved')
 
     def test_p1_an_onchange_sees_what_the_database_says(self):
@@ -321,14 +392,23 @@ class TestWhatIsNotInTheDatabase(CacheCase):
             values = {'name': 'Child', 'parent_id': self.partner}
             cached = env['res.partner'].onchange(values, ['parent_id'], {'name': {}, 'lang': {}})
         with self.request() as env:
-            self.assertSame(cached, self.plain(lambda e: e['res.partner'].onchange(
-                values, ['parent_id'], {'name': {}, 'lang': {}}), env))
+            self.assertSame(
+                cached,
+                self.plain(
+                    lambda e: e['res.partner'].onchange(
+                        values, ['parent_id'], {'name': {}, 'lang': {}}
+                    ),
+                    env,
+                ),
+            )
 
     def test_p1_a_form_is_saved_and_read_again(self):
         self.warm(self.read)
         with self.request() as env:
-            self.addCleanup(self.commit, lambda env: env['res.partner'].browse(
-                self.partner).write({'name': 'Real'}))
+            self.addCleanup(
+                self.commit,
+                lambda env: env['res.partner'].browse(self.partner).write({'name': 'Real'}),
+            )
             with Form(env['res.partner'].browse(self.partner)) as form:
                 form.name = 'By form'
             self.assertEqual(self.read(env)[0]['name'], 'By form')
@@ -338,6 +418,7 @@ class TestWhatIsNotInTheDatabase(CacheCase):
     def test_p1_what_is_in_memory_is_not_asked_of_the_cache(self):
         def read(env):
             return env['res.partner'].browse(self.partner).read(['name'])
+
         self.warm(read)
         with self.request() as env:
             env['res.partner'].browse(self.partner).name  # noqa: B018 into the ORM cache
@@ -348,11 +429,13 @@ class TestWhatIsNotInTheDatabase(CacheCase):
     def test_p1_what_was_in_memory_before_counts_as_read(self):
         """The name of the bank sits in the ORM cache, so reading it sends no SQL."""
         bank = self.make('res.bank', {'name': 'In memory'})
-        account = self.make('res.partner.bank', {
-            'acc_number': 'TC 1', 'partner_id': self.partner, 'bank_id': bank})
+        account = self.make(
+            'res.partner.bank', {'acc_number': 'TC 1', 'partner_id': self.partner, 'bank_id': bank}
+        )
 
         def read(env):
             return env['res.partner.bank'].search_read([('id', '=', account)], ['bank_name'])
+
         self.warm(read)
         self.forget()
         with self.request() as env:
@@ -371,6 +454,7 @@ class TestWhatIsNotInTheDatabase(CacheCase):
 
         def read(env):
             return env['res.partner'].search_read([('id', '=', partner)], ['industry_id'])
+
         self.warm(read)
         self.forget()
         with self.request() as env:
@@ -394,6 +478,7 @@ class TestOverrides(UsersCase):
             if records.env.uid == refused or records.env.context.get('refuse'):
                 raise AccessError("not for you")
             return plain(records, *args, **kwargs)
+
         self.patch(model, method, gated)
         return calls
 
@@ -423,6 +508,7 @@ class TestOverrides(UsersCase):
 
         def filtered(records, domain, *args, **kwargs):
             return plain(records, [*domain, ('id', 'not in', hidden)], *args, **kwargs)
+
         self.patch(model, 'web_search_read', filtered)
         bank = self.make('res.bank', {'name': 'Hidden'})
         self.assertIn(bank, [r['id'] for r in self.warm(self.read)['records']])
@@ -440,7 +526,9 @@ class TestOverrides(UsersCase):
 
         def read(env, kind='official'):
             return env['ir.module.module'].web_search_read(
-                [('module_type', '=', kind)], {'name': {}}, limit=2)
+                [('module_type', '=', kind)], {'name': {}}, limit=2
+            )
+
         self.warm(read)
         for times in (1, 2):
             with self.request() as env:
@@ -455,6 +543,7 @@ def patch_context(model, refuse):
 
     def closing(records, *args, **kwargs):
         return plain(records.with_context(refuse=True) if refuse else records, *args, **kwargs)
+
     model.web_search_read = closing
     try:
         yield
@@ -470,8 +559,10 @@ class TestViews(CacheCase):
         """res.bank stands for a report: its records are a query of two tables."""
         country = self.make('res.country', {'name': 'Tieredland', 'code': 'ZQ'})
         model = self.registry['res.bank']
-        self.sql("CREATE VIEW tc_bank_report AS SELECT b.*, c.code AS country_code FROM res_bank b"
-                 " LEFT JOIN res_country c ON c.id = b.country")
+        self.sql(
+            "CREATE VIEW tc_bank_report AS SELECT b.*, c.code AS country_code FROM res_bank b"
+            " LEFT JOIN res_country c ON c.id = b.country"
+        )
         self.addCleanup(self.sql, "DROP VIEW tc_bank_report")
         self.engine._catalogue_at = 0  # as if the catalogue were read some time ago
         self.patch(model, '_table_query', "SELECT * FROM tc_bank_report")
@@ -479,8 +570,10 @@ class TestViews(CacheCase):
 
         def read(env):
             return env['res.bank'].search_read([('id', '=', bank)], ['name', 'bic'])
-        self.assertCaptured(read, lambda: self.sql(
-            "UPDATE res_bank SET bic = 'V' WHERE id = %s", [bank]))
+
+        self.assertCaptured(
+            read, lambda: self.sql("UPDATE res_bank SET bic = 'V' WHERE id = %s", [bank])
+        )
         self.warm(read)
         self.sql("UPDATE res_country SET phone_code = 1 WHERE id = %s", [country])
         with self.assertMiss('stale', 'res_country'), self.request() as env:
@@ -492,10 +585,16 @@ class TestViews(CacheCase):
 
         def read(env):
             return env['sale.report'].formatted_read_group(
-                [], ['product_id'], ['price_total:sum', 'product_uom_qty:sum'])
-        self.assertCaptured(read, lambda: self.sql(
-            "UPDATE sale_order_line SET price_total = price_total + 1, product_uom_qty ="
-            " product_uom_qty + 1"))
+                [], ['product_id'], ['price_total:sum', 'product_uom_qty:sum']
+            )
+
+        self.assertCaptured(
+            read,
+            lambda: self.sql(
+                "UPDATE sale_order_line SET price_total = price_total + 1, product_uom_qty ="
+                " product_uom_qty + 1"
+            ),
+        )
 
     def test_p5_without_a_catalogue_entry_nothing_is_kept(self):
         self.sql("CREATE VIEW tc_new_view AS SELECT * FROM res_bank")
@@ -533,8 +632,11 @@ class TestManagerRemovals(CacheCase):
         self.warm(self.read)
         with self.request(api.SUPERUSER_ID) as env:
             self.warm(lambda env: env['res.country'].search_count([]))
-            keys = [key for key in self.engine.hierarchy.tiers['l1']._cache
-                    if ':res.country:search_read:' in key]
+            keys = [
+                key
+                for key in self.engine.hierarchy.tiers['l1']._cache
+                if ':res.country:search_read:' in key
+            ]
             for key in keys:
                 env['cache.manager'].invalidate_key(key)
         with self.assertMiss('cold'), self.request() as env:

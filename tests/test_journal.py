@@ -1,4 +1,5 @@
 """The journal: what is noted, compacted, guarded, released, and by whom."""
+
 import contextlib
 import random
 import uuid
@@ -30,8 +31,9 @@ class JournalCase(CacheCase):
             self.assertTrue(journal.guard(cr, table, capture))
 
     def rows(self, table=None):
-        return self.sql("SELECT count(*) FROM cache_change WHERE relation = %s",
-                        [table or self.table])[0][0]
+        return self.sql(
+            "SELECT count(*) FROM cache_change WHERE relation = %s", [table or self.table]
+        )[0][0]
 
     @contextlib.contextmanager
     def snapshot(self):
@@ -64,14 +66,15 @@ class JournalCase(CacheCase):
 
 @tagged('post_install', '-at_install')
 class TestNotes(JournalCase):
-
     def test_a_change_is_one_row(self):
         self.sql(f"INSERT INTO {self.table} VALUES (1), (2), (3)")
         self.assertEqual(self.rows(), 1)
 
     def test_a_transaction_writes_one_row_whatever_it_does(self):
-        self.sql(f"INSERT INTO {self.table} VALUES (1), (2); UPDATE {self.table} SET value = 'x';"
-                 f"DELETE FROM {self.table} WHERE id = 1; TRUNCATE {self.table}")
+        self.sql(
+            f"INSERT INTO {self.table} VALUES (1), (2); UPDATE {self.table} SET value = 'x';"
+            f"DELETE FROM {self.table} WHERE id = 1; TRUNCATE {self.table}"
+        )
         self.assertEqual(self.rows(), 1)
 
     def test_two_transactions_write_two_rows(self):
@@ -87,8 +90,10 @@ class TestNotes(JournalCase):
         self.assertEqual(self.rows(), 2)
 
     def test_a_statement_that_touches_no_row_writes_nothing(self):
-        self.sql(f"UPDATE {self.table} SET value = 'x'; DELETE FROM {self.table};"
-                 f"INSERT INTO {self.table} SELECT 1 WHERE false")
+        self.sql(
+            f"UPDATE {self.table} SET value = 'x'; DELETE FROM {self.table};"
+            f"INSERT INTO {self.table} SELECT 1 WHERE false"
+        )
         self.assertEqual(self.rows(), 0)
 
     def test_truncate_of_an_empty_table_is_a_change_to_be_safe(self):
@@ -103,13 +108,17 @@ class TestNotes(JournalCase):
         self.assertEqual(self.rows(), 0)
 
     def test_rollback_to_a_savepoint_takes_the_note_and_the_memory_of_it(self):
-        self.sql(f"SAVEPOINT s; INSERT INTO {self.table} VALUES (1); ROLLBACK TO s;"
-                 f"INSERT INTO {self.table} VALUES (2)")
+        self.sql(
+            f"SAVEPOINT s; INSERT INTO {self.table} VALUES (1); ROLLBACK TO s;"
+            f"INSERT INTO {self.table} VALUES (2)"
+        )
         self.assertEqual(self.rows(), 1)
 
     def test_a_note_before_a_savepoint_survives_its_rollback(self):
-        self.sql(f"INSERT INTO {self.table} VALUES (1); SAVEPOINT s;"
-                 f"INSERT INTO {self.table} VALUES (2); ROLLBACK TO s")
+        self.sql(
+            f"INSERT INTO {self.table} VALUES (1); SAVEPOINT s;"
+            f"INSERT INTO {self.table} VALUES (2); ROLLBACK TO s"
+        )
         self.assertEqual(self.rows(), 1)
 
     def test_a_setting_left_over_from_elsewhere_is_ignored(self):
@@ -120,24 +129,36 @@ class TestNotes(JournalCase):
     def test_the_token_is_random(self):
         for number in range(3):
             self.sql(f"INSERT INTO {self.table} VALUES (%s)", [number])
-        tokens = {token for token, in self.sql(
-            "SELECT token FROM cache_change WHERE relation = %s", [self.table])}
+        tokens = {
+            token
+            for (token,) in self.sql(
+                "SELECT token FROM cache_change WHERE relation = %s", [self.table]
+            )
+        }
         self.assertEqual(len(tokens), 3)
         self.assertTrue(all(0 <= token < journal.MODULUS for token in tokens))
 
     def test_the_row_belongs_to_the_transaction_of_the_data(self):
         self.sql(f"INSERT INTO {self.table} VALUES (1)")
-        self.assertEqual(self.sql(
-            f"SELECT count(*) FROM {self.table} t JOIN cache_change c ON c.relation = %s"
-            " AND c.xid::text::bigint %% 4294967296 = t.xmin::text::bigint", [self.table]), [(1,)])
+        self.assertEqual(
+            self.sql(
+                f"SELECT count(*) FROM {self.table} t JOIN cache_change c ON c.relation = %s"
+                " AND c.xid::text::bigint %% 4294967296 = t.xmin::text::bigint",
+                [self.table],
+            ),
+            [(1,)],
+        )
 
     def test_a_partition_notes_itself(self):
-        self.sql(f"CREATE TABLE {self.table}_p (id int) PARTITION BY RANGE (id);"
-                 f"CREATE TABLE {self.table}_1 PARTITION OF {self.table}_p"
-                 " FOR VALUES FROM (0) TO (10)")
+        self.sql(
+            f"CREATE TABLE {self.table}_p (id int) PARTITION BY RANGE (id);"
+            f"CREATE TABLE {self.table}_1 PARTITION OF {self.table}_p"
+            " FOR VALUES FROM (0) TO (10)"
+        )
         self.addCleanup(self.sql, f"DROP TABLE {self.table}_p CASCADE")
-        self.addCleanup(self.sql, "DELETE FROM cache_version WHERE relation LIKE %s",
-                        [f'{self.table}_%'])
+        self.addCleanup(
+            self.sql, "DELETE FROM cache_version WHERE relation LIKE %s", [f'{self.table}_%']
+        )
         self.guard(f'{self.table}_1')
         self.sql(f"INSERT INTO {self.table}_1 VALUES (1)")
         self.assertEqual(self.rows(f'{self.table}_1'), 1)
@@ -164,14 +185,15 @@ class TestNotes(JournalCase):
         self.assertEqual(self.rows(), 1)
 
     def test_a_table_of_the_name_of_a_built_in_cannot_mislead_the_function(self):
-        self.sql("CREATE TEMP TABLE cache_change (relation text, id int);"
-                 f"INSERT INTO {self.table} VALUES (1)")
+        self.sql(
+            "CREATE TEMP TABLE cache_change (relation text, id int);"
+            f"INSERT INTO {self.table} VALUES (1)"
+        )
         self.assertEqual(self.rows(), 1)
 
 
 @tagged('post_install', '-at_install')
 class TestCompaction(JournalCase):
-
     def setUp(self):
         super().setUp()
         for number in range(5):
@@ -230,8 +252,10 @@ class TestCompaction(JournalCase):
             journal.note(cr, [name])
         self.compact()
         self.assertEqual(self.rows(name), 1)
-        self.sql("UPDATE cache_change SET changed_at = now() - interval '2 hours'"
-                 " WHERE relation = %s", [name])
+        self.sql(
+            "UPDATE cache_change SET changed_at = now() - interval '2 hours' WHERE relation = %s",
+            [name],
+        )
         self.compact()
         self.assertEqual(self.rows(name), 0)
 
@@ -244,11 +268,14 @@ class TestCompaction(JournalCase):
 
 @tagged('post_install', '-at_install')
 class TestGuards(JournalCase):
-
     def triggers(self, table=None):
-        return sorted(name for name, in self.sql(
-            "SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass(%s) AND NOT tgisinternal",
-            [table or self.table]))
+        return sorted(
+            name
+            for (name,) in self.sql(
+                "SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass(%s) AND NOT tgisinternal",
+                [table or self.table],
+            )
+        )
 
     def test_a_guard_is_four_triggers(self):
         self.assertEqual(len(self.triggers()), 4)
@@ -266,8 +293,11 @@ class TestGuards(JournalCase):
         with contextlib.closing(self.engine.connect()) as connection:
             with connection.cursor() as cursor:
                 cursor.execute(f"INSERT INTO {other} VALUES (1)")
-            with self.assertRaises(psycopg2.errors.LockNotAvailable) as caught, \
-                    self.engine.cursor() as cr, self.quiet():
+            with (
+                self.assertRaises(psycopg2.errors.LockNotAvailable) as caught,
+                self.engine.cursor() as cr,
+                self.quiet(),
+            ):
                 cr.execute("SET LOCAL lock_timeout = '50ms'")
                 journal.guard(cr, other)
         self.assertTrue(journal.is_lock_timeout(caught.exception))
@@ -298,8 +328,9 @@ class TestGuards(JournalCase):
     def test_release_makes_the_version_disappear(self):
         with self.engine.cursor() as cr:
             journal.release(cr, self.table)
-        self.assertEqual(self.sql(
-            "SELECT count(*) FROM cache_version WHERE relation = %s", [self.table]), [(0,)])
+        self.assertEqual(
+            self.sql("SELECT count(*) FROM cache_version WHERE relation = %s", [self.table]), [(0,)]
+        )
 
     def test_a_relation_guarded_again_never_has_an_earlier_version(self):
         before = self.version()
@@ -350,8 +381,9 @@ class TestGuards(JournalCase):
         table = '"{}"'.format(name.replace('"', '""'))
         self.sql(f'CREATE TABLE {table} (id int); CREATE TABLE {self.table}_z (id int)')
         self.addCleanup(self.sql, f'DROP TABLE {table}, {self.table}_z')
-        self.addCleanup(self.sql, "DELETE FROM cache_version WHERE relation = %s",
-                        [f'{self.table}_z'])
+        self.addCleanup(
+            self.sql, "DELETE FROM cache_version WHERE relation = %s", [f'{self.table}_z']
+        )
         with self.engine.cursor() as cr:
             self.patch(self.engine, 'catalogue', Catalogue(cr))
         self.addCleanup(self.engine.guards._wanted.pop, name, None)
@@ -369,7 +401,6 @@ class TestGuards(JournalCase):
 
 @tagged('post_install', '-at_install')
 class TestUninstall(JournalCase):
-
     def test_uninstalling_leaves_no_trigger_function_or_table(self):
         """In a transaction that is rolled back; every object is looked for by what it is."""
         with contextlib.closing(self.engine.cursor()) as cr:
@@ -388,7 +419,9 @@ class TestUninstall(JournalCase):
 
     @staticmethod
     def _traces(cr):
-        cr.execute(SQL("""
+        cr.execute(
+            SQL(
+                """
             SELECT 'trigger', tgname::text, tgrelid::regclass::text FROM pg_trigger
              WHERE tgname LIKE %(like)s AND NOT tgisinternal
             UNION ALL
@@ -398,7 +431,10 @@ class TestUninstall(JournalCase):
             SELECT 'relation', relname::text, '' FROM pg_class
              WHERE relname LIKE %(like)s OR relname LIKE 'cache\\_version%%'
             ORDER BY 1, 2, 3
-        """, like='cache\\_change%'))
+        """,
+                like='cache\\_change%',
+            )
+        )
         return cr.fetchall()
 
 

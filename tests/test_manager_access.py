@@ -1,4 +1,5 @@
 """Who may do what: every model and every public method, with each kind of user."""
+
 from odoo.exceptions import AccessError, UserError
 from odoo.service.model import get_public_method
 from odoo.tests import TransactionCase, new_test_user, tagged
@@ -16,7 +17,6 @@ CALLS = (
 
 
 class AccessCase(TransactionCase):
-
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -38,7 +38,6 @@ class AccessCase(TransactionCase):
 
 @tagged('post_install', '-at_install')
 class TestManager(AccessCase):
-
     def test_all_methods_can_be_called_by_rpc(self):
         for name, _args in CALLS:
             self.assertTrue(get_public_method(self.env['cache.manager'], name))
@@ -57,8 +56,10 @@ class TestManager(AccessCase):
     def test_a_cache_user_sees_figures_and_changes_nothing(self):
         self.assertIn('hits', self.manager('user').get_stats())
         for name, args in CALLS[1:]:
-            with self.subTest(method=name), self.assertRaisesRegex(
-                    AccessError, "Cache Administrator"):
+            with (
+                self.subTest(method=name),
+                self.assertRaisesRegex(AccessError, "Cache Administrator"),
+            ):
                 getattr(self.manager('user'), name)(*args)
 
     def test_a_cache_administrator_may_invalidate(self):
@@ -107,7 +108,6 @@ class TestManager(AccessCase):
 
 @tagged('post_install', '-at_install')
 class TestModels(AccessCase):
-
     def test_outsiders_see_no_model(self):
         for who in self.outsiders:
             for name in ('cache.entry', 'cache.metric', 'cache.rule'):
@@ -125,13 +125,24 @@ class TestModels(AccessCase):
             rule.with_user(self.users['user']).enabled = False
 
     def test_a_cache_administrator_changes_rules_and_removes_entries_only(self):
-        allowed = {(name, operation) for name in ('cache.entry', 'cache.metric', 'cache.rule')
-                   for operation in ('read', 'create', 'write', 'unlink')
-                   if self.model(name, 'admin').has_access(operation)}
-        self.assertEqual(allowed, {
-            ('cache.entry', 'read'), ('cache.entry', 'unlink'), ('cache.metric', 'read'),
-            ('cache.rule', 'read'), ('cache.rule', 'create'), ('cache.rule', 'write'),
-            ('cache.rule', 'unlink')})
+        allowed = {
+            (name, operation)
+            for name in ('cache.entry', 'cache.metric', 'cache.rule')
+            for operation in ('read', 'create', 'write', 'unlink')
+            if self.model(name, 'admin').has_access(operation)
+        }
+        self.assertEqual(
+            allowed,
+            {
+                ('cache.entry', 'read'),
+                ('cache.entry', 'unlink'),
+                ('cache.metric', 'read'),
+                ('cache.rule', 'read'),
+                ('cache.rule', 'create'),
+                ('cache.rule', 'write'),
+                ('cache.rule', 'unlink'),
+            },
+        )
 
     def test_menus_are_shown_to_cache_users_only(self):
         root = self.env.ref('tiered_cache.menu_root')

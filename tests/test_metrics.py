@@ -1,4 +1,5 @@
 """Figures: counted per minute, drained once, added up by PostgreSQL."""
+
 import datetime
 import threading
 from unittest.mock import patch
@@ -17,7 +18,6 @@ def at(minute=0, second=0):
 
 @tagged('post_install', '-at_install')
 class TestCounting(BaseCase):
-
     def setUp(self):
         super().setUp()
         self.now = at()
@@ -27,23 +27,44 @@ class TestCounting(BaseCase):
         self.metrics.hit('l1', 'res.partner', 'read', 1.5, 10.0, 4, 100)
         self.now = at(second=59)
         self.metrics.hit('l1', 'res.partner', 'read', 0.5, 20.0, 2, 50)
-        self.assertEqual(self.metrics.drain(), [{
-            'bucket': NOON, 'model': 'res.partner', 'method': 'read', 'outcome': 'l1',
-            'reason': '', 'relation': '', 'count': 2, 'calls': 2, 'hits': 2, 'duration_ms': 2.0,
-            'saved_ms': 30.0, 'saved_queries': 6, 'bytes': 150, 'audited': 0, 'differences': 0}])
+        self.assertEqual(
+            self.metrics.drain(),
+            [
+                {
+                    'bucket': NOON,
+                    'model': 'res.partner',
+                    'method': 'read',
+                    'outcome': 'l1',
+                    'reason': '',
+                    'relation': '',
+                    'count': 2,
+                    'calls': 2,
+                    'hits': 2,
+                    'duration_ms': 2.0,
+                    'saved_ms': 30.0,
+                    'saved_queries': 6,
+                    'bytes': 150,
+                    'audited': 0,
+                    'differences': 0,
+                }
+            ],
+        )
 
     def test_the_next_minute_is_another_row(self):
         self.metrics.hit('l1', 'res.partner', 'read')
         self.now = at(minute=1)
         self.metrics.hit('l1', 'res.partner', 'read')
-        self.assertEqual([row['bucket'] for row in self.metrics.drain()],
-                         [NOON, NOON + datetime.timedelta(minutes=1)])
+        self.assertEqual(
+            [row['bucket'] for row in self.metrics.drain()],
+            [NOON, NOON + datetime.timedelta(minutes=1)],
+        )
 
     def test_a_miss_is_a_call_and_no_hit(self):
         self.metrics.miss('stale', 'res.partner', 'read', 12.0, 'res_partner')
-        row, = self.metrics.drain()
-        self.assertEqual((row['outcome'], row['reason'], row['relation']),
-                         ('computed', 'stale', 'res_partner'))
+        (row,) = self.metrics.drain()
+        self.assertEqual(
+            (row['outcome'], row['reason'], row['relation']), ('computed', 'stale', 'res_partner')
+        )
         self.assertEqual((row['calls'], row['hits'], row['duration_ms']), (1, 0, 12.0))
 
     def test_faults_events_and_audits_are_no_calls(self):
@@ -51,8 +72,10 @@ class TestCounting(BaseCase):
         self.metrics.event('guard_failed')
         self.metrics.audit('res.partner', 'read', ok=False)
         rows = self.metrics.drain()
-        self.assertEqual([(row['outcome'], row['relation']) for row in rows],
-                         [('fault', 'l2: timeout'), ('event', 'guard_failed'), ('audit', '')])
+        self.assertEqual(
+            [(row['outcome'], row['relation']) for row in rows],
+            [('fault', 'l2: timeout'), ('event', 'guard_failed'), ('audit', '')],
+        )
         self.assertEqual({row['calls'] for row in rows}, {0})
         self.assertEqual({row['count'] for row in rows}, {1})
         self.assertEqual((rows[2]['audited'], rows[2]['differences']), (1, 1))
@@ -76,8 +99,10 @@ class TestCounting(BaseCase):
         self.assertAlmostEqual(snapshot['hit_rate'], 2 / 3)
         self.assertEqual(snapshot['faults'], {'l2: timeout': 1})
         self.assertEqual((snapshot['audited'], snapshot['differences']), (1, 0))
-        self.assertEqual(snapshot['models'], [
-            {'model': 'res.partner', 'method': 'read', 'calls': 3, 'hits': 2, 'saved_ms': 18.0}])
+        self.assertEqual(
+            snapshot['models'],
+            [{'model': 'res.partner', 'method': 'read', 'calls': 3, 'hits': 2, 'saved_ms': 18.0}],
+        )
 
     def test_without_calls_there_is_no_hit_rate(self):
         self.assertIsNone(self.metrics.snapshot()['hit_rate'])
@@ -114,7 +139,6 @@ class TestCounting(BaseCase):
 
 @tagged('post_install', '-at_install')
 class TestWriting(TransactionCase):
-
     def setUp(self):
         super().setUp()
         self.env.cr.execute("DELETE FROM cache_metric")
@@ -127,8 +151,9 @@ class TestWriting(TransactionCase):
         self.metrics.hit('l1', 'res.partner', 'read', 1.5, 10.25, 4, 3_000_000_000)
         metrics.write(self.env.cr, self.metrics.drain())
         row = self.rows()
-        self.assertEqual((row.bucket, row.model, row.method, row.outcome),
-                         (NOON, 'res.partner', 'read', 'l1'))
+        self.assertEqual(
+            (row.bucket, row.model, row.method, row.outcome), (NOON, 'res.partner', 'read', 'l1')
+        )
         self.assertEqual((row.count, row.calls, row.hits, row.saved_queries), (1, 1, 1, 4))
         self.assertEqual((row.duration_ms, row.bytes), (1.5, 3_000_000_000))
 
@@ -158,9 +183,12 @@ class TestWriting(TransactionCase):
         self.metrics.fault('l2', 'timeout')
         metrics.write(self.env.cr, self.metrics.drain())
         groups = self.env['cache.metric'].formatted_read_group(
-            [], ['model'], ['hit_rate:avg', 'avg_duration_ms:avg', 'calls:sum'])
-        figures = {g['model']: (g['hit_rate:avg'], g['avg_duration_ms:avg'], g['calls:sum'])
-                   for g in groups}
+            [], ['model'], ['hit_rate:avg', 'avg_duration_ms:avg', 'calls:sum']
+        )
+        figures = {
+            g['model']: (g['hit_rate:avg'], g['avg_duration_ms:avg'], g['calls:sum'])
+            for g in groups
+        }
         self.assertEqual(figures['res.partner'], (75.0, 6.0, 4))
         self.assertEqual(figures['res.users'], (0.0, 5.0, 1))
 

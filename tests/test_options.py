@@ -1,4 +1,5 @@
 """Options: four layers, ranges, and sentences instead of tracebacks."""
+
 import os
 import tempfile
 from unittest.mock import patch
@@ -18,11 +19,11 @@ def load(params=None, environ=None, config=''):
 
 @tagged('post_install', '-at_install')
 class TestLayers(BaseCase):
-
     def test_without_anything_the_defaults_count(self):
         settings = load()
-        self.assertEqual(settings.as_dict(),
-                         {name: option.default for name, option in options.OPTIONS.items()})
+        self.assertEqual(
+            settings.as_dict(), {name: option.default for name, option in options.OPTIONS.items()}
+        )
         self.assertEqual(settings.source('l1_ttl_s'), 'default')
         self.assertEqual(settings.problems, [])
 
@@ -37,8 +38,9 @@ class TestLayers(BaseCase):
         self.assertTrue(settings.is_overridden('l1_ttl_s'))
 
     def test_environment_beats_file(self):
-        settings = load({'l1_ttl_s': '60'}, {'TIERED_CACHE_L1_TTL_S': '62'},
-                        '[tiered_cache]\nl1_ttl_s = 61\n')
+        settings = load(
+            {'l1_ttl_s': '60'}, {'TIERED_CACHE_L1_TTL_S': '62'}, '[tiered_cache]\nl1_ttl_s = 61\n'
+        )
         self.assertEqual((settings.l1_ttl_s, settings.source('l1_ttl_s')), (62, 'environment'))
 
     def test_environment_is_that_of_the_process_unless_told(self):
@@ -76,17 +78,23 @@ class TestLayers(BaseCase):
 
 @tagged('post_install', '-at_install')
 class TestBadValues(BaseCase):
-
     def test_a_bad_value_is_skipped_with_a_sentence_and_the_next_place_counts(self):
         settings = load({'l1_ttl_s': '60'}, {'TIERED_CACHE_L1_TTL_S': 'soon'})
         self.assertEqual((settings.l1_ttl_s, settings.source('l1_ttl_s')), (60, 'database'))
-        self.assertEqual(settings.problems, [
-            "The environment variable TIERED_CACHE_L1_TTL_S is ignored: l1_ttl_s must be a whole "
-            "number between 1 and 31536000 seconds, not 'soon'."])
+        self.assertEqual(
+            settings.problems,
+            [
+                "The environment variable TIERED_CACHE_L1_TTL_S is ignored: l1_ttl_s must be a whole "
+                "number between 1 and 31536000 seconds, not 'soon'."
+            ],
+        )
 
     def test_bad_everywhere_is_the_default(self):
-        settings = load({'audit_rate': '2'}, {'TIERED_CACHE_AUDIT_RATE': 'nan'},
-                        '[tiered_cache]\naudit_rate = -1\n')
+        settings = load(
+            {'audit_rate': '2'},
+            {'TIERED_CACHE_AUDIT_RATE': 'nan'},
+            '[tiered_cache]\naudit_rate = -1\n',
+        )
         self.assertEqual(settings.audit_rate, 0.001)
         self.assertEqual(len(settings.problems), 3)
 
@@ -104,12 +112,20 @@ class TestBadValues(BaseCase):
 
     def test_check_refuses_with_a_sentence(self):
         for name, text in (
-            ('l1_max_entries', '-1'), ('l1_max_mb', 'inf'), ('l2_ttl_s', '0'),
-            ('l3_max_mb', '1e3'), ('l3_ttl_s', '9' * 30), ('enabled', 'maybe'),
-            ('consistency', 'exact'), ('audit_rate', '1.1'), ('redis_timeout_ms', '5001'),
+            ('l1_max_entries', '-1'),
+            ('l1_max_mb', 'inf'),
+            ('l2_ttl_s', '0'),
+            ('l3_max_mb', '1e3'),
+            ('l3_ttl_s', '9' * 30),
+            ('enabled', 'maybe'),
+            ('consistency', 'exact'),
+            ('audit_rate', '1.1'),
+            ('redis_timeout_ms', '5001'),
         ):
-            with self.subTest(name=name, text=text), self.assertRaisesRegex(
-                    ValueError, rf'^{name} must be .*\.$'):
+            with (
+                self.subTest(name=name, text=text),
+                self.assertRaisesRegex(ValueError, rf'^{name} must be .*\.$'),
+            ):
                 options.check(name, text)
 
     def test_every_default_passes_its_own_check(self):
@@ -124,12 +140,17 @@ class TestBadValues(BaseCase):
 
 @tagged('post_install', '-at_install')
 class TestRedisUrl(BaseCase):
-
     def test_good_urls(self):
         for url in (
-            '', 'redis://localhost', 'redis://localhost:6379/0', 'rediss://user:p%40ss@cache:6380/2',
-            'redis://:secret@10.0.0.1:6379', 'redis://[::1]:6379/1', 'unix:///run/redis.sock?db=3',
-            'unix://:secret@/run/redis.sock', 'redis://my_redis/0?client_name=odoo',
+            '',
+            'redis://localhost',
+            'redis://localhost:6379/0',
+            'rediss://user:p%40ss@cache:6380/2',
+            'redis://:secret@10.0.0.1:6379',
+            'redis://[::1]:6379/1',
+            'unix:///run/redis.sock?db=3',
+            'unix://:secret@/run/redis.sock',
+            'redis://my_redis/0?client_name=odoo',
             'rediss://cache?ssl_cert_reqs=none',
         ):
             with self.subTest(url=url):
@@ -167,9 +188,15 @@ class TestRedisUrl(BaseCase):
 
     def test_no_sentence_contains_the_password(self):
         for url in (
-            'redis://user:hunter2@host:port/0', 'redis://user:hunter2/x@host', 'http://:hunter2@host',
-            'redis://:hunter2@[::1', 'redis://:hunter2 @host', 'redis://:hunter2#@host',
-            'redis://:hunter2@host/hunter2', 'unix://:hunter2@', 'redis://host?pass=hunter2',
+            'redis://user:hunter2@host:port/0',
+            'redis://user:hunter2/x@host',
+            'http://:hunter2@host',
+            'redis://:hunter2@[::1',
+            'redis://:hunter2 @host',
+            'redis://:hunter2#@host',
+            'redis://:hunter2@host/hunter2',
+            'unix://:hunter2@',
+            'redis://host?pass=hunter2',
         ):
             with self.subTest(url=url):
                 settings = load({'redis_url': url})

@@ -1,4 +1,5 @@
 """Cached values as text."""
+
 import datetime
 
 from odoo.tests import BaseCase, tagged
@@ -8,16 +9,34 @@ from ..services.pretty import MAX_LEAF, render
 
 @tagged('post_install', '-at_install')
 class TestPretty(BaseCase):
-
     def test_rows_are_shown_one_field_per_line(self):
         text, cut = render([{'id': 1, 'partner_id': (3, "Mitchell"), 'line_ids': [1, 2]}], 1000)
         self.assertFalse(cut)
-        self.assertEqual(text, "[\n  {\n    'id': 1,\n    'partner_id': (3, 'Mitchell'),\n"
-                               "    'line_ids': [1, 2],\n  },\n]")
+        self.assertEqual(
+            text,
+            "[\n  {\n    'id': 1,\n    'partner_id': (3, 'Mitchell'),\n"
+            "    'line_ids': [1, 2],\n  },\n]",
+        )
 
     def test_types_can_be_told_apart(self):
-        values = (None, 'None', False, 0, 0.0, '', b'', (), [], {}, (1,), [1], {1: 'a'}, {'1': 'a'},
-                  datetime.date(2030, 1, 1), '2030-01-01')
+        values = (
+            None,
+            'None',
+            False,
+            0,
+            0.0,
+            '',
+            b'',
+            (),
+            [],
+            {},
+            (1,),
+            [1],
+            {1: 'a'},
+            {'1': 'a'},
+            datetime.date(2030, 1, 1),
+            '2030-01-01',
+        )
         self.assertEqual(len({render(value, 1000) for value in values}), len(values))
 
     def test_a_large_value_is_cut_where_it_is_told(self):

@@ -1,4 +1,5 @@
 """What a cached read promises (P1 to P10), each with real commits on several connections."""
+
 import contextlib
 import io
 import random
@@ -45,20 +46,25 @@ class BankCase(CacheCase):
 METHODS = {
     'search_read': lambda m: m.search_read([], ['name', 'parent_id', 'category_id'], limit=20),
     'web_search_read': lambda m: m.web_search_read(
-        [], {'display_name': {}, 'child_ids': {'fields': {'name': {}}}, 'write_date': {}}, limit=9),
+        [], {'display_name': {}, 'child_ids': {'fields': {'name': {}}}, 'write_date': {}}, limit=9
+    ),
     'read': lambda m: m.browse(1).read(['name', 'company_id', 'create_date']),
     'web_read': lambda m: m.browse(1).web_read(
-        {'name': {}, 'country_id': {'fields': {'code': {}}}}),
+        {'name': {}, 'country_id': {'fields': {'code': {}}}}
+    ),
     'search_count': lambda m: m.search_count([('active', '=', True)]),
     'name_search': lambda m: m.name_search('a'),
     'web_name_search': lambda m: m.web_name_search('a', {'display_name': {}, 'email': {}}),
     'formatted_read_group': lambda m: m.formatted_read_group(
-        [], ['country_id', 'create_date:month'], ['__count', 'color:sum']),
+        [], ['country_id', 'create_date:month'], ['__count', 'color:sum']
+    ),
     'formatted_read_grouping_sets': lambda m: m.formatted_read_grouping_sets(
-        [], [['country_id'], []], ['__count']),
+        [], [['country_id'], []], ['__count']
+    ),
     'web_read_group': lambda m: m.web_read_group([], ['company_id'], ['__count']),
     'read_progress_bar': lambda m: m.read_progress_bar(
-        [], 'country_id', {'field': 'type', 'colors': {'contact': 'success', 'invoice': 'muted'}}),
+        [], 'country_id', {'field': 'type', 'colors': {'contact': 'success', 'invoice': 'muted'}}
+    ),
     'search_panel_select_range': lambda m: m.search_panel_select_range('parent_id'),
     'search_panel_select_multi_range': lambda m: m.search_panel_select_multi_range('category_id'),
     'get_views': lambda m: m.get_views([(False, 'list'), (False, 'form')]),
@@ -119,8 +125,13 @@ class TestSnapshotEquivalence(BankCase):
         other = self.make('res.bank', {'name': 'Other'})
 
         def names(env):
-            return [b['name'] for b in env['res.bank'].search_read(
-                [('id', 'in', (self.bank, other))], ['name'], order='id')]
+            return [
+                b['name']
+                for b in env['res.bank'].search_read(
+                    [('id', 'in', (self.bank, other))], ['name'], order='id'
+                )
+            ]
+
         self.warm(names)
         with self.request(commit=False) as first:
             first['res.bank'].browse(self.bank).name = 'First'
@@ -161,8 +172,10 @@ class TestSnapshotEquivalence(BankCase):
         if dice.random() < 0.1:
             # two threads may want the same row: one of them is told so, which is no fault here
             env.cr.execute(
-                "UPDATE res_bank SET bic = (bic::int + 1)::text WHERE id = %s", [bank.id],
-                log_exceptions=False)
+                "UPDATE res_bank SET bic = (bic::int + 1)::text WHERE id = %s",
+                [bank.id],
+                log_exceptions=False,
+            )
             return
         for _again in range(2):
             answer = env['res.bank'].search_read([('id', '=', bank.id)], ['bic'])[0]['bic']
@@ -190,6 +203,7 @@ class TestSnapshotEquivalence(BankCase):
             records.env.cr.commit()
             self.sql("UPDATE res_bank SET name = 'Between' WHERE id = %s", [self.bank])
             return found
+
         with patch.object(model, '_search', committing), self.request() as env:
             self.read(env)
         with self.assertMiss('cold'), self.request() as env:
@@ -205,6 +219,7 @@ class TestSnapshotEquivalence(BankCase):
             def after():
                 self.sql("UPDATE res_bank SET name = 'After' WHERE id = %s", [self.bank])
                 seen.append(self.name(env))
+
         self.assertEqual(seen, ['After'])
 
     def test_p1_a_read_only_cursor_is_answered_too(self):
@@ -264,7 +279,8 @@ class TestOwnWrites(BankCase):
         with self.request(commit=False) as env:
             count = env['res.bank'].search_count([])
             env.cr._obj.copy_expert(
-                "COPY res_bank (name, active) FROM STDIN", io.StringIO("Copied\tt\n"))
+                "COPY res_bank (name, active) FROM STDIN", io.StringIO("Copied\tt\n")
+            )
             self.assertEqual(env['res.bank'].search_count([]), count + 1)
 
     def test_p2_a_deleted_record_is_gone_at_once(self):
@@ -277,6 +293,7 @@ class TestOwnWrites(BankCase):
 
         def read(env):
             return env['res.partner'].search_read([('id', '=', partner)], ['name'])
+
         self.warm(read)
         with self.request(commit=False) as env:
             record = env['res.partner'].browse(partner)
@@ -302,8 +319,11 @@ class TestOwnWrites(BankCase):
             records.env.cr.execute("UPDATE res_bank SET bic = bic WHERE id = %s", [self.bank])
             return plain(records, *args, **kwargs)
 
-        with (patch.object(model, '_search', search_and_write), self.assertMiss('uncacheable'),
-              self.request(commit=False) as env):
+        with (
+            patch.object(model, '_search', search_and_write),
+            self.assertMiss('uncacheable'),
+            self.request(commit=False) as env,
+        ):
             self.read(env)
 
     def test_p2_what_was_computed_around_an_unflushed_write_is_not_kept(self):
@@ -316,8 +336,11 @@ class TestOwnWrites(BankCase):
             records.env['res.country'].browse(1).phone_code = 7  # in memory, no SQL yet
             return found
 
-        with (patch.object(model, '_search', search_and_write), self.assertMiss('dirty'),
-              self.request(commit=False) as env):
+        with (
+            patch.object(model, '_search', search_and_write),
+            self.assertMiss('dirty'),
+            self.request(commit=False) as env,
+        ):
             self.read(env)
 
     def test_p2_a_written_savepoint_that_is_rolled_back_leaves_no_trace(self):
@@ -421,7 +444,8 @@ class TestNoCrashGap(BankCase):
             env.cr.execute("UPDATE res_bank SET bic = bic WHERE id = %s", [self.bank])
             env.cr.execute(
                 "SELECT count(*) FROM cache_change"
-                " WHERE relation = 'res_bank' AND xid = pg_current_xact_id()")
+                " WHERE relation = 'res_bank' AND xid = pg_current_xact_id()"
+            )
             self.assertEqual(env.cr.fetchone(), (1,))
 
     def test_p4_a_writer_that_dies_right_after_its_commit_is_seen(self):
@@ -486,32 +510,45 @@ class TestCodeSafety(BankCase):
 
     def test_p9_a_module_upgrade_makes_everything_cold(self):
         self.warm(self.read)
-        with (patch.object(self.registry, 'registry_sequence', self.registry.registry_sequence + 1),
-              patch.object(self.engine, 'signals_fit', return_value=True),
-              patch.object(type(self.registry), 'check_signaling'),
-              self.assertMiss('cold'), self.request() as env):
+        with (
+            patch.object(self.registry, 'registry_sequence', self.registry.registry_sequence + 1),
+            patch.object(self.engine, 'signals_fit', return_value=True),
+            patch.object(type(self.registry), 'check_signaling'),
+            self.assertMiss('cold'),
+            self.request() as env,
+        ):
             self.read(env)
 
     def test_p9_a_process_that_has_not_reloaded_its_registry_computes(self):
         self.warm(self.read)
         # not the next value of the sequence, which Odoo expects for its next own signal
-        self.sql("INSERT INTO orm_signaling_registry (id)"
-                 " SELECT max(id) + 1 FROM orm_signaling_registry")
+        self.sql(
+            "INSERT INTO orm_signaling_registry (id) SELECT max(id) + 1 FROM orm_signaling_registry"
+        )
         self.addCleanup(
-            self.sql, "DELETE FROM orm_signaling_registry"
-            " WHERE id = (SELECT max(id) FROM orm_signaling_registry)")
-        with (patch.object(type(self.registry), 'check_signaling'),
-              self.assertMiss('old_snapshot'), self.request() as env):
+            self.sql,
+            "DELETE FROM orm_signaling_registry"
+            " WHERE id = (SELECT max(id) FROM orm_signaling_registry)",
+        )
+        with (
+            patch.object(type(self.registry), 'check_signaling'),
+            self.assertMiss('old_snapshot'),
+            self.request() as env,
+        ):
             self.read(env)
 
     def test_p9_another_format_of_the_payload_has_other_keys(self):
         self.warm(self.read)
-        with (patch('odoo.addons.tiered_cache.services.keys.FORMAT_VERSION', 999),
-              self.assertMiss('cold'), self.request() as env):
+        with (
+            patch('odoo.addons.tiered_cache.services.keys.FORMAT_VERSION', 999),
+            self.assertMiss('cold'),
+            self.request() as env,
+        ):
             self.read(env)
 
     def test_p9_the_fingerprint_covers_the_python_code_of_a_module(self):
         from odoo.addons.tiered_cache.services import fingerprint  # noqa: PLC0415
+
         before = fingerprint.code_fingerprint(['base', 'tiered_cache'])
         self.assertEqual(before, fingerprint.code_fingerprint(['tiered_cache', 'base']))
         self.assertNotEqual(before, fingerprint.code_fingerprint(['base']))

@@ -1,4 +1,5 @@
 """What a computation is said to have read, with PostgreSQL's own locks as the oracle."""
+
 import contextlib
 
 from psycopg2.extensions import AsIs
@@ -13,7 +14,6 @@ from .common import CacheCase
 
 
 class RecordingCase(CacheCase):
-
     def setUp(self):
         super().setUp()
         self.cr = db_connect(self.registry.db_name).cursor()
@@ -27,7 +27,6 @@ class RecordingCase(CacheCase):
 
 @tagged('post_install', '-at_install')
 class TestRecording(RecordingCase):
-
     def test_queries_are_added_up(self):
         with self.recording() as recording:
             self.cr.execute("SELECT 1 FROM res_bank")
@@ -94,13 +93,17 @@ class TestRecording(RecordingCase):
     def test_a_fault_of_the_recorder_is_a_refusal_and_no_error(self):
         def broken(text):
             raise ZeroDivisionError
+
         with Recording(self.cr, broken) as recording:
             self.cr.execute("SELECT 1")
         self.assertEqual(recording.refusal, 'fault ZeroDivisionError')
 
     def test_a_rollback_to_a_savepoint_is_refused(self):
-        with self.recording() as recording, contextlib.suppress(ZeroDivisionError), \
-                self.cr.savepoint(flush=False):
+        with (
+            self.recording() as recording,
+            contextlib.suppress(ZeroDivisionError),
+            self.cr.savepoint(flush=False),
+        ):
             raise ZeroDivisionError
         self.assertTrue(recording.refusal)
 
@@ -111,6 +114,7 @@ class TestRecording(RecordingCase):
         def locking(records, *args, **kwargs):
             records.env.cr.execute("SELECT id FROM res_bank FOR SHARE")
             return plain(records, *args, **kwargs)
+
         self.patch(model, '_search', locking)
         for _twice in range(2):
             with self.assertMiss('uncacheable', 'writes or locks'), self.request() as env:
@@ -124,6 +128,7 @@ class TestRecording(RecordingCase):
             with self.engine.cursor() as other:
                 other.execute("SELECT 1")
             return plain(records, *args, **kwargs)
+
         self.patch(model, '_search', elsewhere)
         for _twice in range(2):
             with self.assertMiss('uncacheable', 'another cursor'), self.request() as env:
@@ -140,16 +145,19 @@ class TestRecording(RecordingCase):
 
         def inner(env):
             return env['res.country'].search_read([('id', '=', country)], ['name'])
+
         self.patch(model, 'web_search_read', with_country)
         search = model._search
 
         def nesting(records, *args, **kwargs):
             records.env.cr.precommit.data['seen'] = inner(records.env)
             return search(records, *args, **kwargs)
+
         self.patch(model, '_search', nesting)
 
         def outer(env):
             return env['res.bank'].search_count([])
+
         self.warm(inner)
         self.warm(outer)
         self.sql("UPDATE res_country SET phone_code = 7 WHERE id = %s", [country])
@@ -158,18 +166,65 @@ class TestRecording(RecordingCase):
 
 
 _SIMPLE = (
-    'res.partner', 'res.users', 'res.company', 'res.country', 'res.country.state',
-    'res.country.group', 'res.currency', 'res.currency.rate', 'res.bank', 'res.partner.bank',
-    'res.partner.category', 'res.partner.industry', 'res.lang', 'res.groups', 'ir.model',
-    'ir.model.fields', 'ir.model.access', 'ir.model.data', 'ir.rule', 'ir.ui.view', 'ir.ui.menu',
-    'ir.actions.act_window', 'ir.actions.server', 'ir.actions.report', 'ir.attachment', 'ir.cron',
-    'ir.sequence', 'ir.filters', 'ir.module.module', 'ir.module.category', 'ir.config_parameter',
-    'ir.default', 'ir.exports', 'ir.mail_server', 'decimal.precision', 'report.paperformat',
-    'product.template', 'product.product', 'product.category', 'product.pricelist', 'uom.uom',
-    'sale.order', 'sale.order.line', 'sale.report', 'purchase.order', 'purchase.report',
-    'account.move', 'account.move.line', 'account.account', 'account.tax', 'account.journal',
-    'account.invoice.report', 'stock.picking', 'stock.move', 'stock.quant', 'stock.warehouse',
-    'stock.location', 'mail.message', 'website.page',
+    'res.partner',
+    'res.users',
+    'res.company',
+    'res.country',
+    'res.country.state',
+    'res.country.group',
+    'res.currency',
+    'res.currency.rate',
+    'res.bank',
+    'res.partner.bank',
+    'res.partner.category',
+    'res.partner.industry',
+    'res.lang',
+    'res.groups',
+    'ir.model',
+    'ir.model.fields',
+    'ir.model.access',
+    'ir.model.data',
+    'ir.rule',
+    'ir.ui.view',
+    'ir.ui.menu',
+    'ir.actions.act_window',
+    'ir.actions.server',
+    'ir.actions.report',
+    'ir.attachment',
+    'ir.cron',
+    'ir.sequence',
+    'ir.filters',
+    'ir.module.module',
+    'ir.module.category',
+    'ir.config_parameter',
+    'ir.default',
+    'ir.exports',
+    'ir.mail_server',
+    'decimal.precision',
+    'report.paperformat',
+    'product.template',
+    'product.product',
+    'product.category',
+    'product.pricelist',
+    'uom.uom',
+    'sale.order',
+    'sale.order.line',
+    'sale.report',
+    'purchase.order',
+    'purchase.report',
+    'account.move',
+    'account.move.line',
+    'account.account',
+    'account.tax',
+    'account.journal',
+    'account.invoice.report',
+    'stock.picking',
+    'stock.move',
+    'stock.quant',
+    'stock.warehouse',
+    'stock.location',
+    'mail.message',
+    'website.page',
 )
 
 
@@ -178,9 +233,14 @@ def _with_list_view(model):
     fields = views['models'][model._name]['fields']
     # the definitions of properties differ by parent; the crawl reads them
     names = [name for name in fields if fields[name]['type'] not in ('properties', 'reference')]
-    return model.web_search_read([], {
-        name: {'fields': {'display_name': {}}} if fields[name]['type'] == 'many2one' else {}
-        for name in names}, limit=10)
+    return model.web_search_read(
+        [],
+        {
+            name: {'fields': {'display_name': {}}} if fields[name]['type'] == 'many2one' else {}
+            for name in names
+        },
+        limit=10,
+    )
 
 
 def _grouped(model):
@@ -191,7 +251,8 @@ def _grouped(model):
 _READS = {
     'list': _with_list_view,
     'search_read': lambda model: model.search_read(
-        [], ['display_name', *({'create_uid', 'company_id'} & set(model._fields))], limit=5),
+        [], ['display_name', *({'create_uid', 'company_id'} & set(model._fields))], limit=5
+    ),
     'name_search': lambda model: model.name_search('a', limit=5),
     'group': _grouped,
 }
@@ -208,7 +269,7 @@ class TestAgainstLocks(RecordingCase):
              WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND c.relkind IN ('r', 'p')
                AND c.relnamespace = current_schema()::regnamespace
         """)
-        return {name for name, in cr.fetchall()}
+        return {name for (name,) in cr.fetchall()}
 
     def test_everything_that_was_locked_was_recorded(self):
         checked, missing, refused = 0, {}, {}

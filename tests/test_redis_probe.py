@@ -1,4 +1,5 @@
 """Test Connection: what works says what it found, what does not says what to do."""
+
 import contextlib
 import socket
 import threading
@@ -13,7 +14,6 @@ from .redis_server import REDIS_SERVER, RedisServer, free_port
 
 @tagged('post_install', '-at_install')
 class TestRedisProbe(BaseCase):
-
     def assertAdvice(self, url, advice):
         with self.assertRaisesRegex(redis_probe.ProbeError, advice) as caught:
             redis_probe.probe(url)
@@ -49,7 +49,7 @@ class TestRedisProbe(BaseCase):
             self.assertIn(found['server'], ('Redis', 'Valkey'))
             self.assertRegex(found['version'], r'^\d+\.\d+')
             self.assertGreater(found['round_trip_ms'], 0)
-            self.assertEqual(found['max_memory_bytes'], 5 * 2 ** 20)
+            self.assertEqual(found['max_memory_bytes'], 5 * 2**20)
             self.assertAdvice(server.url, "user name or password")
             self.assertAdvice(url.replace('hunter2', 'hunter23'), "user name or password")
             self.assertAdvice(url.replace('/0', '/99'), "database number")

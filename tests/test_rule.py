@@ -1,4 +1,5 @@
 """Rules: what cannot work is refused with the reason, the rest is stored tidily."""
+
 from odoo.exceptions import ValidationError
 from odoo.tests import Form, TransactionCase, tagged
 
@@ -7,7 +8,6 @@ from ..services import policy
 
 @tagged('post_install', '-at_install')
 class TestRule(TransactionCase):
-
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -36,16 +36,19 @@ class TestRule(TransactionCase):
         self.rule(methods='read')
         self.env.flush_all()
         self.env.cr.execute(f"SELECT {', '.join(policy.RULE_COLUMNS)} FROM cache_rule")
-        row, = self.env.cr.dictfetchall()
-        self.assertEqual((row['model'], row['methods'], row['enabled']),
-                         ('res.partner', 'read', True))
+        (row,) = self.env.cr.dictfetchall()
+        self.assertEqual(
+            (row['model'], row['methods'], row['enabled']), ('res.partner', 'read', True)
+        )
 
     def test_a_rule_may_name_its_model(self):
         self.assertEqual(self.Rule.create({'model': 'res.users'}).model_id.model, 'res.users')
 
     def test_methods_are_put_in_order(self):
-        self.assertEqual(self.rule(methods=' read;web_read, search_read read').methods,
-                         'search_read,read,web_read')
+        self.assertEqual(
+            self.rule(methods=' read;web_read, search_read read').methods,
+            'search_read,read,web_read',
+        )
 
     def test_a_rule_can_be_made_in_the_form(self):
         form = Form(self.Rule)
@@ -55,13 +58,14 @@ class TestRule(TransactionCase):
         self.assertEqual(rule.display_name, "res.partner: all reads, off")
 
     def test_the_name_says_what_it_is_about(self):
-        self.assertEqual(self.rule(methods='read,web_read').display_name,
-                         "res.partner: read, web_read")
+        self.assertEqual(
+            self.rule(methods='read,web_read').display_name, "res.partner: read, web_read"
+        )
 
     # -- what is refused
 
     def test_unknown_model(self):
-        self.assertRefused("does not exist", model_id=2 ** 31 - 1)
+        self.assertRefused("does not exist", model_id=2**31 - 1)
         for model in ('res.nonsense', '', 7):
             with self.assertRaisesRegex(ValidationError, "does not exist"):
                 self.Rule.create({'model': model})
@@ -80,7 +84,7 @@ class TestRule(TransactionCase):
         self.rule(use_l1=False, use_l2=False, use_l3=False, enabled=False)
 
     def test_times_to_live_have_limits(self):
-        for value in (-1, 365 * 24 * 3600 + 1, 2 ** 40, 'soon', '1e9'):
+        for value in (-1, 365 * 24 * 3600 + 1, 2**40, 'soon', '1e9'):
             with self.subTest(value=value):
                 self.assertRefused("must be a number between 0 and 31536000", l1_ttl_s=value)
 
@@ -98,8 +102,14 @@ class TestRule(TransactionCase):
 
     def test_staleness_needs_eventual(self):
         for consistency in (False, 'strong', 'weak'):
-            self.assertRefused("May lag behind", consistency=consistency, max_staleness_s=1,
-                               l1_ttl_s=1, l2_ttl_s=1, l3_ttl_s=1)
+            self.assertRefused(
+                "May lag behind",
+                consistency=consistency,
+                max_staleness_s=1,
+                l1_ttl_s=1,
+                l2_ttl_s=1,
+                l3_ttl_s=1,
+            )
         self.rule(consistency='eventual', max_staleness_s=0.5)
 
     def test_two_rules_must_not_overlap(self):
@@ -118,8 +128,15 @@ class TestRule(TransactionCase):
 
     def test_what_cannot_be_created_cannot_be_written_either(self):
         rule = self.rule()
-        for vals in ({'l2_ttl_s': 'soon'}, {'methods': 'write'}, {'model': 'res.nonsense'},
-                     {'use_l1': False, 'use_l2': False, 'use_l3': False}):
-            with self.subTest(vals=vals), self.assertRaises(ValidationError), \
-                    self.env.cr.savepoint():
+        for vals in (
+            {'l2_ttl_s': 'soon'},
+            {'methods': 'write'},
+            {'model': 'res.nonsense'},
+            {'use_l1': False, 'use_l2': False, 'use_l3': False},
+        ):
+            with (
+                self.subTest(vals=vals),
+                self.assertRaises(ValidationError),
+                self.env.cr.savepoint(),
+            ):
                 rule.write(vals)

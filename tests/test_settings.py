@@ -1,4 +1,5 @@
 """Settings: every option has its field, only good values are kept, outside values are shown."""
+
 import os
 from unittest.mock import patch
 
@@ -12,21 +13,21 @@ from ..services import options
 
 @tagged('post_install', '-at_install')
 class TestSettings(TransactionCase):
-
     def setUp(self):
         super().setUp()
-        kept = {k: v for k, v in os.environ.items()
-                if not k.startswith(options.ENVIRONMENT_PREFIX)}
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(options.ENVIRONMENT_PREFIX)}
         self.startPatcher(patch.dict(os.environ, kept, clear=True))
         self.startPatcher(patch.object(options, '_server_config_path', return_value=''))
         self.Parameter = self.env['ir.config_parameter']
-        self.Parameter.search([('key', 'in', [o.parameter for o in options.OPTIONS.values()])]
-                              ).unlink()
+        self.Parameter.search(
+            [('key', 'in', [o.parameter for o in options.OPTIONS.values()])]
+        ).unlink()
         self.Settings = self.env['res.config.settings']
 
     def save(self, **vals):
-        self.Settings.create({f'tiered_cache_{name}': value for name, value in vals.items()}
-                             ).execute()
+        self.Settings.create(
+            {f'tiered_cache_{name}': value for name, value in vals.items()}
+        ).execute()
 
     def param(self, name):
         return self.Parameter.get_param(f'tiered_cache.{name}')
@@ -37,11 +38,14 @@ class TestSettings(TransactionCase):
     # -- completeness
 
     def test_every_option_has_a_field_in_the_form(self):
-        arch = etree.fromstring(self.Settings.get_view(
-            self.env.ref('base.res_config_settings_view_form').id, 'form')['arch'])
+        arch = etree.fromstring(
+            self.Settings.get_view(self.env.ref('base.res_config_settings_view_form').id, 'form')[
+                'arch'
+            ]
+        )
         for name, option in options.OPTIONS.items():
             with self.subTest(name=name):
-                node, = arch.xpath(f"//field[@name='tiered_cache_{name}']")
+                (node,) = arch.xpath(f"//field[@name='tiered_cache_{name}']")
                 self.assertIn(name, node.get('readonly'))
                 self.assertTrue(arch.xpath(f"//widget[@option='{name}']"))
                 if option.kind in ('int', 'float'):
@@ -62,11 +66,14 @@ class TestSettings(TransactionCase):
     def test_a_value_is_kept_and_shown(self):
         self.save(l1_ttl_s=' 120 ', enabled=False, l1_policy='lfu', l1_max_mb='0.5')
         self.assertEqual(self.param('l1_ttl_s'), '120')
-        self.assertEqual((self.shown('l1_ttl_s'), self.shown('enabled'), self.shown('l1_policy')),
-                         ('120', False, 'lfu'))
+        self.assertEqual(
+            (self.shown('l1_ttl_s'), self.shown('enabled'), self.shown('l1_policy')),
+            ('120', False, 'lfu'),
+        )
         settings = self.Settings._tiered_cache_settings()
-        self.assertEqual((settings.l1_ttl_s, settings.enabled, settings.l1_max_mb),
-                         (120, False, 0.5))
+        self.assertEqual(
+            (settings.l1_ttl_s, settings.enabled, settings.l1_max_mb), (120, False, 0.5)
+        )
 
     def test_zero_is_a_value_and_empty_is_the_default(self):
         self.save(l1_max_entries='0')
@@ -103,9 +110,13 @@ class TestSettings(TransactionCase):
     def test_a_value_from_outside_is_shown_and_cannot_be_written(self):
         with patch.dict(os.environ, TIERED_CACHE_L1_TTL_S='30', TIERED_CACHE_ENABLED='0'):
             self.assertEqual((self.shown('l1_ttl_s'), self.shown('enabled')), ('30', False))
-            self.assertEqual(self.Settings.new({}).tiered_cache_places, {
-                'enabled': "environment variable TIERED_CACHE_ENABLED",
-                'l1_ttl_s': "environment variable TIERED_CACHE_L1_TTL_S"})
+            self.assertEqual(
+                self.Settings.new({}).tiered_cache_places,
+                {
+                    'enabled': "environment variable TIERED_CACHE_ENABLED",
+                    'l1_ttl_s': "environment variable TIERED_CACHE_L1_TTL_S",
+                },
+            )
             self.save(l1_ttl_s='99', enabled=True)
         self.assertEqual(self.Settings._tiered_cache_params(), {})
 
@@ -126,8 +137,10 @@ class TestSettings(TransactionCase):
         self.assertNotIn('hunter2', str(caught.exception))
 
     def test_the_button_tries_the_url_from_outside(self):
-        with patch.dict(os.environ, TIERED_CACHE_REDIS_URL='redis://:hunter2@cache'), \
-                patch.object(type(self.env['cache.manager']), 'test_redis') as test_redis:
+        with (
+            patch.dict(os.environ, TIERED_CACHE_REDIS_URL='redis://:hunter2@cache'),
+            patch.object(type(self.env['cache.manager']), 'test_redis') as test_redis,
+        ):
             test_redis.return_value = {'server': 'Redis', 'version': '7', 'round_trip_ms': 0.1}
             settings = self.Settings.create({'tiered_cache_redis_url': 'redis://:***@cache'})
             action = settings.action_tiered_cache_test_redis()

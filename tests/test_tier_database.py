@@ -1,4 +1,5 @@
 """L3 on a real table: what is in the rows, faults of PostgreSQL, purging, forks."""
+
 import contextlib
 import os
 import threading
@@ -21,7 +22,6 @@ AT_ONCE_S = 2.0
 
 
 class DatabaseCase(BaseCase):
-
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -35,9 +35,15 @@ class DatabaseCase(BaseCase):
 
     def new_tier(self, connect=None, **options):
         """A tier with patient limits, unless the test is about limits."""
-        tier = DatabaseTier(connect or self.table.connect, **{
-            'breaker': CircuitBreaker(clock=self.breaker_clock),
-            'statement_timeout_ms': 5000, 'lock_timeout_ms': 5000, **options})
+        tier = DatabaseTier(
+            connect or self.table.connect,
+            **{
+                'breaker': CircuitBreaker(clock=self.breaker_clock),
+                'statement_timeout_ms': 5000,
+                'lock_timeout_ms': 5000,
+                **options,
+            },
+        )
         self.addCleanup(tier.close)
         return tier
 
@@ -68,7 +74,6 @@ class DatabaseCase(BaseCase):
 
 @tagged('post_install', '-at_install')
 class TestDatabaseRows(DatabaseCase):
-
     def test_columns_are_copies_for_the_list_view(self):
         entry = make_entry('k', created=1_700_000_000.25, expires=4_000_000_000.5)
         self.new_tier().set(entry)
@@ -76,9 +81,20 @@ class TestDatabaseRows(DatabaseCase):
             SELECT key, model, method, uid, created::text, expires::text, cost_ms::float8,
                    size_bytes, hits, body FROM cache_entry""")
         body = to_bytes(entry)
-        self.assertEqual(rows[0][:-1], (
-            'k', 'res.partner', 'search_read', 2, '2023-11-14 22:13:20.25',
-            '2096-10-02 07:06:40.5', 53.25, len(body), 0))
+        self.assertEqual(
+            rows[0][:-1],
+            (
+                'k',
+                'res.partner',
+                'search_read',
+                2,
+                '2023-11-14 22:13:20.25',
+                '2096-10-02 07:06:40.5',
+                53.25,
+                len(body),
+                0,
+            ),
+        )
         self.assertEqual(bytes(rows[0][-1]), body)
 
     def test_replacing_changes_every_column(self):
@@ -86,8 +102,18 @@ class TestDatabaseRows(DatabaseCase):
         tier.set(make_entry('k'))
         self.table.call("UPDATE cache_entry SET hits = 5")
         now = time.time()
-        tier.set(make_entry('k', payload=b'new', model='m', method='f', uid=9, cost_ms=1.5,
-                            created=now + 5, expires=now + 50))
+        tier.set(
+            make_entry(
+                'k',
+                payload=b'new',
+                model='m',
+                method='f',
+                uid=9,
+                cost_ms=1.5,
+                created=now + 5,
+                expires=now + 50,
+            )
+        )
         rows = self.table.call("""
             SELECT model, method, uid, cost_ms::float8, hits,
                    extract(epoch FROM expires - created)::int FROM cache_entry""")
@@ -142,16 +168,17 @@ class TestDatabaseRows(DatabaseCase):
         tier.set_many([make_entry('a'), make_entry('b', payload=bytes(1000))])
         stats = tier.stats()
         self.assertEqual(stats['entries'], 2)
-        self.assertEqual(stats['bytes'], sum(
-            len(to_bytes(tier.get(key))) for key in ('a', 'b')))
+        self.assertEqual(stats['bytes'], sum(len(to_bytes(tier.get(key))) for key in ('a', 'b')))
         self.assertGreater(stats['table_bytes'], stats['bytes'])
         self.assertEqual(
-            (stats['state'], stats['max_entries'], stats['max_bytes']), ('up', 10, 524288))
+            (stats['state'], stats['max_entries'], stats['max_bytes']), ('up', 10, 524288)
+        )
 
     def test_lookup_and_pattern_search_use_an_index(self):
         tier = self.new_tier()
-        tier.set_many([make_entry(f'v1:orm:model{number % 50}:read:{number}')
-                       for number in range(2000)])
+        tier.set_many(
+            [make_entry(f'v1:orm:model{number % 50}:read:{number}') for number in range(2000)]
+        )
         self.table.call("ANALYZE cache_entry")
         for statement, params in (
             (database_tier._GET, (['v1:orm:model1:read:1'],)),
@@ -165,7 +192,6 @@ class TestDatabaseRows(DatabaseCase):
 
 @tagged('post_install', '-at_install')
 class TestDatabaseValues(DatabaseCase):
-
     def setUp(self):
         super().setUp()
         self.tier = self.new_tier()
@@ -204,7 +230,6 @@ class TestDatabaseValues(DatabaseCase):
 
 @tagged('post_install', '-at_install')
 class TestDatabaseFaults(DatabaseCase):
-
     def test_connection_is_opened_on_first_use(self):
         opened = []
         tier = self.new_tier(lambda: opened.append(1) or self.table.connect())
@@ -216,6 +241,7 @@ class TestDatabaseFaults(DatabaseCase):
     def test_server_unreachable(self):
         def connect():
             return psycopg2.connect(host='127.0.0.1', port=1, dbname='x')
+
         tier = self.new_tier(connect)
         self.assertIs(tier.get('k'), MISS)
         self.assertDown(tier, 'connection')
@@ -224,6 +250,7 @@ class TestDatabaseFaults(DatabaseCase):
     def test_connect_that_raises_anything(self):
         def connect():
             raise KeyError('a misconfigured server')
+
         tier = self.new_tier(connect)
         self.assertIs(tier.get('k'), MISS)
         self.assertDown(tier, 'connection')
@@ -324,7 +351,8 @@ class TestDatabaseFaults(DatabaseCase):
         tier.get('k')
         with tier._connection.cursor() as cursor:
             cursor.execute(
-                "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')")
+                "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')"
+            )
             self.assertEqual(cursor.fetchone(), ('0', '0'))
 
     def test_reads_do_not_wait_long_for_a_batch(self):
@@ -343,7 +371,8 @@ class TestDatabaseFaults(DatabaseCase):
         tier.get('k')
         states = self.table.call(
             "SELECT state, backend_xmin FROM pg_stat_activity WHERE pid = %s",
-            (tier._connection.info.backend_pid,))
+            (tier._connection.info.backend_pid,),
+        )
         self.assertEqual(states, [('idle', None)])
 
     def test_killed_in_the_middle_starts_afresh(self):
@@ -376,7 +405,6 @@ class _Interrupted:
 
 @tagged('post_install', '-at_install')
 class TestDatabaseConcurrency(DatabaseCase):
-
     def in_threads(self, *functions):
         errors = []
 
@@ -402,9 +430,12 @@ class TestDatabaseConcurrency(DatabaseCase):
                 tier.set_many([make_entry(key) for key in order])
                 tier.delete(order[:150])
 
-        self.in_threads(*(
-            lambda tier=tier, order=keys[::step]: work(tier, order)
-            for tier, step in zip(workers, (1, -1, 1, -1), strict=True)))
+        self.in_threads(
+            *(
+                lambda tier=tier, order=keys[::step]: work(tier, order)
+                for tier, step in zip(workers, (1, -1, 1, -1), strict=True)
+            )
+        )
         for tier in workers:
             self.assertFalse(tier.faults)
 
@@ -412,17 +443,18 @@ class TestDatabaseConcurrency(DatabaseCase):
         # A role may have REPEATABLE READ as its default; two writers of a key would get 40001.
         def connect():
             return self.table.connect(default_transaction_isolation='serializable')
+
         tier, other = self.new_tier(connect), self.new_tier(connect)
         with self.transaction("SELECT 1"):
             self.in_threads(
-                *(lambda t=t: [t.set(make_entry('k')) for _ in range(30)] for t in (tier, other)))
+                *(lambda t=t: [t.set(make_entry('k')) for _ in range(30)] for t in (tier, other))
+            )
         self.assertFalse(tier.faults)
         self.assertFalse(other.faults)
 
 
 @tagged('post_install', '-at_install')
 class TestDatabasePurge(DatabaseCase):
-
     def setUp(self):
         super().setUp()
         self.tier = self.new_tier()
@@ -430,12 +462,15 @@ class TestDatabasePurge(DatabaseCase):
     def fill(self, count, size=100):
         """Entries '00', '01', …, each a second younger than the one before."""
         now = time.time() - 1000
-        self.tier.set_many([
-            make_entry(f'{number:02}', payload=bytes(size), now=now + number, ttl_s=7200)
-            for number in range(count)])
+        self.tier.set_many(
+            [
+                make_entry(f'{number:02}', payload=bytes(size), now=now + number, ttl_s=7200)
+                for number in range(count)
+            ]
+        )
 
     def left(self):
-        return [key for key, in self.table.call("SELECT key FROM cache_entry ORDER BY key")]
+        return [key for (key,) in self.table.call("SELECT key FROM cache_entry ORDER BY key")]
 
     def expire(self, condition="true"):
         self.table.call(f"UPDATE cache_entry SET expires = '2020-01-01' WHERE {condition}")
@@ -496,7 +531,6 @@ class TestDatabasePurge(DatabaseCase):
 
 @tagged('post_install', '-at_install')
 class TestDatabaseFork(DatabaseCase):
-
     def test_child_has_a_connection_of_its_own(self):
         tier = self.new_tier()
         tier.set(make_entry('k'))

@@ -1,4 +1,5 @@
 """L1: limits, what each policy evicts, what is counted and told."""
+
 import gc
 import threading
 import tracemalloc
@@ -12,7 +13,6 @@ from .tier_tools import Clock, make_entry
 
 
 class MemoryCase(BaseCase):
-
     def setUp(self):
         super().setUp()
         self.clock = Clock()
@@ -20,9 +20,13 @@ class MemoryCase(BaseCase):
 
     def new_tier(self, max_entries=1000, max_bytes=10_000_000, policy='lru'):
         return MemoryTier(
-            max_entries, max_bytes, policy, self.clock,
+            max_entries,
+            max_bytes,
+            policy,
+            self.clock,
             on_evict=lambda key, entry: self.evicted.append((key, entry)),
-            on_expire=lambda key, entry: self.expired.append((key, entry)))
+            on_expire=lambda key, entry: self.expired.append((key, entry)),
+        )
 
     def entry(self, key, size=100, ttl_s=3600):
         return make_entry(key, payload=bytes(size), ttl_s=ttl_s, now=self.clock())
@@ -33,7 +37,6 @@ class MemoryCase(BaseCase):
 
 @tagged('post_install', '-at_install')
 class TestMemoryLimits(MemoryCase):
-
     def assertEachPolicy(self, check):
         for policy in POLICIES:
             with self.subTest(policy=policy):
@@ -48,6 +51,7 @@ class TestMemoryLimits(MemoryCase):
                 tier.set(self.entry(str(number)))
                 self.assertLessEqual(tier.stats()['entries'], 10)
             self.assertEqual(len(self.evicted), 40)
+
         self.assertEachPolicy(check)
 
     def test_never_more_bytes_than_allowed(self):
@@ -57,6 +61,7 @@ class TestMemoryLimits(MemoryCase):
                 tier.set(self.entry(str(number), size=number * 37 % 5000))
                 self.assertLessEqual(tier.stats()['bytes'], 20_000)
             self.assertGreater(tier.stats()['bytes'], 10_000)
+
         self.assertEachPolicy(check)
 
     def test_bytes_are_the_sum_of_the_entries(self):
@@ -68,8 +73,9 @@ class TestMemoryLimits(MemoryCase):
             tier.delete(['4', '5'])
             kept = [tier.get(entry.key) for entry in entries]
             self.assertEqual(
-                tier.stats()['bytes'],
-                sum(entry.size_bytes for entry in kept if entry is not MISS))
+                tier.stats()['bytes'], sum(entry.size_bytes for entry in kept if entry is not MISS)
+            )
+
         self.assertEachPolicy(check)
 
     def test_entry_larger_than_the_tier_is_refused_and_evicts_nothing(self):
@@ -78,6 +84,7 @@ class TestMemoryLimits(MemoryCase):
             tier.set(self.entry('small'))
             self.assertFalse(tier.set(self.entry('large', size=6000)))
             self.assertEqual(self.present(tier, ['small', 'large']), ['small'])
+
         self.assertEachPolicy(check)
 
     def test_refused_replacement_leaves_no_older_value(self):
@@ -86,6 +93,7 @@ class TestMemoryLimits(MemoryCase):
             tier.set(self.entry('k'))
             tier.set(self.entry('k', size=6000))
             self.assertIs(tier.get('k'), MISS)
+
         self.assertEachPolicy(check)
 
     def test_replacement_that_grows_makes_room(self):
@@ -95,6 +103,7 @@ class TestMemoryLimits(MemoryCase):
             self.assertTrue(tier.set(self.entry('3', size=15_000)))
             self.assertEqual(len(tier.get('3').payload), 15_000)
             self.assertLessEqual(tier.stats()['bytes'], 20_000)
+
         self.assertEachPolicy(check)
 
     def test_replacement_does_not_count_as_another_entry(self):
@@ -103,6 +112,7 @@ class TestMemoryLimits(MemoryCase):
             tier.set_many([self.entry('a'), self.entry('b'), self.entry('a'), self.entry('b')])
             self.assertEqual(self.present(tier, 'ab'), ['a', 'b'])
             self.assertEqual(self.evicted, [])
+
         self.assertEachPolicy(check)
 
     def test_zero_turns_it_off(self):
@@ -128,8 +138,9 @@ class TestMemoryLimits(MemoryCase):
                 self.assertHonest(policy, 300, 8, max_bytes=3_000_000, count=6000)
 
     def assertHonest(self, policy, payload, dependencies, max_bytes, count):
-        bodies = [to_bytes(self.long_entry(number, payload, dependencies))
-                  for number in range(count)]
+        bodies = [
+            to_bytes(self.long_entry(number, payload, dependencies)) for number in range(count)
+        ]
         gc.collect()
         tracemalloc.start()
         try:
@@ -146,15 +157,20 @@ class TestMemoryLimits(MemoryCase):
 
     def long_entry(self, number, payload, dependencies) -> Entry:
         return make_entry(
-            f'v1:orm:product.product:web_search_read:{number:032x}', payload=bytes(payload),
-            ttl_s=3600 + number, removal_version=2**60 + number, cost_ms=5.5 + number,
-            dependencies=tuple((f'relation_{relation}', 2**61 + number * 99 + relation, None)
-                               for relation in range(dependencies)))
+            f'v1:orm:product.product:web_search_read:{number:032x}',
+            payload=bytes(payload),
+            ttl_s=3600 + number,
+            removal_version=2**60 + number,
+            cost_ms=5.5 + number,
+            dependencies=tuple(
+                (f'relation_{relation}', 2**61 + number * 99 + relation, None)
+                for relation in range(dependencies)
+            ),
+        )
 
 
 @tagged('post_install', '-at_install')
 class TestMemoryPolicies(MemoryCase):
-
     def survivors(self, policy, *uses):
         """Fill a tier for three with a, b, c; use some; add d."""
         tier = self.new_tier(max_entries=3, policy=policy)
@@ -169,13 +185,19 @@ class TestMemoryPolicies(MemoryCase):
         self.assertEqual(self.survivors('lru', lambda tier: tier.get('a')), 'acd')
 
     def test_lru_counts_a_replacement_as_use(self):
-        self.assertEqual(
-            self.survivors('lru', lambda tier: tier.set(self.entry('a'))), 'acd')
+        self.assertEqual(self.survivors('lru', lambda tier: tier.set(self.entry('a'))), 'acd')
 
     def test_lfu_evicts_what_was_used_least_often(self):
-        self.assertEqual(self.survivors(
-            'lfu', lambda tier: tier.get_many('ac'), lambda tier: tier.get('c'),
-            lambda tier: tier.get('a'), lambda tier: tier.get('b')), 'acd')
+        self.assertEqual(
+            self.survivors(
+                'lfu',
+                lambda tier: tier.get_many('ac'),
+                lambda tier: tier.get('c'),
+                lambda tier: tier.get('a'),
+                lambda tier: tier.get('b'),
+            ),
+            'acd',
+        )
 
     def test_fifo_evicts_what_was_stored_first(self):
         self.assertEqual(self.survivors('fifo', lambda tier: tier.get('a')), 'bcd')
@@ -191,7 +213,6 @@ class TestMemoryPolicies(MemoryCase):
 
 @tagged('post_install', '-at_install')
 class TestMemoryNews(MemoryCase):
-
     def test_eviction_is_told_with_key_and_entry(self):
         tier = self.new_tier(max_entries=1)
         first = self.entry('first')

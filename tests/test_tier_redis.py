@@ -1,4 +1,5 @@
 """L2 against real redis-server processes, up and in every kind of trouble, and impostors."""
+
 import contextlib
 import datetime
 import ipaddress
@@ -73,19 +74,25 @@ def make_certificate(folder: str) -> tuple[str, str]:
     now = datetime.datetime.now(datetime.timezone.utc)
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(name).issuer_name(name).public_key(key.public_key())
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName(
-            [x509.IPAddress(ipaddress.ip_address('127.0.0.1'))]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address('127.0.0.1'))]),
+            critical=False,
+        )
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256()))
+        .sign(key, hashes.SHA256())
+    )
     encoding = serialization.Encoding.PEM
     files = {
         'cert.pem': certificate.public_bytes(encoding),
         'key.pem': key.private_bytes(
-            encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+            encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ),
     }
     paths = []
     for file_name, content in files.items():
@@ -116,8 +123,13 @@ class RedisCase(BaseCase):
     def new_tier(self, url=None, timeout_ms=5000, **options):
         """A tier with a patient timeout, unless the test is about timeouts."""
         tier = RedisTier(
-            self.server.url if url is None else url, PREFIX, Seal(SECRET), timeout_ms,
-            CircuitBreaker(clock=self.breaker_clock), **options)
+            self.server.url if url is None else url,
+            PREFIX,
+            Seal(SECRET),
+            timeout_ms,
+            CircuitBreaker(clock=self.breaker_clock),
+            **options,
+        )
         tier._writes._clock = self.breaker_clock
         self.addCleanup(tier.close)
         return tier
@@ -154,8 +166,10 @@ class RedisCase(BaseCase):
         """How often which command was called since the last call of this."""
         statistics = self.server.call('INFO', 'commandstats')
         self.server.call('CONFIG', 'RESETSTAT')
-        calls = {name.removeprefix('cmdstat_'): values['calls'] + values.get('rejected_calls', 0)
-                 for name, values in statistics.items()}
+        calls = {
+            name.removeprefix('cmdstat_'): values['calls'] + values.get('rejected_calls', 0)
+            for name, values in statistics.items()
+        }
         for ours in ('info', 'config|resetstat', 'config', 'flushall'):
             calls.pop(ours, None)
         return calls
@@ -163,7 +177,6 @@ class RedisCase(BaseCase):
 
 @tagged('post_install', '-at_install')
 class TestRedisUp(RedisCase):
-
     def test_get_is_one_command(self):
         tier = self.new_tier()
         tier.set(make_entry('k'))
@@ -193,8 +206,9 @@ class TestRedisUp(RedisCase):
         self.assertEqual(self.connections(), [f'odoo-tiered-cache-{os.getpid()}'])
 
     def connections(self):
-        return sorted(client['name'] for client in self.server.call('CLIENT LIST')
-                      if client['name'])
+        return sorted(
+            client['name'] for client in self.server.call('CLIENT LIST') if client['name']
+        )
 
     def test_lives_no_longer_than_the_entry(self):
         self.new_tier().set(make_entry('k', ttl_s=100))
@@ -224,7 +238,8 @@ class TestRedisUp(RedisCase):
     def test_url_cannot_change_timeouts_retries_or_protocol(self):
         tier = self.impatient(
             f'{self.server.url}?socket_timeout=60&socket_connect_timeout=60&protocol=3'
-            '&retry_on_timeout=yes&health_check_interval=1&decode_responses=1')
+            '&retry_on_timeout=yes&health_check_interval=1&decode_responses=1'
+        )
         tier.set(make_entry('k'))
         self.assertIsNot(tier.get('k'), MISS)
         with self.server.frozen():
@@ -246,8 +261,9 @@ class TestRedisUp(RedisCase):
 
     def test_batch_leaves_out_what_is_too_large(self):
         tier = self.new_tier(max_entry_bytes=1000)
-        stored = tier.set_many([
-            make_entry('a'), make_entry('b', payload=bytes(2000)), make_entry('c')])
+        stored = tier.set_many(
+            [make_entry('a'), make_entry('b', payload=bytes(2000)), make_entry('c')]
+        )
         self.assertEqual(stored, 2)
 
     def test_large_batches_go_in_parts(self):
@@ -272,15 +288,17 @@ class TestRedisUp(RedisCase):
     def test_stats_estimate_the_entries_of_this_database(self):
         tier = self.new_tier()
         tier.set_many([make_entry(str(number)) for number in range(3000)])
-        self.server.call('MSET', *(part for number in range(6000)
-                                   for part in (f'other:{number}', 'x')))
+        self.server.call(
+            'MSET', *(part for number in range(6000) for part in (f'other:{number}', 'x'))
+        )
         self.assertTrue(2000 < tier.stats()['entries'] < 4000)
 
     def test_many_threads_share_few_connections(self):
         tier = self.new_tier()
         tier.set(make_entry('k'))
-        threads = [threading.Thread(target=lambda: [tier.get('k') for _ in range(50)])
-                   for _ in range(8)]
+        threads = [
+            threading.Thread(target=lambda: [tier.get('k') for _ in range(50)]) for _ in range(8)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -324,7 +342,8 @@ class TestRedisValues(RedisCase):
     def test_flipped_bit(self):
         at = len(self.good) // 2
         self.assertDropped(
-            'forged', self.good[:at] + bytes([self.good[at] ^ 1]) + self.good[at + 1:])
+            'forged', self.good[:at] + bytes([self.good[at] ^ 1]) + self.good[at + 1 :]
+        )
 
     def test_cut_off_anywhere(self):
         for length in range(1, len(self.good), 37):
@@ -343,15 +362,17 @@ class TestRedisValues(RedisCase):
         self.assertDropped('forged', self.server.call('GET', 'tc:other:k'))
 
     def test_value_sealed_with_another_secret(self):
-        self.assertDropped('forged', Seal(b'another secret 1').seal(
-            f'{PREFIX}k', to_bytes(self.entry)))
+        self.assertDropped(
+            'forged', Seal(b'another secret 1').seal(f'{PREFIX}k', to_bytes(self.entry))
+        )
 
     def test_sealed_bytes_that_are_no_entry(self):
         self.assertDropped('corrupt', Seal(SECRET).seal(f'{PREFIX}k', b'of another version'))
 
     def test_sealed_entry_of_another_key(self):
-        self.assertDropped('corrupt', Seal(SECRET).seal(
-            f'{PREFIX}k', to_bytes(make_entry('other'))))
+        self.assertDropped(
+            'corrupt', Seal(SECRET).seal(f'{PREFIX}k', to_bytes(make_entry('other')))
+        )
 
     def test_expired_value_that_was_put_back(self):
         old = make_entry('k', now=time.time() - 100, ttl_s=50)
@@ -376,7 +397,8 @@ class TestRedisValues(RedisCase):
         self.server.call('SET', f'{PREFIX}k', 'garbage')
         self.server.call('LPUSH', f'{PREFIX}list', 'item')
         self.assertEqual(
-            self.tier.get_many(['0', 'k', '1', 'list', '2']), {entry.key: entry for entry in good})
+            self.tier.get_many(['0', 'k', '1', 'list', '2']), {entry.key: entry for entry in good}
+        )
         self.assertEqual(self.tier.faults, {'forged': 1, 'wrongtype': 1})
 
     def test_huge_value_is_not_loaded(self):
@@ -398,7 +420,6 @@ class TestRedisValues(RedisCase):
 
 @tagged('post_install', '-at_install')
 class TestRedisDown(RedisCase):
-
     def test_refused(self):
         tier = self.impatient(f'redis://127.0.0.1:{free_port()}')
         self.assertMissesAtOnce(tier)
@@ -419,8 +440,9 @@ class TestRedisDown(RedisCase):
         with impostor() as url:
             tier = self.impatient(url)
             start = time.perf_counter()
-            tier.set_many([make_entry(str(number), payload=os.urandom(900_000))
-                           for number in range(20)])
+            tier.set_many(
+                [make_entry(str(number), payload=os.urandom(900_000)) for number in range(20)]
+            )
             self.assertLess(time.perf_counter() - start, AT_ONCE_S)
             self.assertDown(tier, 'timeout')
 
@@ -590,12 +612,15 @@ class TestRedisImpostors(RedisCase):
             connection.recv(1000)
             reply(connection)
             connection.recv(1000)  # until the tier hangs up
+
         return answer
 
     def test_web_server(self):
         self.assertKinds(
             lambda connection: connection.sendall(b'HTTP/1.1 400 Bad Request\r\n\r\n'),
-            'protocol', 'connection')
+            'protocol',
+            'connection',
+        )
 
     def test_closes_at_once(self):
         self.assertKinds(lambda connection: None, 'connection')
@@ -604,6 +629,7 @@ class TestRedisImpostors(RedisCase):
         def reply(connection):
             connection.sendall(b'$1000\r\nonly this')
             connection.shutdown(socket.SHUT_RDWR)
+
         self.assertKinds(self.answer_after_handshake(reply), 'connection')
 
     def test_byte_by_byte(self):
@@ -613,6 +639,7 @@ class TestRedisImpostors(RedisCase):
             while True:
                 connection.sendall(b'x')
                 time.sleep(0.01)
+
         self.assertKinds(self.answer_after_handshake(reply), 'timeout')
 
     def test_value_longer_than_asked_for(self):
@@ -620,26 +647,41 @@ class TestRedisImpostors(RedisCase):
             connection.sendall(b'$99999999999\r\n')
             while True:
                 connection.sendall(bytes(65536))
+
         self.assertKinds(self.answer_after_handshake(reply), 'timeout', 'protocol', 'connection')
 
     def test_number_for_a_value(self):
         self.assertKinds(
             self.answer_after_handshake(lambda connection: connection.sendall(b':42\r\n')),
-            'protocol')
+            'protocol',
+        )
 
     def test_no_number_where_one_belongs(self):
         self.assertKinds(
             self.answer_after_handshake(lambda connection: connection.sendall(b'$x\r\n')),
-            'protocol')
+            'protocol',
+        )
 
     def test_no_reply_makes_any_call_raise(self):
         replies = (
-            b':42\r\n', b':-1\r\n', b'$-1\r\n', b'$0\r\n\r\n', b'$2\r\nxx\r\n', b'+OK\r\n',
-            b'*-1\r\n', b'*0\r\n', b'*2\r\n:0\r\n:7\r\n', b'-ERR no\r\n',
+            b':42\r\n',
+            b':-1\r\n',
+            b'$-1\r\n',
+            b'$0\r\n\r\n',
+            b'$2\r\nxx\r\n',
+            b'+OK\r\n',
+            b'*-1\r\n',
+            b'*0\r\n',
+            b'*2\r\n:0\r\n:7\r\n',
+            b'-ERR no\r\n',
             b'*2\r\n$1\r\n0\r\n*1\r\n:5\r\n',
-            b'-WRONGTYPE no\r\n', b'-MOVED 1 127.0.0.1:1\r\n', b'\xff\r\n', b'\r\n',
+            b'-WRONGTYPE no\r\n',
+            b'-MOVED 1 127.0.0.1:1\r\n',
+            b'\xff\r\n',
+            b'\r\n',
         )
         for reply in replies:
+
             def answer(connection, reply=reply):
                 connection.recv(1000)
                 connection.sendall(b'+OK\r\n')
@@ -659,8 +701,11 @@ class TestRedisImpostors(RedisCase):
                 self.impatient(url).stats()
 
     def test_nested_without_end(self):
-        self.assertKinds(self.answer_after_handshake(
-            lambda connection: connection.sendall(b'*1\r\n' * 100_000)), 'protocol', 'timeout')
+        self.assertKinds(
+            self.answer_after_handshake(lambda connection: connection.sendall(b'*1\r\n' * 100_000)),
+            'protocol',
+            'timeout',
+        )
 
 
 @tagged('post_install', '-at_install')
@@ -700,15 +745,17 @@ class TestRedisPassword(RedisCase):
 
 @tagged('post_install', '-at_install')
 class TestRedisTls(RedisCase):
-
     @classmethod
     def setUpClass(cls):
         folder = cls.enterClassContext(tempfile.TemporaryDirectory())
         cls.certificate, key = make_certificate(folder)
         cls.tls_port = free_port()
         cls.server_options = {
-            'tls_port': cls.tls_port, 'tls_cert_file': cls.certificate, 'tls_key_file': key,
-            'tls_ca_cert_file': cls.certificate, 'tls_auth_clients': 'no',
+            'tls_port': cls.tls_port,
+            'tls_cert_file': cls.certificate,
+            'tls_key_file': key,
+            'tls_ca_cert_file': cls.certificate,
+            'tls_auth_clients': 'no',
         }
         try:
             super().setUpClass()
@@ -750,7 +797,6 @@ class TestRedisTls(RedisCase):
 
 @tagged('post_install', '-at_install')
 class TestRedisRefusesWrites(RedisCase):
-
     def assertReadsGoOn(self, kind):
         tier = self.new_tier()
         self.commands()
@@ -803,8 +849,17 @@ class TestRedisRefusesWrites(RedisCase):
 
     def test_user_who_may_not_write(self):
         self.new_tier().set(make_entry('old'))
-        self.server.call('ACL', 'SETUSER', 'reader', 'on', '>pw', f'~{PREFIX}*',
-                         '+getrange', '+client|setname', '+scan')
+        self.server.call(
+            'ACL',
+            'SETUSER',
+            'reader',
+            'on',
+            '>pw',
+            f'~{PREFIX}*',
+            '+getrange',
+            '+client|setname',
+            '+scan',
+        )
         self.addCleanup(self.server.call, 'ACL', 'DELUSER', 'reader')
         tier = self.new_tier(self.server.url.replace('//', '//reader:pw@'))
         self.assertFalse(tier.set(make_entry('new')))
@@ -813,8 +868,9 @@ class TestRedisRefusesWrites(RedisCase):
         self.assertEqual(tier.delete(['old']), 0)
 
     def test_user_who_may_not_read(self):
-        self.server.call('ACL', 'SETUSER', 'writer', 'on', '>pw', f'~{PREFIX}*',
-                         '+set', '+client|setname')
+        self.server.call(
+            'ACL', 'SETUSER', 'writer', 'on', '>pw', f'~{PREFIX}*', '+set', '+client|setname'
+        )
         self.addCleanup(self.server.call, 'ACL', 'DELUSER', 'writer')
         tier = self.new_tier(self.server.url.replace('//', '//writer:pw@'))
         self.assertIs(tier.get('k'), MISS)
@@ -838,7 +894,6 @@ class TestRedisCluster(RedisCase):
 
 @tagged('post_install', '-at_install')
 class TestRedisFork(RedisCase):
-
     def names(self):
         return {client['name'] for client in self.server.call('CLIENT LIST')}
 
@@ -885,7 +940,6 @@ class TestRedisFork(RedisCase):
 
 @tagged('post_install', '-at_install')
 class TestRedisPing(RedisCase):
-
     def assertAdvises(self, tier, kind, *words):
         with self.assertRaises(RedisUnavailable) as raised:
             tier.ping()
@@ -907,8 +961,9 @@ class TestRedisPing(RedisCase):
     def test_leaves_nothing_behind(self):
         self.new_tier().ping()
         self.assertEqual(self.server.call('DBSIZE'), 0)
-        self.assertFalse(any('tiered' in client['name']
-                             for client in self.server.call('CLIENT LIST')))
+        self.assertFalse(
+            any('tiered' in client['name'] for client in self.server.call('CLIENT LIST'))
+        )
 
     def test_advises_a_memory_limit(self):
         self.assertIn('maxmemory', self.new_tier().ping()['advice'][0])
@@ -952,7 +1007,8 @@ class TestRedisPing(RedisCase):
 
     def test_refused(self):
         self.assertAdvises(
-            self.new_tier(f'redis://127.0.0.1:{free_port()}'), 'refused', 'Start Redis')
+            self.new_tier(f'redis://127.0.0.1:{free_port()}'), 'refused', 'Start Redis'
+        )
 
     def test_black_hole(self):
         with patch.object(redis_tier, 'PING_TIMEOUT_S', 0.1), impostor() as url:
@@ -964,7 +1020,8 @@ class TestRedisPing(RedisCase):
 
     def test_password(self):
         self.assertAdvises(
-            self.new_tier(self.server.url.replace('//', '//:pw@')), 'auth', 'password')
+            self.new_tier(self.server.url.replace('//', '//:pw@')), 'auth', 'password'
+        )
 
     def test_replica(self):
         self.server.call('REPLICAOF', '127.0.0.1', free_port())
@@ -977,8 +1034,10 @@ class TestRedisPing(RedisCase):
         self.assertAdvises(self.new_tier(), 'oom', 'allkeys-lru')
 
     def test_user_without_rights(self):
-        self.server.call('ACL', 'SETUSER', 'nobody', 'on', '>pw', '~other:*', '+ping',
-                         '+client|setname')
+        self.server.call(
+            'ACL', 'SETUSER', 'nobody', 'on', '>pw', '~other:*', '+ping', '+client|setname'
+        )
         self.addCleanup(self.server.call, 'ACL', 'DELUSER', 'nobody')
         self.assertAdvises(
-            self.new_tier(self.server.url.replace('//', '//nobody:pw@')), 'denied', PREFIX)
+            self.new_tier(self.server.url.replace('//', '//nobody:pw@')), 'denied', PREFIX
+        )

@@ -1,4 +1,5 @@
 """The contract that every tier and every policy of L1 keeps, run for each of them."""
+
 import threading
 import unittest
 
@@ -40,8 +41,13 @@ class TierContract:
         self.assertEqual(self.tier.get_many(['v1:nothing']), {})
 
     def test_entry_comes_back_unchanged(self):
-        entry = make_entry(payload=bytes(range(256)) * 20, dependencies=(
-            ('res_partner', 2**62 - 1, None), ('sale_order', 0, ['partner_id', [1, 2]])))
+        entry = make_entry(
+            payload=bytes(range(256)) * 20,
+            dependencies=(
+                ('res_partner', 2**62 - 1, None),
+                ('sale_order', 0, ['partner_id', [1, 2]]),
+            ),
+        )
         self.assertTrue(self.tier.set(entry))
         self.assertEqual(self.tier.get(entry.key), entry)
 
@@ -100,24 +106,35 @@ class TierContract:
         self.assertEqual(self.tier.delete([]), 0)
 
     def assertPatternRemoves(self, pattern: str, *expected: str):
-        keys = ('v1:supplier:detail:42', 'v1:supplier:detail:43', 'v1:supplier:list',
-                'v1:product:detail:42', 'v1:a%b_c', 'v1:a\\b', 'v1:a.b', 'v1:axb', 'v1:[x]',
-                'v1:ä🙂', 'v2')
+        keys = (
+            'v1:supplier:detail:42',
+            'v1:supplier:detail:43',
+            'v1:supplier:list',
+            'v1:product:detail:42',
+            'v1:a%b_c',
+            'v1:a\\b',
+            'v1:a.b',
+            'v1:axb',
+            'v1:[x]',
+            'v1:ä🙂',
+            'v2',
+        )
         self.fill(*keys)
         self.assertEqual(self.tier.delete_pattern(pattern), len(expected))
         self.assertEqual(set(self.present(*keys)), set(keys) - set(expected))
 
     def test_pattern_star_at_the_end(self):
-        self.assertPatternRemoves('v1:supplier:*', 'v1:supplier:detail:42',
-                                  'v1:supplier:detail:43', 'v1:supplier:list')
+        self.assertPatternRemoves(
+            'v1:supplier:*', 'v1:supplier:detail:42', 'v1:supplier:detail:43', 'v1:supplier:list'
+        )
 
     def test_pattern_star_in_the_middle(self):
-        self.assertPatternRemoves(
-            'v1:*:detail:42', 'v1:supplier:detail:42', 'v1:product:detail:42')
+        self.assertPatternRemoves('v1:*:detail:42', 'v1:supplier:detail:42', 'v1:product:detail:42')
 
     def test_pattern_question_mark(self):
         self.assertPatternRemoves(
-            'v1:supplier:detail:4?', 'v1:supplier:detail:42', 'v1:supplier:detail:43')
+            'v1:supplier:detail:4?', 'v1:supplier:detail:42', 'v1:supplier:detail:43'
+        )
 
     def test_pattern_brackets(self):
         self.assertPatternRemoves('v1:supplier:detail:[13]?')
@@ -213,7 +230,8 @@ class TierContract:
                 else:
                     entry = self.tier.get(key)
                     if entry is not MISS and not (
-                            entry.key == key and entry.payload.startswith(key.encode())):
+                        entry.key == key and entry.payload.startswith(key.encode())
+                    ):
                         wrong.append((key, entry))
 
         threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
@@ -255,7 +273,6 @@ class TestMemoryTtl(MemoryContract, BaseCase):
 @tagged('post_install', '-at_install')
 @unittest.skipUnless(REDIS_SERVER, "redis-server is not installed")
 class TestRedis(TierContract, BaseCase):
-
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -277,7 +294,6 @@ class TestRedis(TierContract, BaseCase):
 
 @tagged('post_install', '-at_install')
 class TestDatabase(TierContract, BaseCase):
-
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -285,5 +301,6 @@ class TestDatabase(TierContract, BaseCase):
 
     def new_tier(self):
         self.table.call("TRUNCATE cache_entry")
-        return DatabaseTier(self.table.connect, statement_timeout_ms=5000, lock_timeout_ms=5000,
-                            clock=self.clock)
+        return DatabaseTier(
+            self.table.connect, statement_timeout_ms=5000, lock_timeout_ms=5000, clock=self.clock
+        )

@@ -1,4 +1,5 @@
 """What a process knows of versions, carried from snapshot to snapshot or read again."""
+
 import contextlib
 import random
 
@@ -13,7 +14,6 @@ from .test_journal import JournalCase
 
 @tagged('post_install', '-at_install')
 class TestSnapshot(BaseCase):
-
     def test_the_text_of_postgresql_is_read(self):
         self.assertEqual(Snapshot.parse('10:20:12,15'), (10, 20, frozenset((12, 15))))
         self.assertEqual(Snapshot.parse('10:10:'), (10, 10, frozenset()))
@@ -44,6 +44,7 @@ class TestSnapshot(BaseCase):
             xmax = dice.randint(5, 12)
             running = {x for x in range(4, xmax) if dice.random() < 0.3}
             return Snapshot(min(running, default=xmax), xmax, frozenset(running))
+
         for _case in range(500):
             one, two = some(), some()
             sees_all = all(one.sees(x) for x in range(15) if two.sees(x))
@@ -51,7 +52,6 @@ class TestSnapshot(BaseCase):
 
 
 class BookCase(JournalCase):
-
     def setUp(self):
         super().setUp()
         self.book = VersionBook()
@@ -77,7 +77,6 @@ class BookCase(JournalCase):
 
 @tagged('post_install', '-at_install')
 class TestBook(BookCase):
-
     def test_the_first_look_reads_everything(self):
         self.assertEqual(self.look(), self.version())
         self.assertEqual((self.book.reloads, self.book.deltas), (1, 0))
@@ -216,8 +215,9 @@ class TestBook(BookCase):
         self.look()
         state = self.book.state
         lost = dict(state.versions, **{self.table: 12345})
-        self.book.state = type(state)(**{
-            **{name: getattr(state, name) for name in state.__slots__}, 'versions': lost})
+        self.book.state = type(state)(
+            **{**{name: getattr(state, name) for name in state.__slots__}, 'versions': lost}
+        )
         self.book._backends.clear()
         self.assertEqual(self.look(), self.version())
 
@@ -225,6 +225,7 @@ class TestBook(BookCase):
     def _as_odoo(self, connection):
         class Cursor:
             """What a book needs of Odoo's cursor, on a connection outside of the pool."""
+
             _cnx = connection
             readonly = False
 
@@ -249,7 +250,7 @@ class TestBook(BookCase):
         with self.engine.cursor() as cr:
             journal.note(cr, [name])
         self.look()
-        self.assertIn(name, self.book.state.removals)
+        self.assertIn(name, self.book.state.removals.tokens)
         self.assertNotIn(name, self.book.state.versions)
 
     def test_a_published_state_is_never_modified(self):

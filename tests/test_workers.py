@@ -6,6 +6,7 @@ The one idea: which worker answers is not left to chance.  The one that shall no
 What may go wrong: a worker is recycled by its memory limit and has another id; the limits are
 off here.
 """
+
 import contextlib
 import http.client
 import json
@@ -41,16 +42,35 @@ class Server:
 
     def __enter__(self):
         launcher = os.environ.get('TIERED_CACHE_ODOO') or str(
-            Path(__file__).resolve().parents[1] / 'scripts' / 'odoo')
+            Path(__file__).resolve().parents[1] / 'scripts' / 'odoo'
+        )
         self._log = tempfile.TemporaryFile('w+')
         self._process = psutil.Popen(
-            [launcher, '-d', get_db_name(), '--workers=2', '--max-cron-threads=0',
-             f'--http-port={self.port}', f'--gevent-port={free_port()}', '--log-level=warn',
-             '--http-interface=127.0.0.1', '--limit-memory-soft=0', '--limit-memory-hard=0',
-             f"--data-dir={config['data_dir']}"],
-            stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True,
-            env={**os.environ, 'TIERED_CACHE_L1_MIN_COST_MS': '0', 'TIERED_CACHE_REDIS_URL': '',
-                 'TIERED_CACHE_L3_ENABLED': '0', 'TIERED_CACHE_AUDIT_RATE': '0'})
+            [
+                launcher,
+                '-d',
+                get_db_name(),
+                '--workers=2',
+                '--max-cron-threads=0',
+                f'--http-port={self.port}',
+                f'--gevent-port={free_port()}',
+                '--log-level=warn',
+                '--http-interface=127.0.0.1',
+                '--limit-memory-soft=0',
+                '--limit-memory-hard=0',
+                f"--data-dir={config['data_dir']}",
+            ],
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={
+                **os.environ,
+                'TIERED_CACHE_L1_MIN_COST_MS': '0',
+                'TIERED_CACHE_REDIS_URL': '',
+                'TIERED_CACHE_L3_ENABLED': '0',
+                'TIERED_CACHE_AUDIT_RATE': '0',
+            },
+        )
         try:
             self._wait()
         except BaseException:
@@ -108,8 +128,13 @@ class Server:
     @staticmethod
     def _is_stopped(process: psutil.Process) -> bool:
         return all(
-            Path(f'/proc/{process.pid}/task/{thread.id}/stat').read_text().rpartition(')')[2]
-            .split()[0] == 'T' for thread in process.threads())
+            Path(f'/proc/{process.pid}/task/{thread.id}/stat')
+            .read_text()
+            .rpartition(')')[2]
+            .split()[0]
+            == 'T'
+            for thread in process.threads()
+        )
 
 
 class Client:
@@ -120,16 +145,22 @@ class Client:
         self._cookie = ''
 
     def get(self, path: str) -> bool:
-        with contextlib.closing(http.client.HTTPConnection(
-                '127.0.0.1', self._port, timeout=30)) as connection:
+        with contextlib.closing(
+            http.client.HTTPConnection('127.0.0.1', self._port, timeout=30)
+        ) as connection:
             connection.request('GET', path)
             return connection.getresponse().status == 200
 
     def rpc(self, path: str, **params):
-        with contextlib.closing(http.client.HTTPConnection(
-                '127.0.0.1', self._port, timeout=30)) as connection:
-            connection.request('POST', path, json.dumps({'params': params}), {
-                'Content-Type': 'application/json', 'Cookie': self._cookie})
+        with contextlib.closing(
+            http.client.HTTPConnection('127.0.0.1', self._port, timeout=30)
+        ) as connection:
+            connection.request(
+                'POST',
+                path,
+                json.dumps({'params': params}),
+                {'Content-Type': 'application/json', 'Cookie': self._cookie},
+            )
             response = connection.getresponse()
             answer = json.loads(response.read())
             if cookie := response.getheader('Set-Cookie'):
@@ -142,20 +173,30 @@ class Client:
         self.rpc('/web/session/authenticate', db=get_db_name(), login=login, password=password)
 
     def call(self, model: str, method: str, *args, **kwargs):
-        return self.rpc(f'/web/dataset/call_kw/{model}/{method}',
-                        model=model, method=method, args=args, kwargs=kwargs)
+        return self.rpc(
+            f'/web/dataset/call_kw/{model}/{method}',
+            model=model,
+            method=method,
+            args=args,
+            kwargs=kwargs,
+        )
 
 
 @tagged('post_install', '-at_install')
 class TestTwoWorkers(CacheCase):
-
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
         groups = ('base.group_user', 'base.group_partner_manager', 'tiered_cache.group_cache_admin')
-        cls.make_for_class('res.users', {
-            'name': 'tc_http', 'login': 'tc_http', 'password': 'tc_http_password',
-            'group_ids': cls.commit(lambda env: [(4, env.ref(name).id) for name in groups])})
+        cls.make_for_class(
+            'res.users',
+            {
+                'name': 'tc_http',
+                'login': 'tc_http',
+                'password': 'tc_http_password',
+                'group_ids': cls.commit(lambda env: [(4, env.ref(name).id) for name in groups]),
+            },
+        )
         cls.partner = cls.make_for_class('res.partner', {'name': 'Round -1'})
         cls.server = cls.enterClassContext(Server())
         cls.client = Client(cls.server.port)
@@ -163,8 +204,9 @@ class TestTwoWorkers(CacheCase):
         cls.workers = cls.server.workers()
 
     def read(self):
-        record, = self.client.call(
-            'res.partner', 'search_read', [('id', '=', self.partner)], ['name'])
+        (record,) = self.client.call(
+            'res.partner', 'search_read', [('id', '=', self.partner)], ['name']
+        )
         return record['name']
 
     def hits(self):
@@ -190,10 +232,11 @@ class TestTwoWorkers(CacheCase):
             with self.server.only(worker):
                 counted[worker] = self.hits()[1]
         for number in range(ROUNDS):
-            writer, reader = self.workers[::1 if number % 2 else -1]
+            writer, reader = self.workers[:: 1 if number % 2 else -1]
             with self.server.only(writer):
                 self.client.call(
-                    'res.partner', 'write', [self.partner], {'name': f'Round {number}'})
+                    'res.partner', 'write', [self.partner], {'name': f'Round {number}'}
+                )
             with self.server.only(reader):
                 self.assertEqual(self.read(), f'Round {number}')  # computes, and keeps it
                 self.assertEqual(self.read(), f'Round {number}')  # from its L1
@@ -215,8 +258,9 @@ class TestTwoWorkers(CacheCase):
     def test_a_write_of_this_process_is_seen_by_both(self):
         self.warm_workers()
         for number in range(10):
-            self.sql("UPDATE res_partner SET name = %s WHERE id = %s",
-                     [f'Direct {number}', self.partner])
+            self.sql(
+                "UPDATE res_partner SET name = %s WHERE id = %s", [f'Direct {number}', self.partner]
+            )
             for worker in self.workers:
                 with self.server.only(worker):
                     self.assertEqual(self.read(), f'Direct {number}')

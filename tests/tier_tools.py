@@ -1,4 +1,5 @@
 """What the tests of the tiers share: a clock to turn, entries, a table for them, a forked child."""
+
 from __future__ import annotations
 
 import contextlib
@@ -32,16 +33,32 @@ class Clock:
         self.now += seconds
 
 
-def make_entry(key: str = 'v1:orm:res.partner:search_read:00', payload: bytes = b'payload',
-               ttl_s: float = 3600, now: float | None = None, **values) -> Entry:
+def make_entry(
+    key: str = 'v1:orm:res.partner:search_read:00',
+    payload: bytes = b'payload',
+    ttl_s: float = 3600,
+    now: float | None = None,
+    **values,
+) -> Entry:
     """An entry as the engine makes them, created ``now`` (epoch seconds)."""
     created = time.time() if now is None else now
-    return Entry(**{
-        'key': key, 'model': 'res.partner', 'method': 'search_read', 'uid': 2,
-        'dependencies': (('res_partner', 4611686018427387903, None), ('res_users', 7, None)),
-        'removal_version': 11, 'created': created, 'expires': created + ttl_s,
-        'cost_ms': 53.25, 'queries': 17, 'flags': 0, 'payload': payload, **values,
-    })
+    return Entry(
+        **{
+            'key': key,
+            'model': 'res.partner',
+            'method': 'search_read',
+            'uid': 2,
+            'dependencies': (('res_partner', 4611686018427387903, None), ('res_users', 7, None)),
+            'removal_version': 11,
+            'created': created,
+            'expires': created + ttl_s,
+            'cost_ms': 53.25,
+            'queries': 17,
+            'flags': 0,
+            'payload': payload,
+            **values,
+        }
+    )
 
 
 def in_child(function) -> str:
@@ -81,8 +98,9 @@ class EntryTable:
         """
         options['search_path'] = f'{self.schema},public'
         _name, info = connection_info_for(get_db_name())
-        return psycopg2.connect(**{
-            **info, 'options': ' '.join(f'-c {name}={value}' for name, value in options.items())})
+        return psycopg2.connect(
+            **{**info, 'options': ' '.join(f'-c {name}={value}' for name, value in options.items())}
+        )
 
     def call(self, statement, params=None, **options: str):
         """Run a statement past the tier; returns its rows, None if it has none."""
@@ -94,10 +112,12 @@ class EntryTable:
 
     def __enter__(self) -> EntryTable:
         schema = sql.Identifier(self.schema)
-        self.call(sql.SQL(
-            "CREATE SCHEMA {0};"
-            "CREATE UNLOGGED TABLE {0}.cache_entry (LIKE public.cache_entry INCLUDING ALL)"
-        ).format(schema))
+        self.call(
+            sql.SQL(
+                "CREATE SCHEMA {0};"
+                "CREATE UNLOGGED TABLE {0}.cache_entry (LIKE public.cache_entry INCLUDING ALL)"
+            ).format(schema)
+        )
         return self
 
     def __exit__(self, *exc_info) -> None:

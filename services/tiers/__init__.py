@@ -12,6 +12,7 @@ models or requests; whether an entry may be used is for the caller to judge.
 A tier never raises: what goes wrong is counted in ``faults`` and answered with a miss,
 within a bounded time.  The ``redis`` package is imported on first use of L2, not here.
 """
+
 from .base import Tier
 from .database import DatabaseTier
 from .memory import MemoryTier

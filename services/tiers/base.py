@@ -7,6 +7,7 @@ What may go wrong is counted by kind in :attr:`Tier.faults`.  The log gets a lin
 server goes away or comes back, and when the count of any other kind reaches 1, 10, 100, …:
 an administrator hears of it, the log file survives it.
 """
+
 from __future__ import annotations
 
 import abc
@@ -20,7 +21,7 @@ from ..miss import Miss
 
 _logger = logging.getLogger(__name__)
 
-_POWERS_OF_TEN = frozenset(10 ** exponent for exponent in range(12))
+_POWERS_OF_TEN = frozenset(10**exponent for exponent in range(12))
 
 
 class Tier(abc.ABC):
@@ -116,11 +117,16 @@ class Tier(abc.ABC):
         if self.on_fault is not None:
             self.on_fault(self.name, kind)
         if count in _POWERS_OF_TEN if loud is None else loud:
-            _logger.warning("Tiered Cache %s: %s%s (%d so far)",
-                            self.name.upper(), kind, f', {detail}' if detail else '', count)
+            _logger.warning(
+                "Tiered Cache %s: %s%s (%d so far)",
+                self.name.upper(),
+                kind,
+                f', {detail}' if detail else '',
+                count,
+            )
 
 
 def slices(items: Sequence, size: int) -> Iterator[Sequence]:
     """Cut a sequence into pieces of at most ``size``."""
     for start in range(0, len(items), size):
-        yield items[start:start + size]
+        yield items[start : start + size]

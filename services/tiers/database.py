@@ -13,6 +13,7 @@ is held, the table is missing.  All of it is a fault, a miss, and a circuit brea
 the table alone for 1 to 30 s.  Kinds in ``faults``: replica, timeout, locked, busy, missing,
 denied, connection, full, error; corrupt (the row is removed).
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -69,14 +70,19 @@ _LIMITS = "SET LOCAL statement_timeout = %s; SET LOCAL lock_timeout = %s;"
 # then fail with 40001.
 _WRITE_LIMITS = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; " + _LIMITS
 
-_GET = _LIMITS + """
+_GET = (
+    _LIMITS
+    + """
 SELECT key, body FROM cache_entry
  WHERE key = ANY(%s) AND expires > now() AT TIME ZONE 'utc'
 """
+)
 
 # The arrays are in the order of their keys, here and in _DELETE: workers that write the same
 # rows wait for each other instead of forming a deadlock.
-_PUT = _WRITE_LIMITS + """
+_PUT = (
+    _WRITE_LIMITS
+    + """
 INSERT INTO cache_entry (
        key, model, method, uid, created, expires, cost_ms, size_bytes, hits, body)
 SELECT key, model, method, uid, to_timestamp(created) AT TIME ZONE 'utc',
@@ -89,8 +95,11 @@ SET model = EXCLUDED.model, method = EXCLUDED.method, uid = EXCLUDED.uid,
     created = EXCLUDED.created, expires = EXCLUDED.expires, cost_ms = EXCLUDED.cost_ms,
     size_bytes = EXCLUDED.size_bytes, hits = EXCLUDED.hits, body = EXCLUDED.body
 """
+)
 
-_HITS = _WRITE_LIMITS + """
+_HITS = (
+    _WRITE_LIMITS
+    + """
 WITH fresh AS (SELECT * FROM unnest(%s::text[], %s::int[]) AS fresh(key, hits)),
      present AS (SELECT key, hits FROM cache_entry WHERE key IN (SELECT key FROM fresh)
                   ORDER BY key FOR UPDATE)
@@ -98,26 +107,38 @@ UPDATE cache_entry SET hits = present.hits + fresh.hits
   FROM fresh JOIN present USING (key)
  WHERE cache_entry.key = fresh.key
 """
+)
 
-_DELETE = _WRITE_LIMITS + """
+_DELETE = (
+    _WRITE_LIMITS
+    + """
 DELETE FROM cache_entry WHERE key IN (
        SELECT key FROM cache_entry WHERE key = ANY(%s) ORDER BY key FOR UPDATE)
 """
+)
 
 # The operators of text_pattern_ops compare bytes: the index for LIKE also gives the order.
-_KEYS = _LIMITS + """
+_KEYS = (
+    _LIMITS
+    + """
 SELECT key FROM cache_entry
  WHERE key LIKE %s AND key ~>~ %s ORDER BY key USING ~<~ LIMIT %s
 """
+)
 
-_PURGE_EXPIRED = _WRITE_LIMITS + """
+_PURGE_EXPIRED = (
+    _WRITE_LIMITS
+    + """
 DELETE FROM cache_entry WHERE key IN (
        SELECT key FROM cache_entry WHERE expires <= now() AT TIME ZONE 'utc'
         LIMIT %s FOR UPDATE SKIP LOCKED)
 """
+)
 
 # The newest entry that is beyond a limit; it and all older ones are to go.
-_CUTOFF = _LIMITS + """
+_CUTOFF = (
+    _LIMITS
+    + """
 SELECT created, key
   FROM (SELECT created, key, row_number() OVER newest AS entries,
                sum(size_bytes) OVER newest AS bytes
@@ -126,17 +147,24 @@ SELECT created, key
  WHERE entries > %s OR bytes > %s
  ORDER BY created DESC, key DESC LIMIT 1
 """
+)
 
-_PURGE_OLD = _WRITE_LIMITS + """
+_PURGE_OLD = (
+    _WRITE_LIMITS
+    + """
 DELETE FROM cache_entry WHERE key IN (
        SELECT key FROM cache_entry WHERE (created, key) <= (%s, %s)
         LIMIT %s FOR UPDATE SKIP LOCKED)
 """
+)
 
-_STATS = _LIMITS + """
+_STATS = (
+    _LIMITS
+    + """
 SELECT count(*), coalesce(sum(size_bytes), 0)::bigint, pg_total_relation_size('cache_entry')
   FROM cache_entry
 """
+)
 
 
 class DatabaseTier(Tier):
@@ -155,9 +183,16 @@ class DatabaseTier(Tier):
 
     name = 'l3'
 
-    def __init__(self, connect: Callable[[], object], breaker: CircuitBreaker | None = None,
-                 statement_timeout_ms: int = 200, lock_timeout_ms: int = 50,
-                 max_entries: int | None = None, max_mb: float | None = None, clock=time.time):
+    def __init__(
+        self,
+        connect: Callable[[], object],
+        breaker: CircuitBreaker | None = None,
+        statement_timeout_ms: int = 200,
+        lock_timeout_ms: int = 50,
+        max_entries: int | None = None,
+        max_mb: float | None = None,
+        clock=time.time,
+    ):
         super().__init__()
         self._connect = connect
         self._breaker = breaker or CircuitBreaker()
@@ -231,8 +266,18 @@ class DatabaseTier(Tier):
             body = self._pack(entry)
             if body is None:
                 continue
-            rows.append((key, entry.model, entry.method, entry.uid, entry.created, entry.expires,
-                         entry.cost_ms, psycopg2.Binary(body)))
+            rows.append(
+                (
+                    key,
+                    entry.model,
+                    entry.method,
+                    entry.uid,
+                    entry.created,
+                    entry.expires,
+                    entry.cost_ms,
+                    psycopg2.Binary(body),
+                )
+            )
             size_bytes += len(body)
             if len(rows) >= BATCH_ENTRIES or size_bytes >= BATCH_BYTES:
                 yield rows
@@ -262,7 +307,7 @@ class DatabaseTier(Tier):
             rows = self._run_patiently(_KEYS, (like, last, DELETE_ROWS))
             if not rows:
                 return removed
-            removed += self.delete([key for key, in rows if wanted(key)])
+            removed += self.delete([key for (key,) in rows if wanted(key)])
             last = rows[-1][0]
 
     def purge(self, max_entries: int | None = None, max_mb: float | None = None) -> int:
@@ -276,9 +321,13 @@ class DatabaseTier(Tier):
         removed = self._repeat(_PURGE_EXPIRED, ())
         entries = self._max_entries if max_entries is None else max_entries
         megabytes = self._max_mb if max_mb is None else max_mb
-        cutoff = self._run_patiently(_CUTOFF, (
-            _UNLIMITED if entries is None else entries,
-            _UNLIMITED if megabytes is None else int(megabytes * 2**20)))
+        cutoff = self._run_patiently(
+            _CUTOFF,
+            (
+                _UNLIMITED if entries is None else entries,
+                _UNLIMITED if megabytes is None else int(megabytes * 2**20),
+            ),
+        )
         if cutoff:
             removed += self._repeat(_PURGE_OLD, cutoff[0])
         return removed

@@ -14,6 +14,7 @@ What may go wrong: nothing fails here.  An entry that is larger than the whole t
 refused.  One lock guards all; it is held for about a microsecond, and never while a callback
 runs, so a callback may use the tier.
 """
+
 from __future__ import annotations
 
 import operator
@@ -83,7 +84,8 @@ class _TTL(_Limited, cachetools.TLRUCache):
 
     def __init__(self, clock, **kwargs):
         super().__init__(
-            clock=clock, timer=clock, ttu=lambda _key, entry, _now: entry.expires, **kwargs)
+            clock=clock, timer=clock, ttu=lambda _key, entry, _now: entry.expires, **kwargs
+        )
 
     def put(self, entry):
         # Time stands still here, or the last entry could expire between len() and popitem(),
@@ -120,9 +122,16 @@ class MemoryTier(Tier):
 
     name = 'l1'
 
-    def __init__(self, max_entries: int, max_bytes: int, policy: str = 'lru', clock=time.time, *,
-                 on_evict: Callable[[str, Entry], object] | None = None,
-                 on_expire: Callable[[str, Entry], object] | None = None):
+    def __init__(
+        self,
+        max_entries: int,
+        max_bytes: int,
+        policy: str = 'lru',
+        clock=time.time,
+        *,
+        on_evict: Callable[[str, Entry], object] | None = None,
+        on_expire: Callable[[str, Entry], object] | None = None,
+    ):
         super().__init__()
         if policy not in POLICIES:
             raise ValueError(f"unknown policy {policy!r}, choose one of {', '.join(POLICIES)}")
@@ -139,8 +148,11 @@ class MemoryTier(Tier):
 
     def _new_cache(self) -> _Limited:
         return POLICIES[self._policy](
-            clock=self._clock, max_entries=self._max_entries, maxsize=self._max_bytes,
-            getsizeof=_SIZE_BYTES)
+            clock=self._clock,
+            max_entries=self._max_entries,
+            maxsize=self._max_bytes,
+            getsizeof=_SIZE_BYTES,
+        )
 
     def get(self, key: str) -> Entry | Miss:
         with self._lock:

@@ -16,6 +16,7 @@ connection, auth, loading, protocol (outages); readonly, oom, denied, cluster, e
 forged, corrupt, oversized, wrongtype (values, which are removed); scan (a removal that was cut
 short); unserializable (an entry); not installed, bad address (the tier is off).
 """
+
 from __future__ import annotations
 
 import logging
@@ -56,33 +57,33 @@ MAX_TTL_MS = 365 * 24 * 3600 * 1000
 _ADVICE = {
     'not configured': "No Redis URL is set. Enter one, for example redis://localhost:6379/0.",
     'not installed': "The Python package redis is missing. Install it on the Odoo server "
-                     "(pip install redis) and restart Odoo.",
+    "(pip install redis) and restart Odoo.",
     'bad address': "The Redis URL cannot be read. Enter one like redis://localhost:6379/0, "
-                   "rediss://user:password@host:6380/0 or unix:///run/redis/redis.sock?db=0.",
+    "rediss://user:password@host:6380/0 or unix:///run/redis/redis.sock?db=0.",
     'refused': "Nothing answers at {address}. Start Redis there, or correct host and port.",
     'timeout': "{address} did not answer within {timeout_s:g} seconds. Check host and port, a "
-               "firewall in between, and whether the server is overloaded.",
+    "firewall in between, and whether the server is overloaded.",
     'dns': "The host name in {address} cannot be resolved on the Odoo server. Correct it, or "
-           "enter the IP address.",
+    "enter the IP address.",
     'tls': "No secure connection to {address}. Check that this port speaks TLS and that the "
-           "certificate is valid for this host; a private certificate authority is given as "
-           "?ssl_ca_certs=/path/to/ca.pem.",
+    "certificate is valid for this host; a private certificate authority is given as "
+    "?ssl_ca_certs=/path/to/ca.pem.",
     'connection': "{address} closed the connection. If it expects TLS, begin the URL with "
-                  "rediss://; if it has too many clients, raise its maxclients.",
+    "rediss://; if it has too many clients, raise its maxclients.",
     'auth': "{address} refuses the user or password, or requires one. Correct them in the URL, "
-            "redis://user:password@host, and write special characters as %XX.",
+    "redis://user:password@host, and write special characters as %XX.",
     'loading': "{address} is still loading its data. Try again in a moment.",
     'protocol': "What answers at {address} is not Redis. Correct host and port.",
     'readonly': "{address} is a read-only replica. Enter the address of its primary.",
     'cluster': "{address} belongs to a Redis Cluster. Enter the address of a Redis or Valkey that "
-               "is not part of a cluster.",
+    "is not part of a cluster.",
     'oom': "{address} has no memory left and refuses writes. Set its maxmemory-policy to "
-           "allkeys-lru, or give it more memory.",
+    "allkeys-lru, or give it more memory.",
     'denied': "{address} does not permit this user what is needed. Allow it the keys {prefix}* "
-              "and the commands GETRANGE, SET, UNLINK, SCAN, PING, DBSIZE, INFO, SELECT and "
-              "CLIENT|SETNAME.",
+    "and the commands GETRANGE, SET, UNLINK, SCAN, PING, DBSIZE, INFO, SELECT and "
+    "CLIENT|SETNAME.",
     'error': "{address} refuses a command that is needed. It must be Redis 4 or newer, or "
-             "Valkey, with GETRANGE, SET, UNLINK and SCAN under their own names.",
+    "Valkey, with GETRANGE, SET, UNLINK and SCAN under their own names.",
 }
 
 
@@ -148,9 +149,16 @@ class RedisTier(Tier):
 
     name = 'l2'
 
-    def __init__(self, url: str, prefix: str, seal: Seal, timeout_ms: int = 50,
-                 breaker: CircuitBreaker | None = None, max_entry_bytes: int = 1 << 20,
-                 clock=time.time):
+    def __init__(
+        self,
+        url: str,
+        prefix: str,
+        seal: Seal,
+        timeout_ms: int = 50,
+        breaker: CircuitBreaker | None = None,
+        max_entry_bytes: int = 1 << 20,
+        clock=time.time,
+    ):
         super().__init__()
         self._url = url or ''
         self._prefix = prefix
@@ -289,8 +297,7 @@ class RedisTier(Tier):
         removed, cursor = 0, 0
         until = time.monotonic() + MAX_SCAN_S
         while True:
-            reply = self._execute(
-                _page, 'SCAN', cursor, 'MATCH', match, 'COUNT', SCAN_COUNT)
+            reply = self._execute(_page, 'SCAN', cursor, 'MATCH', match, 'COUNT', SCAN_COUNT)
             if isinstance(reply, _Failed):
                 self._note_refusal(reply)
                 return removed
@@ -318,10 +325,14 @@ class RedisTier(Tier):
         :param parse: called with each reply
         :return: what ``parse`` returned or a :class:`_Failed` for each, or one _Failed for all
         """
-        return self._call(lambda client: [
-            _Failed(self._library.kind_of(reply)) if isinstance(reply, Exception) else parse(reply)
-            for reply in _pipelined(client, commands)
-        ])
+        return self._call(
+            lambda client: [
+                _Failed(self._library.kind_of(reply))
+                if isinstance(reply, Exception)
+                else parse(reply)
+                for reply in _pipelined(client, commands)
+            ]
+        )
 
     def _call(self, run):
         """One call within its deadline, if the breaker allows it."""
@@ -368,6 +379,7 @@ class RedisTier(Tier):
     def _new_link(self, timeout_s: float):
         try:
             from . import redis_connection  # noqa: PLC0415 - redis is optional
+
             self._library = redis_connection
             self._address = redis_connection.address(self._url)
             return redis_connection.open_link(self._url, timeout_s)
@@ -429,7 +441,8 @@ class RedisTier(Tier):
     def _look(self, client) -> tuple[int | None, dict]:
         """How many entries there probably are, and what INFO tells; each may be forbidden."""
         size, sample, info = _pipelined(
-            client, [('DBSIZE',), ('SCAN', 0, 'COUNT', SCAN_COUNT), ('INFO',)])
+            client, [('DBSIZE',), ('SCAN', 0, 'COUNT', SCAN_COUNT), ('INFO',)]
+        )
         entries = None
         if not isinstance(size, Exception) and not isinstance(sample, Exception):
             cursor, names = _page(sample)
@@ -454,8 +467,10 @@ class RedisTier(Tier):
             return self._try_out(link)
         except Exception as error:
             raise RedisUnavailable(
-                self._library.kind_of(error), address=self._address,
-                timeout_s=link.deadline.timeout_s, prefix=self._prefix,
+                self._library.kind_of(error),
+                address=self._address,
+                timeout_s=link.deadline.timeout_s,
+                prefix=self._prefix,
             ) from None  # redis-py's own text may hold what the URL holds
         finally:
             link.close()
@@ -503,11 +518,16 @@ class RedisTier(Tier):
             advice.append(
                 f"Connecting took {connect_ms:.0f} ms and an answer {round_trip_ms:.1f} ms, but "
                 f"Redis is given up after {timeout_ms:.0f} ms. Raise the timeout to "
-                f"{2 * max(connect_ms, round_trip_ms):.0f} ms, or use a Redis that is nearer.")
+                f"{2 * max(connect_ms, round_trip_ms):.0f} ms, or use a Redis that is nearer."
+            )
         if info.get('maxmemory') == 0:
-            advice.append("This Redis has no memory limit. Set maxmemory, and maxmemory-policy "
-                          "allkeys-lru, so that it cannot take all memory of its machine.")
+            advice.append(
+                "This Redis has no memory limit. Set maxmemory, and maxmemory-policy "
+                "allkeys-lru, so that it cannot take all memory of its machine."
+            )
         elif info.get('maxmemory_policy') == 'noeviction':
-            advice.append("This Redis refuses writes when it is full. Set maxmemory-policy "
-                          "allkeys-lru, so that old entries make room for new ones.")
+            advice.append(
+                "This Redis refuses writes when it is full. Set maxmemory-policy "
+                "allkeys-lru, so that old entries make room for new ones."
+            )
         return advice

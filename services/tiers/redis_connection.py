@@ -10,6 +10,7 @@ What may go wrong: any exception of redis-py, of the socket or of TLS, and anyth
 stranger on the other end makes the parser raise.  :func:`kind_of` names them.  It never
 uses their texts, which may quote a URL with its password.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -30,8 +31,9 @@ MAX_CONNECTIONS = 256
 """Per process.  Odoo's threaded server has at most ``db_maxconn`` (64) threads with a
 cursor, a prefork worker one."""
 
-OUTAGES = frozenset(('timeout', 'refused', 'dns', 'tls', 'connection', 'auth', 'loading',
-                     'protocol'))
+OUTAGES = frozenset(
+    ('timeout', 'refused', 'dns', 'tls', 'connection', 'auth', 'loading', 'protocol')
+)
 """Kinds of faults after which another command would most likely fail as well."""
 
 _KIND_BY_CLASS = (
@@ -48,8 +50,14 @@ _KIND_BY_CLASS = (
     ('InvalidResponse', 'protocol'),
 )
 
-_KIND_BY_CODE = {'WRONGTYPE': 'wrongtype', 'OOM': 'oom', 'READONLY': 'readonly',
-                 'NOPERM': 'denied', 'NOAUTH': 'auth', 'LOADING': 'loading'}
+_KIND_BY_CODE = {
+    'WRONGTYPE': 'wrongtype',
+    'OOM': 'oom',
+    'READONLY': 'readonly',
+    'NOPERM': 'denied',
+    'NOAUTH': 'auth',
+    'LOADING': 'loading',
+}
 
 
 class Deadline(threading.local):
@@ -198,7 +206,8 @@ def open_link(url: str, timeout_s: float) -> Link:
     target = _target(url)
     deadline = Deadline(timeout_s)
     options = {
-        name: value for name, value in target.items()
+        name: value
+        for name, value in target.items()
         if name in ('host', 'port', 'path', 'db', 'username', 'password', 'client_name')
         or name.startswith('ssl_')
     }

@@ -146,9 +146,9 @@ class CacheRule(models.Model):
         if not known or known.model not in self.env:
             raise ValidationError(
                 self.env._(
-                    "The rule names a model that does not exist in this database. Choose one of the "
-                    "list, by its technical name such as res.partner, and check that its app is "
-                    "installed."
+                    "The rule names a model that does not exist in this database. Choose one of "
+                    "the list, by its technical name such as res.partner, and check that its app "
+                    "is installed."
                 )
             )
 
@@ -202,8 +202,8 @@ class CacheRule(models.Model):
             if unknown:
                 raise ValidationError(
                     self.env._(
-                        "%(unknown)s cannot be cached. The read methods are: %(methods)s. Leave the "
-                        "field empty for all of them.",
+                        "%(unknown)s cannot be cached. The read methods are: %(methods)s. Leave "
+                        "the field empty for all of them.",
                         unknown=", ".join(unknown),
                         methods=", ".join(policy.METHODS),
                     )
@@ -227,8 +227,8 @@ class CacheRule(models.Model):
             if rule.max_staleness_s and rule.consistency != 'eventual':
                 raise ValidationError(
                     self.env._(
-                        "\"May lag behind\" only means something with the consistency \"Exact up to "
-                        "a few moments\". Choose that one for %s, or set the seconds to 0.",
+                        "\"May lag behind\" only means something with the consistency \"Exact up "
+                        "to a few moments\". Choose that one for %s, or set the seconds to 0.",
                         rule.model,
                     )
                 )
@@ -260,8 +260,9 @@ class CacheRule(models.Model):
                 if common:
                     raise ValidationError(
                         self.env._(
-                            "Two active rules for %(model)s name the same methods (%(methods)s), so "
-                            "one of them would never count: change or archive the rule \"%(rule)s\".",
+                            "Two active rules for %(model)s name the same methods (%(methods)s), "
+                            "so one of them would never count: change or archive the rule "
+                            "\"%(rule)s\".",
                             model=rule.model,
                             rule=other.display_name,
                             methods=", ".join(m for m in policy.METHODS if m in common),

@@ -67,11 +67,11 @@ class LoggedMetrics(Metrics):
 
     def hit(self, tier, model, method, *args, **kwargs):
         self.events.append(Event('hit', tier, model, method))
-        super().hit(tier, model, method, *args, **kwargs)
+        return super().hit(tier, model, method, *args, **kwargs)
 
     def miss(self, reason, model, method, duration_ms=0.0, relation=None):
         self.events.append(Event('miss', reason, model, method, relation or ''))
-        super().miss(reason, model, method, duration_ms, relation)
+        return super().miss(reason, model, method, duration_ms, relation)
 
 
 class CacheCase(BaseCase):
@@ -132,7 +132,7 @@ class CacheCase(BaseCase):
             try:
                 yield api.Environment(cr, uid, context)
                 if commit:
-                    cr.commit()
+                    cr.commit()  # pylint: disable=invalid-commit  # a cursor of our own
                     registry.signal_changes()
             finally:
                 cr.rollback()  # does nothing after a commit

@@ -17,7 +17,7 @@ from ..services import clock, fingerprint, shapes
 @tagged('post_install', '-at_install')
 class TestDates(TransactionCase):
     def dates(self, **context):
-        return clock.dates(self.env['base'].with_context(context).env)
+        return clock.dates(self.env['base'].with_context(**context).env)
 
     def test_the_user_s_date_is_part_of_the_key(self):
         with freeze_time('2026-03-01 23:30:00'):

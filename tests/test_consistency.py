@@ -5,6 +5,7 @@ import time
 from odoo import api
 from odoo.tests import tagged
 
+from .common import ADMIN
 from .test_faults import StatesCase
 
 

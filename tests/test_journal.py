@@ -272,7 +272,8 @@ class TestGuards(JournalCase):
         return sorted(
             name
             for (name,) in self.sql(
-                "SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass(%s) AND NOT tgisinternal",
+                "SELECT tgname FROM pg_trigger"
+                " WHERE tgrelid = to_regclass(%s) AND NOT tgisinternal",
                 [table or self.table],
             )
         )

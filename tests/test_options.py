@@ -84,8 +84,8 @@ class TestBadValues(BaseCase):
         self.assertEqual(
             settings.problems,
             [
-                "The environment variable TIERED_CACHE_L1_TTL_S is ignored: l1_ttl_s must be a whole "
-                "number between 1 and 31536000 seconds, not 'soon'."
+                "The environment variable TIERED_CACHE_L1_TTL_S is ignored: l1_ttl_s must be a "
+                "whole number between 1 and 31536000 seconds, not 'soon'."
             ],
         )
 

@@ -7,6 +7,9 @@ What may go wrong: a worker is recycled by its memory limit and has another id; 
 off here.
 """
 
+# "read" and "write" are what these tests do, not overrides of a model's methods
+# pylint: disable=method-required-super
+
 import contextlib
 import http.client
 import json

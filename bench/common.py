@@ -42,7 +42,10 @@ class ServerFailed(Exception):
 def odoo_command():
     """:return list: ``scripts/odoo`` of this checkout, or what ``TIERED_CACHE_ODOO`` says."""
     override = os.environ.get("TIERED_CACHE_ODOO")
-    return shlex.split(override) if override else [str(ROOT / "scripts" / "odoo")]
+    if not override:
+        return [str(ROOT / "scripts" / "odoo")]
+    # the path of one program, which may hold spaces, or a command with arguments
+    return [override] if os.path.exists(override) else shlex.split(override)
 
 
 def free_port():

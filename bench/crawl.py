@@ -60,6 +60,7 @@ CLOCK_TICK_S = 1.2  # longer than the second that computed dates are rounded to
 # What these show depends on the HTTP session: they are visited in a second one as well.
 SESSION_MODELS = ("res.device", "res.users", "res.users.identitycheck")
 RICH_MODELS = ("sale.order", "stock.warehouse.orderpoint", "account.account")
+RARE_CALLS, RARE_ROUNDS = 8, 5
 OWN_MODELS = "cache."  # their content changes while the crawl runs, and is never cached
 SETTLE_TIMEOUT_S = 30
 SHOWN_CHARS = 500
@@ -95,6 +96,7 @@ class Crawler:
 
     def __init__(self, seats, *, repeats=3, deadline=float("inf"), overtime_s=0):
         self.seats = seats
+        self.examples = collections.defaultdict(list)
         self.repeats = repeats
         # A slow machine shall leave out what is less important, and open every action.
         self.deadlines = deadline, deadline + overtime_s
@@ -157,7 +159,18 @@ class Crawler:
             return answer
         return json.loads(zlib.decompress(known)).get("result")
 
+    def ask_rare_methods_again(self):
+        """Methods that few views call: their tables may just have become guarded, so three
+        calls in a row need not have been enough for a hit."""
+        for examples in self.examples.values():
+            if len(examples) < RARE_CALLS:
+                for _again in range(RARE_ROUNDS):
+                    time.sleep(0.2)
+                    for call, seat in examples:
+                        self._examine(call, seat)
+
     def _examine(self, call, seat):
+        self._remember(call, seat)
         bodies = [_ask(seat.addon, call) for _ in range(self.repeats)]
         if not call.model.startswith(OWN_MODELS):
             self._compare(call, seat, bodies)
@@ -165,6 +178,12 @@ class Crawler:
         if "error" in answer:
             self._report(self.errors, call, seat, bodies[0])
         return bodies[0], answer.get("result")
+
+    def _remember(self, call, seat):
+        examples = self.examples[call.method]
+        with self.lock:
+            if len(examples) < RARE_CALLS and (call, seat) not in examples:
+                examples.append((call, seat))
 
     def _compare(self, call, seat, bodies):
         """Plain Odoo answers twice, a tick apart: what does not change there may not differ."""
@@ -361,6 +380,7 @@ def crawl(database, *, time_s=240, threads=2, repeats=3, limit=80, with_plain=Tr
         jobs, actions, models = list_jobs(seats, limit)
         crawler = Crawler(seats, repeats=repeats, deadline=start + time_s, overtime_s=time_s)
         crawler.run(jobs, threads)
+        crawler.ask_rare_methods_again()
         seconds = time.monotonic() - start
         metrics = subtract(settled_metrics(admin), before)
         report = make_report(crawler, metrics, actions, models)
@@ -392,7 +412,8 @@ def take_seats(servers, database):
 
 
 def _is_alarm(line):
-    return "tiered_cache" in line and (" ERROR " in line or " CRITICAL " in line)
+    # the logger's name, not the database's; errors that plain Odoo has too are compared elsewhere
+    return "odoo.addons.tiered_cache" in line and (" ERROR " in line or " CRITICAL " in line)
 
 
 def make_report(crawler, metrics, actions, models):

@@ -128,7 +128,6 @@ class VersionBook:
         self.capture = 'triggers'
         self.deltas = 0
         self.reloads = 0
-        self.journal_rows = 0
 
     def look(self, cr) -> State | None:
         """Ask on the caller's cursor what its snapshot shows.
@@ -177,7 +176,6 @@ class VersionBook:
         fresh = [change for change in changes if change[0] not in base.counted]
         versions, removals, signals = base.versions, base.removals, base.signals
         if fresh:
-            self.journal_rows += sum(count for *_, count in fresh)
             versions, removals = _add(versions, removals, fresh)
             if any(relation in SIGNAL_RELATIONS for _id, _xid, relation, *_ in fresh):
                 cr.execute(_SIGNALS)

@@ -1,0 +1,1 @@
+"""Long searches for a wrong value; each command of this folder is one. See ``README.md``."""

@@ -1,0 +1,1 @@
+"""One module per command of ``proof/``, started by ``launch`` as its main program."""

@@ -1,0 +1,1 @@
+"""What the programs share: servers of their own, load over HTTP, checkers of what it saw."""

@@ -333,6 +333,7 @@ class Engine:
         if Registry.registries.get(self.db_name) is not self.registry:
             self.close()  # the registry was loaded again, or the database is gone
             return
+        self.hierarchy.probe()
         if time.monotonic() - self._flushed_at >= self.settings.metrics_flush_s:
             self.flush_metrics()
         if l3 := self.hierarchy.tiers.get("l3"):

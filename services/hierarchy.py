@@ -21,6 +21,9 @@ from .entry import Entry
 from .miss import MISS
 from .policy import TIERS, Plan
 
+_PROBE_KEY = 'v1:probe'
+"""Under which nothing is stored."""
+
 
 class Found(typing.NamedTuple):
     """:param tier: where the answer came from, '' for none
@@ -78,6 +81,8 @@ class Hierarchy:
             tier = self.tiers.get(name)
             if tier is None or name not in plan.min_cost_ms or (only_l1 and name != 'l1'):
                 continue
+            if not tier.is_up:
+                continue
             if name != 'l1' and expected_ms is not None and expected_ms < plan.min_cost_ms[name]:
                 continue
             entry = tier.get(key)
@@ -124,6 +129,12 @@ class Hierarchy:
             self.tiers['l1'].set(entry)
         else:
             self._post(name, entry)
+
+    def probe(self) -> None:
+        """Try the tiers that have failed; not in a request, which would wait for them."""
+        for tier in self.tiers.values():
+            if not tier.is_up:
+                tier.get(_PROBE_KEY)
 
     def each(self, action: str, *args) -> dict[str, int]:
         """Call a removal on every tier; returns what went, by tier."""

@@ -19,6 +19,20 @@ def stale(entry):
     return 'stale', 'res_partner'
 
 
+class FailedTier(MemoryTier):
+    """Notes who asks it."""
+
+    is_up = False
+
+    def __init__(self, asked):
+        super().__init__(100, 10**6)
+        self.asked = asked
+
+    def get(self, key):
+        self.asked.append(key)
+        return super().get(key)
+
+
 @tagged('post_install', '-at_install')
 class TestHierarchy(BaseCase):
     def setUp(self):
@@ -86,6 +100,15 @@ class TestHierarchy(BaseCase):
         entry = make_entry()
         self.tiers['l3'].set(entry)
         self.assertEqual(self.get(entry, expected_ms=10).reason, 'cold')
+
+    def test_only_the_background_asks_a_tier_that_has_failed(self):
+        entry, asked = make_entry(), []
+        self.tiers['l2'] = FailedTier(asked)
+        self.tiers['l3'].set(entry)
+        self.assertEqual(self.get(entry).tier, 'l3')
+        self.assertEqual(asked, [])
+        self.hierarchy.probe()
+        self.assertEqual(len(asked), 1)
 
     def test_inner_calls_ask_the_nearest_tier_only(self):
         entry = make_entry()

@@ -165,9 +165,7 @@ class Load:
                 found += [f"recency: {one}" for one in recency.anomalies]
             found += [
                 f"list-append: {one}"
-                for one in list_append.check(
-                    history, realtime=self.recent, per_session=self.recent
-                )
+                for one in list_append.check(history, realtime=self.recent, per_session=self.recent)
             ]
         return found
 
@@ -211,7 +209,9 @@ class _Session:
 class _Reader(_Session):
     def step(self):
         shape = self.rng.choice(("search", "search", "group", "read", "count"))
-        getattr(self, shape)(self.connect(self.load.read_port, ("admin", "reader")[self.number % 2]))
+        getattr(self, shape)(
+            self.connect(self.load.read_port, ("admin", "reader")[self.number % 2])
+        )
 
     def search(self, rpc):
         arguments = {"domain": [], "specification": WEB_FIELDS}

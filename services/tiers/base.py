@@ -93,6 +93,12 @@ class Tier(abc.ABC):
             unknown or unlimited), ``state`` (a word) and ``faults`` (by kind)
         """
 
+    @property
+    def is_up(self) -> bool:
+        """Whether a request may ask it: a tier that has failed is tried again by the
+        background thread, so that no request waits for it twice."""
+        return True
+
     def close(self) -> None:
         """Let go of connections; the tier may be used again and opens new ones."""
         return None  # most tiers have none

@@ -187,7 +187,7 @@ class DatabaseTier(Tier):
         self,
         connect: Callable[[], object],
         breaker: CircuitBreaker | None = None,
-        statement_timeout_ms: int = 200,
+        statement_timeout_ms: int = 100,
         lock_timeout_ms: int = 50,
         max_entries: int | None = None,
         max_mb: float | None = None,
@@ -422,6 +422,10 @@ class DatabaseTier(Tier):
         if self._pid == os.getpid():
             with self._lock:
                 self._drop()
+
+    @property
+    def is_up(self) -> bool:
+        return self._breaker.state == CLOSED
 
     # ---- for administrators
 

@@ -405,6 +405,10 @@ class RedisTier(Tier):
         if link is not None and self._pid == os.getpid():
             link.close()
 
+    @property
+    def is_up(self) -> bool:
+        return self._breaker.state == CLOSED
+
     # ---- for administrators
 
     def stats(self) -> dict:

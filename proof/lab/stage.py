@@ -30,6 +30,15 @@ action = {'versions': {str(a.id): a.x_version for a in accounts.browse(env.conte
 """
 """Both rows in one transaction; Odoo runs it again when PostgreSQL reports a conflict."""
 
+DOOMED = (
+    """
+env.cr.execute("SELECT pg_notify('committed', current_setting('application_name'))")
+"""
+    + TRANSFER
+)
+"""PostgreSQL delivers the notice right after the commit: whoever listens may kill the worker,
+named by its process id, before it has told anybody."""
+
 APPEND = """
 accounts, seen = env['x_account'], []
 for kind, account_id, value in env.context['operations']:
@@ -52,9 +61,8 @@ model = env['ir.model'].create({
     'access_ids': [(0, 0, {'name': 'all', 'group_id': env.ref('base.group_user').id,
                            'perm_read': 1, 'perm_write': 1, 'perm_create': 1})],
 })
-accounts = env['x_account'].create(
-    [{'x_name': 'Account %d' % n, 'x_balance': START_BALANCE, 'x_version': 1} for n in range(ACCOUNTS)]
-)
+start = {'x_balance': START_BALANCE, 'x_version': 1}
+accounts = env['x_account'].create([{'x_name': 'Account %d' % n, **start} for n in range(ACCOUNTS)])
 actions = {
     name: env['ir.actions.server'].create({
         'name': name, 'model_id': model.id, 'state': 'code', 'code': code,
@@ -102,7 +110,7 @@ class Stage:
             "FIELDS": FIELDS,
             "ACCOUNTS": ACCOUNTS,
             "START_BALANCE": START_BALANCE,
-            "ACTIONS": {"transfer": TRANSFER, "append": APPEND},
+            "ACTIONS": {"transfer": TRANSFER, "append": APPEND, "doomed": DOOMED},
         }
         names = "".join(f"{name} = {value!r}\n" for name, value in values.items())
         output = self._odoo(

@@ -1,0 +1,73 @@
+"""A TCP proxy whose far end can be changed: what a failover by DNS or a balancer looks like.
+
+The one idea: two threads per connection that copy bytes.  What may go wrong: a connection
+that is under way when the target changes is cut, as it would be by a real failover.
+"""
+
+import contextlib
+import socket
+import threading
+
+from bench.common import HOST
+
+CHUNK_BYTES = 65536
+
+
+class Proxy:
+    """A context manager; ``target`` is the port that new connections are led to."""
+
+    def __init__(self, target):
+        self.target = target
+        self._open = set()
+        self._lock = threading.Lock()
+        self._listener = socket.create_server((HOST, 0), backlog=200)
+        self.port = self._listener.getsockname()[1]
+
+    def __enter__(self):
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_exc):
+        self._listener.close()
+        self.cut()
+
+    def switch(self, target):
+        """Lead to another port from now on, and cut what leads to the old one."""
+        self.target = target
+        self.cut()
+
+    def cut(self):
+        """End every connection."""
+        with self._lock:
+            ends, self._open = self._open, set()
+        for end in ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                near, _address = self._listener.accept()
+                try:
+                    far = socket.create_connection((HOST, self.target), timeout=5)
+                except OSError:
+                    near.close()
+                    continue
+                far.settimeout(None)
+                for end in (near, far):
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                with self._lock:
+                    self._open |= {near, far}
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=self._copy, args=pair, daemon=True).start()
+
+    def _copy(self, source, sink):
+        with contextlib.suppress(OSError):
+            while chunk := source.recv(CHUNK_BYTES):
+                sink.sendall(chunk)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            self._open -= {source, sink}
+        source.close()

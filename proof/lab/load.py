@@ -23,13 +23,17 @@ import psycopg2
 from bench.common import HOST, Rpc, RpcError
 
 from . import checks
-from .stage import ACCOUNTS, MODEL, START_BALANCE
+from .stage import ACCOUNTS, MODEL, START_BALANCE, USERS
 
 REQUEST_TIMEOUT_S = 30
 READERS = 4
 WRITERS = 3
 THINK_S = 0.02
+BURST_S = 1.0
+"""Writers work for so long and rest for as long: reads then find something to hit."""
 LISTS_OF_A_READ = 3
+SUBSETS = 4
+"""How many different sets of accounts are read by id."""
 ADMIN_UID = 2
 WEB_FIELDS = {"x_name": {}, "x_balance": {}, "x_version": {}, "x_log": {}}
 SERVER_DOWN = 0.1
@@ -63,6 +67,7 @@ class Load:
     ):
         self.stage, self.port, self.read_port = stage, port, read_port or port
         self.recent = recent
+        self.doomed = False  # transfers tell PostgreSQL's listeners who has just committed
         self.values = itertools.count(1)
         self.history_lock = threading.Lock()
         self.failures = []  # (epoch seconds, "read" or "write", what)
@@ -209,9 +214,8 @@ class _Session:
 class _Reader(_Session):
     def step(self):
         shape = self.rng.choice(("search", "search", "group", "read", "count"))
-        getattr(self, shape)(
-            self.connect(self.load.read_port, ("admin", "reader")[self.number % 2])
-        )
+        login = USERS[self.number % len(USERS)]
+        getattr(self, shape)(self.connect(self.load.read_port, login))
 
     def search(self, rpc):
         arguments = {"domain": [], "specification": WEB_FIELDS}
@@ -219,7 +223,8 @@ class _Reader(_Session):
         self.load.bank.check({row["id"]: row["x_balance"] for row in rows})
 
     def read(self, rpc):
-        ids = sorted(self.rng.sample(self.load.stage.accounts, LISTS_OF_A_READ))
+        first = LISTS_OF_A_READ * self.rng.randrange(SUBSETS)
+        ids = self.load.stage.accounts[first : first + LISTS_OF_A_READ]
         self._rows(lambda: rpc.call(MODEL, "read", [ids, ["x_version", "x_log"]]))
 
     def group(self, rpc):
@@ -263,9 +268,11 @@ class _Writer(_Session):
             self.connection = None
 
     def step(self):
-        getattr(self, self.rng.choice(("transfer", "append")))(
-            self.rng.choice(("web", "xmlrpc", "sql"))
-        )
+        rest_s = BURST_S - time.monotonic() % (2 * BURST_S)
+        if rest_s < 0:
+            time.sleep(BURST_S + rest_s)
+        way = self.rng.choice(("web", "xmlrpc", "sql"))
+        getattr(self, self.rng.choice(("transfer", "append")))(way)
 
     def run_action(self, way, name, context):
         """:return dict: what the server action returned."""
@@ -287,7 +294,8 @@ class _Writer(_Session):
             versions = self._sql_transfer(pair, amount)
         else:
             context = {"accounts": pair, "amount": amount}
-            versions = self.run_action(way, "transfer", context)["versions"]
+            name = "doomed" if self.load.doomed else "transfer"
+            versions = self.run_action(way, name, context)["versions"]
         for key, version in versions.items():
             self.load.recency.acknowledged(int(key), version)
 

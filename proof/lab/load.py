@@ -324,7 +324,7 @@ class _Writer(_Session):
 
     def _cursor(self):
         if self.connection is None:
-            cluster = self.load.stage.cluster.environment
+            cluster = self.load.stage.environment
             self.connection = psycopg2.connect(
                 host=cluster["PGHOST"],
                 port=cluster["PGPORT"],

@@ -60,7 +60,7 @@ class Cluster:
             "hot_standby": "on",
             **(settings or {}),
         }
-        self._own(self.folder)
+        self.own(self.folder)
         try:
             if source is not None:
                 self._copy(source)
@@ -155,11 +155,12 @@ class Cluster:
         shutil.copytree(files, self.data, symlinks=True)
         for base, folders, names in os.walk(self.data):
             for name in folders + names:
-                self._own(os.path.join(base, name))
-        self._own(self.data)
+                self.own(os.path.join(base, name))
+        self.own(self.data)
         os.chmod(self.data, 0o700)
 
-    def _own(self, path):
+    def own(self, path):
+        """Give a path to the user that the server runs as."""
         if os.geteuid() == 0:
             user = pwd.getpwnam("postgres")
             os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)

@@ -7,6 +7,7 @@ that is under way when the target changes is cut, as it would be by a real failo
 import contextlib
 import socket
 import threading
+import time
 
 from bench.common import HOST
 
@@ -14,13 +15,19 @@ CHUNK_BYTES = 65536
 
 
 class Proxy:
-    """A context manager; ``target`` is the port that new connections are led to."""
+    """A context manager; ``target`` is the port that new connections are led to.
 
-    def __init__(self, target):
-        self.target = target
+    :ivar delay_s: how long an answer is held back
+    """
+
+    def __init__(self, target, backlog=64):
+        self.target, self.backlog = target, backlog
+        self.delay_s = 0
         self._open = set()
         self._lock = threading.Lock()
-        self._listener = socket.create_server((HOST, 0), backlog=200)
+        self._accepting = threading.Event()
+        self._accepting.set()
+        self._listener = socket.create_server((HOST, 0), backlog=backlog)
         self.port = self._listener.getsockname()[1]
 
     def __enter__(self):
@@ -36,6 +43,20 @@ class Proxy:
         self.target = target
         self.cut()
 
+    @contextlib.contextmanager
+    def full(self):
+        """Within it the accept queue is full: the kernel drops who wants to connect."""
+        self._accepting.clear()
+        self.cut()
+        with contextlib.ExitStack() as stack:
+            # one more is accepted, one more than its length fits into the queue
+            for _number in range(self.backlog + 5):
+                filler = stack.enter_context(socket.socket())
+                filler.setblocking(False)
+                filler.connect_ex((HOST, self.port))
+            yield
+        self._accepting.set()
+
     def cut(self):
         """End every connection."""
         with self._lock:
@@ -48,6 +69,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while True:
                 near, _address = self._listener.accept()
+                self._accepting.wait()
                 try:
                     far = socket.create_connection((HOST, self.target), timeout=5)
                 except OSError:
@@ -58,12 +80,14 @@ class Proxy:
                     end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 with self._lock:
                     self._open |= {near, far}
-                for pair in ((near, far), (far, near)):
-                    threading.Thread(target=self._copy, args=pair, daemon=True).start()
+                for ends in ((near, far, False), (far, near, True)):
+                    threading.Thread(target=self._copy, args=ends, daemon=True).start()
 
-    def _copy(self, source, sink):
+    def _copy(self, source, sink, answers):
         with contextlib.suppress(OSError):
             while chunk := source.recv(CHUNK_BYTES):
+                if answers and self.delay_s:
+                    time.sleep(self.delay_s)
                 sink.sendall(chunk)
         for end in (source, sink):
             with contextlib.suppress(OSError):

@@ -98,6 +98,7 @@ class Stage:
             "PGAPPNAME": "odoo-{pid}",
             **(env or {}),
         }
+        self.port = None  # of a proxy before the cluster
         self.accounts = []
         self.actions = {}
 
@@ -134,7 +135,10 @@ class Stage:
     @property
     def environment(self):
         """Variables for an Odoo on this database."""
-        return {**self.env, **self.cluster.environment, "PGDATABASE": None}
+        found = {**self.env, **self.cluster.environment, "PGDATABASE": None}
+        if self.port:
+            found["PGPORT"] = str(self.port)
+        return found
 
     def session(self, port, login="admin"):
         """:return Rpc: a session of the web client."""

@@ -1,0 +1,178 @@
+"""Faults of Redis: gone, slow, full, read-only, and full of lies."""
+
+import os
+import shutil
+import socket
+
+from bench.common import HOST, Server
+
+from .faults import every, fault
+
+PATIENT = {"redis": {"enable-debug-command": "yes"}}
+
+
+@fault("redis", "killed, and restarted after 5 s", seconds=5)
+def redis_killed(scene):
+    scene.redis.stop()
+    yield
+    scene.redis.start()
+
+
+@fault("redis", "frozen (SIGSTOP) for 10 s", seconds=10)
+def redis_frozen(scene):
+    with scene.redis.frozen():
+        yield
+
+
+@fault("redis", "FLUSHALL every second")
+def redis_flushed(scene):
+    with every(1, lambda: scene.redis.call("FLUSHALL")):
+        yield
+
+
+@fault("redis", "stalls for 200 ms, twice a second (DEBUG SLEEP)", options=PATIENT)
+def redis_stalls(scene):
+    with every(0.3, lambda: scene.redis.call("DEBUG", "SLEEP", "0.2")):
+        yield
+
+
+@fault("redis", "slow: every answer takes 30 ms, less than the timeout")
+def redis_slow(scene):
+    scene.redis_proxy.delay_s = 0.03
+    yield
+    scene.redis_proxy.delay_s = 0
+
+
+@fault("redis", "out of memory, maxmemory-policy noeviction")
+def redis_full(scene):
+    scene.redis.call("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    scene.redis.call("CONFIG", "SET", "maxmemory", "1mb")
+    yield
+    scene.redis.call("CONFIG", "SET", "maxmemory", "0")
+
+
+@fault("redis", "read-only: made a replica of a server that is gone")
+def redis_read_only(scene):
+    with socket.socket() as nobody:
+        nobody.bind((HOST, 0))
+        scene.redis.call("REPLICAOF", HOST, nobody.getsockname()[1])
+        yield
+        scene.redis.call("REPLICAOF", "NO", "ONE")
+
+
+@fault("redis", "password changed, connections cut")
+def redis_password(scene):
+    scene.redis.call("CONFIG", "SET", "requirepass", "other")
+    scene.redis_proxy.cut()
+    yield
+    scene.redis._options["requirepass"] = "other"
+    scene.redis.call("CONFIG", "SET", "requirepass", "")
+    del scene.redis._options["requirepass"]
+
+
+@fault("redis", "killed, and an old dump restored, three times", seconds=15)
+def redis_old_dump(scene):
+    scene.redis.call("SAVE")
+    kept = os.path.join(scene.redis.folder, "kept.rdb")
+    shutil.copy(os.path.join(scene.redis.folder, "dump.rdb"), kept)
+
+    def restore():
+        scene.redis.stop()
+        shutil.copy(kept, os.path.join(scene.redis.folder, "dump.rdb"))
+        scene.redis.start()
+
+    with every(4, restore):
+        yield
+    scene.redis.ensure_running()
+
+
+@fault("redis", "random bytes written into every value, all the time")
+def redis_poisoned(scene):
+    def poison():
+        for key in scene.redis.call("KEYS", "tc:*"):
+            length = scene.redis.call("STRLEN", key)
+            place = scene.rng.randrange(max(1, length))
+            scene.redis.call("SETRANGE", key, place, scene.rng.randbytes(3))
+
+    with every(0.02, poison):
+        yield
+
+
+@fault("redis", "values swapped between keys and users, all the time")
+def redis_swapped(scene):
+    def swap():
+        keys = scene.redis.call("KEYS", "tc:*")
+        values = [scene.redis.call("GET", key) for key in keys]
+        scene.rng.shuffle(values)
+        for key, value in zip(keys, values, strict=True):
+            if value:
+                scene.redis.call("SET", key, value, "PX", 60000)
+
+    with every(0.02, swap):
+        yield
+
+
+@fault("redis", "old authentic values put back, all the time")
+def redis_replayed(scene):
+    known = {}
+
+    def replay():
+        for key in scene.redis.call("KEYS", "tc:*"):
+            value = scene.redis.call("GET", key)
+            if key in known:
+                scene.redis.call("SET", key, known[key], "PX", 60000)
+            elif value:
+                known[key] = value
+
+    with every(0.02, replay):
+        yield
+
+
+def _other_database(scene):
+    """A copy of the database with an identity of its own, whose server shares our Redis."""
+    scene.cluster.sql(f'CREATE DATABASE other TEMPLATE "{scene.stage.database}"')
+    scene.cluster.sql(
+        "UPDATE ir_config_parameter SET value = gen_random_uuid()"
+        " WHERE key IN ('database.uuid', 'database.secret')",
+        "other",
+    )
+    scene.cluster.sql("UPDATE x_account SET x_balance = x_balance + 7", "other")
+    yield
+
+
+@fault("redis", "values of another database copied over ours, all the time", _other_database)
+def redis_mixed_up(scene):
+    uuid = scene.cluster.sql(
+        "SELECT value FROM ir_config_parameter WHERE key = 'database.uuid'", scene.stage.database
+    )[0][0]
+    ours = f"tc:{uuid}:".encode()
+    other = scene.stage.on(scene.cluster, "other")
+    with Server("other", workers=0, env=other.environment) as server:
+        rpc = other.session(server.port)
+
+        def mix_up():
+            rpc.call("x_account", "web_search_read", [], {"domain": [], "specification": {}})
+            rpc.call("x_account", "search_count", [[]])
+            for key in scene.redis.call("KEYS", "tc:*"):
+                if not key.startswith(ours):
+                    value = scene.redis.call("GET", key)
+                    for mine in scene.redis.call("KEYS", ours + b"*"):
+                        if mine.split(b":")[2:5] == key.split(b":")[2:5] and value:
+                            scene.redis.call("SET", mine, value, "PX", 60000)
+
+        with every(0.05, mix_up):
+            yield
+
+
+@fault("redis", "black hole: the port accepts and never answers")
+def redis_black_hole(scene):
+    with socket.create_server((HOST, 0), backlog=200) as hole:
+        scene.redis_proxy.switch(hole.getsockname()[1])
+        yield
+        scene.redis_proxy.switch(scene.redis.port)
+
+
+@fault("redis", "black hole: a port whose accept queue is full")
+def redis_full_queue(scene):
+    with scene.redis_proxy.full():
+        yield

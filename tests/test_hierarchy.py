@@ -1,5 +1,7 @@
 """The order of the tiers: look near first, judge before use, promote, admit by cost."""
 
+import time
+
 from odoo.tests import tagged
 from odoo.tests.common import BaseCase
 
@@ -30,6 +32,17 @@ class FailedTier(MemoryTier):
 
     def get(self, key):
         self.asked.append(key)
+        return super().get(key)
+
+
+class SlowTier(MemoryTier):
+    def __init__(self, pause_s):
+        super().__init__(100, 10**6)
+        self.pause_s, self.asked = pause_s, 0
+
+    def get(self, key):
+        self.asked += 1
+        time.sleep(self.pause_s)
         return super().get(key)
 
 
@@ -109,6 +122,34 @@ class TestHierarchy(BaseCase):
         self.assertEqual(asked, [])
         self.hierarchy.probe()
         self.assertEqual(len(asked), 1)
+
+    def test_a_tier_that_is_slower_than_computing_is_not_asked(self):
+        entry = make_entry(cost_ms=30)
+        tier = self.tiers['l2'] = SlowTier(pause_s=0.02)
+        for _ in range(5):
+            self.get(entry, expected_ms=10)
+        self.assertEqual(tier.asked, 3)
+        self.get(entry, expected_ms=1000)
+        self.assertEqual(tier.asked, 4)
+
+    def test_a_tier_that_was_slow_once_is_asked_again(self):
+        entry = make_entry(cost_ms=30)
+        tier = self.tiers['l2'] = SlowTier(pause_s=0.02)
+        self.get(entry, expected_ms=10)
+        tier.pause_s = 0
+        for _ in range(4):
+            self.get(entry, expected_ms=10)
+        self.assertEqual(tier.asked, 5)
+
+    def test_the_background_finds_that_a_slow_tier_has_recovered(self):
+        entry = make_entry(cost_ms=30)
+        tier = self.tiers['l2'] = SlowTier(pause_s=0.02)
+        for _ in range(4):
+            self.get(entry, expected_ms=10)
+        tier.pause_s = 0
+        self.hierarchy.probe()
+        tier.set(entry)
+        self.assertEqual(self.get(entry, expected_ms=10).tier, 'l2')
 
     def test_inner_calls_ask_the_nearest_tier_only(self):
         entry = make_entry()

@@ -24,6 +24,7 @@ class Fault:
     :param seconds: how long it lasts
     :param plain: whether Odoo itself fails in it, so that it is compared with plain Odoo
     :param recent: whether reads must still see every acknowledged write
+    :param quiet: whether one read after the other tells what it adds to each
     :param options: of the scene
     """
 
@@ -35,6 +36,7 @@ class Fault:
     seconds: float = SECONDS
     plain: bool = False
     recent: bool = True
+    quiet: bool = False
     options: dict = dataclasses.field(default_factory=dict)
 
 

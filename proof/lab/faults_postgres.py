@@ -125,7 +125,7 @@ def _small_disk(scene):
         subprocess.run(["umount", "-l", place], check=False)
 
 
-@fault("postgres", "the disk of L3's table is full", _small_disk)
+@fault("postgres", "the disk of L3's table is full", _small_disk, quiet=True)
 def l3_disk_full(scene):
     place = os.path.join(scene.cluster.folder, "small", "filler")
     with contextlib.suppress(OSError), open(place, "wb") as file:

@@ -1,5 +1,6 @@
 """Faults of Redis: gone, slow, full, read-only, and full of lies."""
 
+import functools
 import os
 import shutil
 import socket
@@ -8,42 +9,43 @@ from bench.common import HOST, Server
 
 from .faults import every, fault
 
+redis_fault = functools.partial(fault, "redis", quiet=True)
 PATIENT = {"redis": {"enable-debug-command": "yes"}}
 
 
-@fault("redis", "killed, and restarted after 5 s", seconds=5)
+@redis_fault("killed, and restarted after 5 s", seconds=5)
 def redis_killed(scene):
     scene.redis.stop()
     yield
     scene.redis.start()
 
 
-@fault("redis", "frozen (SIGSTOP) for 10 s", seconds=10)
+@redis_fault("frozen (SIGSTOP) for 10 s", seconds=10)
 def redis_frozen(scene):
     with scene.redis.frozen():
         yield
 
 
-@fault("redis", "FLUSHALL every second")
+@redis_fault("FLUSHALL every second")
 def redis_flushed(scene):
     with every(1, lambda: scene.redis.call("FLUSHALL")):
         yield
 
 
-@fault("redis", "stalls for 200 ms, twice a second (DEBUG SLEEP)", options=PATIENT)
+@redis_fault("stalls for 200 ms, twice a second (DEBUG SLEEP)", options=PATIENT)
 def redis_stalls(scene):
     with every(0.3, lambda: scene.redis.call("DEBUG", "SLEEP", "0.2")):
         yield
 
 
-@fault("redis", "slow: every answer takes 30 ms, less than the timeout")
+@redis_fault("slow: every answer takes 30 ms, less than the timeout")
 def redis_slow(scene):
     scene.redis_proxy.delay_s = 0.03
     yield
     scene.redis_proxy.delay_s = 0
 
 
-@fault("redis", "out of memory, maxmemory-policy noeviction")
+@redis_fault("out of memory, maxmemory-policy noeviction")
 def redis_full(scene):
     scene.redis.call("CONFIG", "SET", "maxmemory-policy", "noeviction")
     scene.redis.call("CONFIG", "SET", "maxmemory", "1mb")
@@ -51,7 +53,7 @@ def redis_full(scene):
     scene.redis.call("CONFIG", "SET", "maxmemory", "0")
 
 
-@fault("redis", "read-only: made a replica of a server that is gone")
+@redis_fault("read-only: made a replica of a server that is gone")
 def redis_read_only(scene):
     with socket.socket() as nobody:
         nobody.bind((HOST, 0))
@@ -60,7 +62,7 @@ def redis_read_only(scene):
         scene.redis.call("REPLICAOF", "NO", "ONE")
 
 
-@fault("redis", "password changed, connections cut")
+@redis_fault("password changed, connections cut")
 def redis_password(scene):
     scene.redis.call("CONFIG", "SET", "requirepass", "other")
     scene.redis_proxy.cut()
@@ -70,7 +72,7 @@ def redis_password(scene):
     del scene.redis._options["requirepass"]
 
 
-@fault("redis", "killed, and an old dump restored, three times", seconds=15)
+@redis_fault("killed, and an old dump restored, three times", seconds=15)
 def redis_old_dump(scene):
     scene.redis.call("SAVE")
     kept = os.path.join(scene.redis.folder, "kept.rdb")
@@ -86,7 +88,7 @@ def redis_old_dump(scene):
     scene.redis.ensure_running()
 
 
-@fault("redis", "random bytes written into every value, all the time")
+@redis_fault("random bytes written into every value, all the time")
 def redis_poisoned(scene):
     def poison():
         for key in scene.redis.call("KEYS", "tc:*"):
@@ -98,7 +100,7 @@ def redis_poisoned(scene):
         yield
 
 
-@fault("redis", "values swapped between keys and users, all the time")
+@redis_fault("values swapped between keys and users, all the time")
 def redis_swapped(scene):
     def swap():
         keys = scene.redis.call("KEYS", "tc:*")
@@ -112,7 +114,7 @@ def redis_swapped(scene):
         yield
 
 
-@fault("redis", "old authentic values put back, all the time")
+@redis_fault("old authentic values put back, all the time")
 def redis_replayed(scene):
     known = {}
 
@@ -140,7 +142,7 @@ def _other_database(scene):
     yield
 
 
-@fault("redis", "values of another database copied over ours, all the time", _other_database)
+@redis_fault("values of another database copied over ours, all the time", _other_database)
 def redis_mixed_up(scene):
     uuid = scene.cluster.sql(
         "SELECT value FROM ir_config_parameter WHERE key = 'database.uuid'", scene.stage.database
@@ -164,7 +166,7 @@ def redis_mixed_up(scene):
             yield
 
 
-@fault("redis", "black hole: the port accepts and never answers")
+@redis_fault("black hole: the port accepts and never answers")
 def redis_black_hole(scene):
     with socket.create_server((HOST, 0), backlog=200) as hole:
         scene.redis_proxy.switch(hole.getsockname()[1])
@@ -172,7 +174,7 @@ def redis_black_hole(scene):
         scene.redis_proxy.switch(scene.redis.port)
 
 
-@fault("redis", "black hole: a port whose accept queue is full")
+@redis_fault("black hole: a port whose accept queue is full")
 def redis_full_queue(scene):
     with scene.redis_proxy.full():
         yield

@@ -22,7 +22,7 @@ import psycopg2
 
 from bench.common import HOST, Rpc, RpcError
 
-from . import checks
+from . import checks  # noqa
 from .stage import ACCOUNTS, MODEL, START_BALANCE, USERS
 
 REQUEST_TIMEOUT_S = 30

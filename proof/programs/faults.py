@@ -6,13 +6,14 @@ only what the cache adds counts.
 """
 
 import argparse
+import contextlib
 import json
 import sys
 import time
 from collections import Counter
 
 from bench.common import ROOT
-from proof.lab import faults_postgres, faults_redis, faults_workers  # noqa: F401 they register
+from proof.lab import faults_postgres, faults_redis, faults_workers, latency  # noqa: F401 they register
 from proof.lab.faults import FAULTS
 from proof.lab.scene import TICK_S, Scene
 
@@ -56,9 +57,14 @@ def strike(fault, *, addon, seed, seconds):
     }
 
 
-def _prepared(fault, scene):
-    import contextlib
+def quiet(fault, seed):
+    """What a fault adds to a read, see ``lab.latency``."""
+    scene = Scene(seed=seed, **fault.options)
+    with scene, _prepared(fault, scene):
+        return latency.measure(fault, scene)
 
+
+def _prepared(fault, scene):
     return fault.prepare(scene) if fault.prepare else contextlib.nullcontext()
 
 
@@ -96,6 +102,9 @@ def main():
     parser.add_argument("--list", action="store_true", help="print the faults and end")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, help="how long each fault lasts")
+    parser.add_argument(
+        "--parts", default="load,latency", help="load (over HTTP), latency (one quiet process)"
+    )
     parser.add_argument("--results", default=str(RESULTS), help="JSON file to add to")
     options = parser.parse_args()
     if options.list:
@@ -115,14 +124,20 @@ def judge(options):
     for name in options.names or FAULTS:
         fault = FAULTS[name]
         how = {"seed": options.seed, "seconds": options.seconds}
-        found = strike(fault, addon=True, **how)
-        plain = strike(fault, addon=False, **how) if fault.plain else None
-        show(name, found, plain)
-        results[name] = {"title": fault.title, "layer": fault.layer, "with": found, "plain": plain}
+        result = results.setdefault(name, {"title": fault.title, "layer": fault.layer})
+        if "load" in options.parts:
+            result["with"] = strike(fault, addon=True, **how)
+            result["plain"] = strike(fault, addon=False, **how) if fault.plain else None
+            show(name, result["with"], result["plain"])
+            if result["with"]["wrong"] or not fault.plain and result["with"]["failures"]:
+                bad.append(name)
+        if "latency" in options.parts and fault.quiet:
+            result["latency"] = quiet(fault, options.seed)
+            print(f"{name:28} {result['latency']}", flush=True)
+            if result["latency"]["wrong"]:
+                bad.append(name)
         with open(options.results, "w") as file:
             json.dump(results, file, indent=1)
-        if found["wrong"] or not fault.plain and found["failures"]:
-            bad.append(name)
     if bad:
         print(f"verdict: WRONG: {', '.join(bad)}")
         return 1

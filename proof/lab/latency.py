@@ -1,0 +1,104 @@
+"""How much a fault adds to a read: one process, no other load, so that milliseconds mean something.
+
+The one idea: the same read with the cache and without it, in turns, with L1 emptied before
+each, so that every read goes to Redis and, if that has nothing, to L3.  What is added is the
+time of a read with the cache less the median of those without.
+"""
+
+import contextlib
+import json
+import os
+import statistics
+import tempfile
+import time
+
+from bench.common import Process, ServerFailed
+
+PAUSE_S = 0.01
+NOISE_FREE_S = 3
+
+PROGRAM = """
+import json, os, time
+from odoo import api
+from odoo.addons.tiered_cache.services.engine import engine_for
+from odoo.addons.tiered_cache.services.reading import plain_reads
+
+env.cr.rollback()
+registry = env.registry
+engine = engine_for(registry)
+
+def read():
+    start = time.perf_counter()
+    with registry.cursor() as cr:
+        rows = api.Environment(cr, 2, {})['x_account'].search_read([], ['x_name', 'x_balance'])
+    return (time.perf_counter() - start) * 1000, rows
+
+for _round in range(5):
+    read()
+    engine.flush()
+    time.sleep(0.1)
+with open(PATH, 'w') as out:
+    while not os.path.exists(PATH + '.stop'):
+        engine.hierarchy.tiers['l1'].clear()
+        at = time.time()
+        with_ms, rows = read()
+        with plain_reads():
+            plain_ms, expected = read()
+        out.write(json.dumps([at, with_ms, plain_ms, rows == expected]) + '\\n')
+        out.flush()
+        time.sleep(PAUSE_S)
+"""
+
+
+@contextlib.contextmanager
+def prober(scene):
+    """Within it a process reads; the value is a function that returns its samples so far:
+    epoch seconds, milliseconds with and without the cache, whether both agreed."""
+    with tempfile.TemporaryDirectory(prefix="tiered-cache-") as folder:
+        path = os.path.join(folder, "samples")
+        program = f"PATH, PAUSE_S = {path!r}, {PAUSE_S}\n{PROGRAM}"
+        args = ["shell", "-d", scene.stage.database, "--no-http", "--log-level=error"]
+        with Process(args, env={**scene.stage.environment, **scene.env}, stdin=program) as process:
+
+            def samples():
+                process.check_alive()
+                with open(path) as file:
+                    return [json.loads(line) for line in file if line.endswith("\n")]
+
+            _wait_for(path, process)
+            yield samples
+            with open(f"{path}.stop", "w"):
+                pass
+
+
+def _wait_for(path, process):
+    for _ in range(600):
+        process.check_alive()
+        if os.path.exists(path):
+            return
+        time.sleep(0.2)
+    raise ServerFailed(f"the prober does not start:\n{process.log()}")
+
+
+def measure(fault, scene, seconds=10):
+    """Let a fault happen to the prober.
+
+    :return dict: milliseconds: ``once`` (the worst read), ``then`` (99th percentile of the
+        others), ``noise`` (the worst read without the cache), all less the median without;
+        ``samples``; ``wrong``
+    """
+    with prober(scene) as samples:
+        time.sleep(NOISE_FREE_S)
+        began = time.time()
+        with fault.strike(scene):
+            time.sleep(seconds)
+        found = [sample for sample in samples() if sample[0] >= began]
+    base = statistics.median(plain for _at, _with, plain, _same in found)
+    added = sorted(with_ms - base for _at, with_ms, _plain, _same in found)
+    return {
+        "once": round(added[-1], 1),
+        "then": round(added[-1 - max(1, len(added) // 100)], 1),
+        "noise": round(max(plain for _at, _with, plain, _same in found) - base, 1),
+        "samples": len(found),
+        "wrong": sum(not same for *_rest, same in found),
+    }

@@ -1,0 +1,1 @@
+"""What the programs share: checkers and whatever else has its own tests in ``tests/``."""

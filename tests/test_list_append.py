@@ -3,11 +3,12 @@
 import itertools
 import random
 from collections import defaultdict
+from unittest.mock import patch
 
 from odoo.tests import tagged
 from odoo.tests.common import BaseCase
 
-from ..proof.lab import list_append, simulator
+from ..proof.lab import cycles, list_append, simulator
 
 # Times of transactions that run at the same time, and of others that follow.
 FIRST, SECOND, THIRD = (0, 1), (2, 3), (4, 5)
@@ -61,6 +62,13 @@ class TestListAppendReads(BaseCase):
 
     def test_own_append_not_read(self):
         self.assertFound('internal inconsistency', transaction(append('x', 1), read('x')))
+
+    def test_another_append_in_the_place_of_the_own(self):
+        self.assertFound(
+            'internal inconsistency',
+            transaction(append('x', 1), read('x', 2)),
+            transaction(append('x', 2)),
+        )
 
     def test_own_append_read_before_it_was_made(self):
         self.assertFound('internal inconsistency', transaction(read('x', 1), append('x', 1)))
@@ -168,6 +176,13 @@ class TestListAppendCycles(BaseCase):
             transaction(read('x', 1), read('y', 1)),
         )
 
+    def test_write_skew_that_nobody_reads_is_allowed(self):
+        self.assertNames(
+            [],
+            transaction(read('x'), read('y'), append('x', 1)),
+            transaction(read('x'), read('y'), append('y', 1)),
+        )
+
     def test_the_read_only_anomaly_of_fekete_is_allowed(self):
         self.assertNames(
             [],
@@ -193,6 +208,31 @@ class TestListAppendCycles(BaseCase):
             transaction(read('x'), time=SECOND),
         )
 
+    def test_a_stale_read_some_beginnings_and_ends_after_the_append(self):
+        self.assertNames(
+            ['G-single-realtime', 'stale read'],
+            transaction(append('x', 1), time=(0, 1)),
+            transaction(time=(2, 9)),
+            transaction(time=(0, 3)),
+            transaction(read('x'), time=(4, 5)),
+        )
+
+    def test_a_cycle_is_named_without_an_order_that_it_does_not_need(self):
+        self.assertNames(
+            ['G-single', 'stale read'],
+            transaction(append('x', 1), append('y', 1), time=FIRST),
+            transaction(append('x', 2), time=SECOND),
+            transaction(read('x', 1, 2), read('y'), time=THIRD),
+        )
+
+    def test_an_append_lost_under_a_later_one(self):
+        self.assertNames(
+            ['G-single-realtime', 'G0-realtime'],
+            transaction(append('x', 1), time=FIRST),
+            transaction(append('x', 2), time=SECOND),
+            transaction(read('x', 2)),
+        )
+
     def test_a_session_that_goes_back_in_time(self):
         history = (
             transaction(append('x', 1)),
@@ -207,6 +247,13 @@ class TestListAppendCycles(BaseCase):
         history = (
             transaction(append('x', 1), time=FIRST, session=1),
             transaction(read('x'), time=SECOND, session=1),
+        )
+        self.assertNames(['G-single-session'], *history, realtime=False)
+
+    def test_a_session_that_appends_again_without_seeing_the_first(self):
+        history = (
+            transaction(append('x', 1), time=FIRST, session=1),
+            transaction(read('x'), append('x', 2), time=SECOND, session=1),
         )
         self.assertNames(['G-single-session'], *history, realtime=False)
 
@@ -231,8 +278,8 @@ class TestListAppendCycles(BaseCase):
         )
 
     def test_an_unknown_transaction_may_commit_late_or_never(self):
-        unknown = transaction(append('x', 1), time=FIRST, outcome='unknown')
-        late = transaction(read('x'), time=SECOND), transaction(read('x', 1), time=THIRD)
+        unknown = transaction(append('x', 1), time=FIRST, outcome='unknown', session=1)
+        late = transaction(read('x'), time=SECOND, session=1), transaction(read('x', 1), time=THIRD)
         self.assertNames([], unknown, *late)
         self.assertNames([], unknown, late[0])
 
@@ -242,6 +289,16 @@ class TestListAppendCycles(BaseCase):
             transaction(append('x', 1), append('y', 1), outcome='unknown'),
             transaction(read('x', 1), read('y')),
         )
+
+    def test_a_search_cut_short_still_finds_a_cycle(self):
+        history = [
+            transaction(append('x', 1)),
+            transaction(append('y', 1)),
+            transaction(read('x', 1), read('y')),
+            transaction(read('x'), read('y', 1)),
+        ]
+        with patch.object(cycles, 'SEARCH_STEPS', 0):
+            self.assertEqual(names(history), ['G-nonadjacent'])
 
     def test_an_explanation_names_the_cycle_and_why(self):
         history = [

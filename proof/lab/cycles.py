@@ -158,7 +158,7 @@ def _way(graph: Graph, start: State, goal: State, kinds: tuple[str, ...], inside
 
 
 def _named(graph: Graph, edges: list[Edge]) -> Cycle:
-    """Without helper nodes, without detours, beginning with the lowest transaction."""
+    """Without helper nodes, beginning with the lowest transaction."""
     while edges[0].source >= graph.size:
         edges = edges[1:] + edges[:1]
     merged: list[Edge] = []
@@ -167,25 +167,9 @@ def _named(graph: Graph, edges: list[Edge]) -> Cycle:
             # A helper node continues the edge that entered it.
             edge = merged.pop()._replace(target=edge.target)
         merged.append(edge)
-    merged = _without_detour(merged)
     first = min(range(len(merged)), key=lambda index: merged[index].source)
     edges = merged[first:] + merged[:first]
     return Cycle(_name([edge.kind for edge in edges]), tuple(edges))
-
-
-def _without_detour(edges: list[Edge]) -> list[Edge]:
-    """A way may enter a transaction twice, by an rw edge and by another.  What lies between is then
-    a cycle of its own, and no longer: the part that neither begins nor ends at an rw edge there.
-    """
-    seen: dict[int, int] = {}
-    for index, edge in enumerate(edges):
-        if edge.source in seen:
-            begin = seen[edge.source]
-            inner, outer = edges[begin:index], edges[index:] + edges[:begin]
-            adjacent = inner[-1].kind == RW and inner[0].kind == RW
-            return _without_detour(outer if adjacent else inner)
-        seen[edge.source] = index
-    return edges
 
 
 def _name(kinds: list[str]) -> str:

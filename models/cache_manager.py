@@ -12,7 +12,7 @@ import logging
 from odoo import api, models
 from odoo.exceptions import AccessError, UserError
 
-from ..services import keys, redis_probe, removal
+from ..services import configuration, keys, redis_probe, removal
 from ..services.engine import engine_for
 
 _logger = logging.getLogger(__name__)
@@ -121,8 +121,14 @@ class CacheManager(models.AbstractModel):
             raise UserError(
                 self.env._("The Redis URL must be a text, for example redis://localhost:6379/0.")
             )
+        settings = self.env['res.config.settings']._tiered_cache_settings()
+        uuid = self.env['ir.config_parameter'].sudo().get_param('database.uuid')
         try:
-            return redis_probe.probe(url or self._engine().settings.redis_url)
+            return redis_probe.probe(
+                url or settings.redis_url,
+                prefix=configuration.redis_prefix(uuid),
+                timeout_ms=settings.redis_timeout_ms,
+            )
         except redis_probe.ProbeError as error:
             raise UserError(str(error)) from None
 

@@ -15,7 +15,7 @@ from lxml import etree
 from odoo import api, fields, models
 from odoo.exceptions import AccessError, UserError, ValidationError
 
-from ..services import options
+from ..services import options, redis_url
 from ..services.engine import engine_for
 
 PREFIX = 'tiered_cache_'
@@ -164,7 +164,7 @@ class ResConfigSettings(models.TransientModel):
             if option.kind in ('bool', 'choice'):
                 value = getattr(settings, name)
             elif settings.is_overridden(name):
-                value = options.mask_url(options.to_text(getattr(settings, name)))
+                value = redis_url.mask(options.to_text(getattr(settings, name)))
             else:
                 value = params.get(name, False)
             values[PREFIX + name] = value
@@ -229,17 +229,18 @@ class ResConfigSettings(models.TransientModel):
                 self.env._("Enter a Redis URL first, for example redis://localhost:6379/0.")
             )
         found = self.env['cache.manager'].sudo().test_redis(url)
+        answer = self.env._(
+            "%(server)s %(version)s answers in %(ms).2f ms.",
+            server=found['server'],
+            version=found['version'] or "",
+            ms=found['round_trip_ms'],
+        )
         return {
             'type': 'ir.actions.client',
             'tag': 'display_notification',
             'params': {
                 'type': 'success',
                 'title': self.env._("Connected"),
-                'message': self.env._(
-                    "%(server)s %(version)s answers in %(ms).2f ms.",
-                    server=found['server'],
-                    version=found['version'] or "",
-                    ms=found['round_trip_ms'],
-                ),
+                'message': " ".join((answer, *found.get('advice', ()))),
             },
         }

@@ -46,6 +46,16 @@ class CircuitBreaker:
         self._wall_clock = wall_clock
         self.reset()
 
+    def another(self) -> CircuitBreaker:
+        """A closed one for another thing, with the same limits and clocks."""
+        return CircuitBreaker(
+            self._threshold,
+            self._first_cooldown_s,
+            max_cooldown_s=self._max_cooldown_s,
+            clock=self._clock,
+            wall_clock=self._wall_clock,
+        )
+
     def reset(self) -> None:
         """Close it and forget everything.
 

@@ -144,13 +144,18 @@ def _redis(config: Configuration) -> RedisTier:
     settings = config.settings
     return RedisTier(
         settings.redis_url,
-        prefix=f'tc:{config.uuid}:',
+        prefix=redis_prefix(config.uuid),
         seal=Seal(seal_secret(config.secret)),
         timeout_ms=settings.redis_timeout_ms,
         breaker=CircuitBreaker(),
         # the payload is limited; dependencies and names come on top
         max_entry_bytes=settings.max_entry_kb * 1024 + 65536,
     )
+
+
+def redis_prefix(uuid: str) -> str:
+    """What the keys of a database begin with in Redis."""
+    return f'tc:{uuid}:'
 
 
 def seal_secret(database_secret: str) -> bytes:

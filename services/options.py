@@ -20,47 +20,20 @@ from __future__ import annotations
 import configparser
 import dataclasses
 import difflib
-import ipaddress
 import math
 import os
 import re
-import urllib.parse
 from collections.abc import Mapping
+
+from . import redis_url
 
 PARAMETER_PREFIX = 'tiered_cache.'
 ENVIRONMENT_PREFIX = 'TIERED_CACHE_'
 FILE_SECTION = 'tiered_cache'
 
 MAX_TTL_S = 365 * 24 * 3600
-MAX_REDIS_DATABASE = 65_535
-"""Redis has 16 databases by default and takes any number in ``databases``; a larger index
-than this is a mistake, not a choice."""
-
 _TRUE = frozenset(('1', 'true', 'yes', 'on'))
 _FALSE = frozenset(('0', 'false', 'no', 'off'))
-
-REDIS_SCHEMES = ('redis', 'rediss', 'unix')
-REDIS_QUERY = frozenset(
-    (
-        'db',
-        'username',
-        'password',
-        'client_name',
-        'ssl_cert_reqs',
-        'ssl_ca_certs',
-        'ssl_ca_path',
-        'ssl_certfile',
-        'ssl_keyfile',
-        'ssl_check_hostname',
-    )
-)
-"""What may follow ``?`` in a Redis URL.  redis-py takes the name of any argument of its
-connection class there, timeouts and retries among them, which are ours to set."""
-
-_REDIS_WORDS = {
-    'ssl_cert_reqs': ('none', 'optional', 'required'),
-    'ssl_check_hostname': ('true', 'false'),
-}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -360,7 +333,7 @@ class Settings:
     __hash__ = None
 
     def __repr__(self):
-        values = {**self.as_dict(), 'redis_url': mask_url(self.redis_url)}
+        values = {**self.as_dict(), 'redis_url': redis_url.mask(self.redis_url)}
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
     def source(self, name: str) -> str:
@@ -433,14 +406,6 @@ def describe_source(name: str, source: str) -> str:
         'database': f"system parameter {option.parameter}",
         'default': "default",
     }[source]
-
-
-def mask_url(url: str) -> str:
-    """The URL without its password, fit for pages and logs."""
-    if not url:
-        return url
-    url = re.sub(r'([?&]password=)[^&]*', r'\1***', url)
-    return re.sub(r'(://[^:@/]*):.*@', r'\1:***@', url)
 
 
 def _pick(option: Option, layers, problems: list[str]):
@@ -545,112 +510,7 @@ def _quote(text: str) -> str:
 
 
 def _parse_redis_url(_option: Option, text: str) -> str:
-    if not text:
-        return ''
-    if len(text) > 2000 or re.search(r'[\x00-\x20\x7f]', text):
-        raise ValueError(
-            "The Redis URL must have at most 2000 characters, none of them a blank "
-            "or a control character. Write a blank in a password as %20."
-        )
-    scheme, separator, rest = text.partition('://')
-    if not separator or scheme.lower() not in REDIS_SCHEMES:
-        raise ValueError(
-            "The Redis URL must begin with redis://, rediss:// (TLS) or unix://, "
-            "for example redis://localhost:6379/0."
-        )
-    text = f'{scheme.lower()}://{rest}'  # redis-py compares it case-sensitively
-    try:
-        parts = urllib.parse.urlsplit(text)
-    except ValueError:  # its message may quote the password
-        raise ValueError(
-            "The Redis URL has a host that cannot be read; write an IPv6 address "
-            "in brackets, as in redis://[::1]:6379/0."
-        ) from None
-    if parts.fragment or '#' in text:
-        raise ValueError("The Redis URL must not contain '#'. Write a '#' in a password as %23.")
-    query = _redis_query(parts)
-    if parts.scheme == 'unix':
-        _check_unix_path(parts)
-    else:
-        _check_redis_host(parts)
-        _check_redis_port(parts)
-        _check_redis_path(parts)
-    if 'db' in query:
-        _check_redis_database(query['db'])
-    return text
-
-
-def _redis_query(parts) -> dict[str, str]:
-    pairs = dict(urllib.parse.parse_qsl(parts.query, keep_blank_values=True))
-    for name in pairs:
-        if name.startswith('ssl_') and parts.scheme != 'rediss':
-            raise ValueError("The Redis URL has a parameter for TLS, but only rediss:// uses TLS.")
-        if name not in REDIS_QUERY:
-            raise ValueError(
-                "The Redis URL has a parameter after '?' that is not supported. Supported are "
-                f"{', '.join(sorted(REDIS_QUERY))}; the timeout is the option "
-                "redis_timeout_ms. Write a '?' in a password as %3F."
-            )
-        words = _REDIS_WORDS.get(name, ())
-        if words and pairs[name].lower() not in words:
-            raise ValueError(
-                f"The Redis URL must give {name} one of the values {', '.join(words)}."
-            )
-    return pairs
-
-
-def _check_unix_path(parts) -> None:
-    if parts.netloc.rpartition('@')[2] or len(parts.path) < 2:
-        raise ValueError(
-            "The Redis URL must give the absolute path of the socket, for example "
-            "unix:///run/redis/redis.sock?db=0."
-        )
-
-
-def _check_redis_host(parts) -> None:
-    host = parts.netloc.rpartition('@')[2]
-    if host.startswith('['):
-        address, _, rest = host[1:].partition(']')
-        good = _is_ipv6(address) and (not rest or rest.startswith(':'))
-    else:
-        good = re.fullmatch(r'[A-Za-z0-9._-]{1,253}', host.partition(':')[0])
-    if not good:
-        raise ValueError(
-            "The Redis URL must name a host, for example redis://localhost:6379/0. "
-            "Write the characters '/', '?', '#' and '@' in a password as %2F, "
-            "%3F, %23 and %40."
-        )
-
-
-def _is_ipv6(address: str) -> bool:
-    try:
-        ipaddress.IPv6Address(address)
-    except ValueError:
-        return False
-    return True
-
-
-def _check_redis_port(parts) -> None:
-    host = parts.netloc.rpartition('@')[2]
-    _, colon, port = host.rpartition(']')[2].rpartition(':')
-    if colon and not (re.fullmatch(r'[0-9]{1,5}', port) and 1 <= int(port) <= 65_535):
-        raise ValueError(
-            "The Redis URL must have a port between 1 and 65535; Redis listens on "
-            "6379 unless told otherwise."
-        )
-
-
-def _check_redis_path(parts) -> None:
-    if database := parts.path.strip('/'):
-        _check_redis_database(database)
-
-
-def _check_redis_database(database: str) -> None:
-    if not (re.fullmatch(r'[0-9]{1,5}', database) and int(database) <= MAX_REDIS_DATABASE):
-        raise ValueError(
-            "The Redis URL must end with the number of a database, for example "
-            f"redis://localhost:6379/0, at most {MAX_REDIS_DATABASE}."
-        )
+    return redis_url.check(text)
 
 
 _PARSERS = {

@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 from odoo.tests import BaseCase, tagged
 
-from ..services import options
+from ..services import options, redis_url
 
 
 def load(params=None, environ=None, config=''):
@@ -210,7 +210,7 @@ class TestRedisUrl(BaseCase):
             ('unix:///s?db=1&password=hunter2', 'unix:///s?db=1&password=***'),
             ('redis://host', 'redis://host'),
         ):
-            self.assertEqual(options.mask_url(url), masked)
+            self.assertEqual(redis_url.mask(url), masked)
 
     def test_settings_can_be_printed_without_telling_the_password(self):
         self.assertNotIn('hunter2', repr(load({'redis_url': 'redis://:hunter2@host'})))

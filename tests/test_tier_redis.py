@@ -6,7 +6,6 @@ import ipaddress
 import logging
 import os
 import socket
-import sys
 import tempfile
 import threading
 import time
@@ -22,12 +21,11 @@ from cryptography.x509.oid import NameOID
 from odoo.tests.common import BaseCase, tagged
 from odoo.tools import mute_logger
 
-from ..services import tiers
+from ..services import redis_probe
 from ..services.breaker import CLOSED, CircuitBreaker
 from ..services.entry import Seal, to_bytes
 from ..services.miss import MISS
-from ..services.tiers import RedisTier, RedisUnavailable
-from ..services.tiers import redis as redis_tier
+from ..services.tiers import RedisTier
 from .redis_server import REDIS_SERVER, RedisServer, free_port
 from .tier_tools import SECRET, Clock, in_child, make_entry
 
@@ -130,7 +128,6 @@ class RedisCase(BaseCase):
             CircuitBreaker(clock=self.breaker_clock),
             **options,
         )
-        tier._writes._clock = self.breaker_clock
         self.addCleanup(tier.close)
         return tier
 
@@ -572,7 +569,7 @@ class TestRedisLog(RedisCase):
             tier.get('k')
         self.assertEqual([record.levelname for record in logs.records], ['WARNING', 'INFO'])
 
-    @patch.object(redis_tier, 'PING_TIMEOUT_S', 0.1)
+    @patch.object(redis_probe, 'TIMEOUT_S', 0.1)
     def test_credentials_are_nowhere_to_be_seen(self):
         login = 'us3r-name:wr0ng-secret@'
         urls = (
@@ -587,8 +584,8 @@ class TestRedisLog(RedisCase):
                 tier = self.impatient(url)
                 tier.get('k')
                 seen = [repr(tier), repr(tier.stats()), *logs.output]
-                with self.assertRaises(RedisUnavailable) as raised:
-                    tier.ping()
+                with self.assertRaises(redis_probe.ProbeError) as raised:
+                    redis_probe.probe(url)
                 seen += [str(raised.exception), repr(raised.exception)]
                 for text in seen:
                     self.assertNotIn('wr0ng-secret', text)
@@ -886,9 +883,9 @@ class TestRedisCluster(RedisCase):
         self.assertIs(tier.get('k'), MISS)
         self.assertDown(tier, 'cluster')
 
-    def test_ping_says_so(self):
-        with self.assertRaisesRegex(RedisUnavailable, 'Cluster') as raised:
-            self.new_tier().ping()
+    def test_probe_says_so(self):
+        with self.assertRaisesRegex(redis_probe.ProbeError, r'redis\+cluster://') as raised:
+            redis_probe.probe(self.server.url)
         self.assertEqual(raised.exception.kind, 'cluster')
 
 
@@ -911,7 +908,8 @@ class TestRedisFork(RedisCase):
     def test_parent_goes_on_with_its_connection(self):
         tier = self.new_tier()
         tier.set(make_entry('k'))
-        before = tier._link.client.execute_command('CLIENT', 'ID')
+        link = tier._servers.nodes()[0].link
+        before = link.client.execute_command('CLIENT', 'ID')
 
         def child():
             tier.get('k')
@@ -919,8 +917,8 @@ class TestRedisFork(RedisCase):
             return 'done'
 
         self.assertEqual(in_child(child), 'done')
-        tier._link.deadline.start()
-        self.assertEqual(tier._link.client.execute_command('CLIENT', 'ID'), before)
+        tier._servers.deadline.begin()
+        self.assertEqual(link.client.execute_command('CLIENT', 'ID'), before)
         self.assertIsNot(tier.get('k'), MISS)
         self.assertFalse(tier.faults)
 
@@ -936,108 +934,3 @@ class TestRedisFork(RedisCase):
         tier.set(make_entry('k'))
         with tier._open_lock, tier._breaker._lock, tier._faults_lock:
             self.assertEqual(in_child(lambda: tier.get('k').payload), "b'payload'")
-
-
-@tagged('post_install', '-at_install')
-class TestRedisPing(RedisCase):
-    def assertAdvises(self, tier, kind, *words):
-        with self.assertRaises(RedisUnavailable) as raised:
-            tier.ping()
-        text = str(raised.exception)
-        self.assertEqual(raised.exception.kind, kind)
-        for word in words:
-            self.assertIn(word, text)
-        self.assertTrue(text.endswith('.'))
-
-    def test_says_what_it_found(self):
-        found = self.new_tier().ping()
-        self.assertEqual(found['address'], self.server.url)
-        self.assertIn(found['server'], ('Redis', 'Valkey'))
-        self.assertRegex(found['version'], r'^\d+\.\d+')
-        self.assertGreater(found['round_trip_ms'], 0)
-        self.assertGreater(found['connect_ms'], 0)
-        self.assertEqual(found['maxmemory_policy'], 'noeviction')
-
-    def test_leaves_nothing_behind(self):
-        self.new_tier().ping()
-        self.assertEqual(self.server.call('DBSIZE'), 0)
-        self.assertFalse(
-            any('tiered' in client['name'] for client in self.server.call('CLIENT LIST'))
-        )
-
-    def test_advises_a_memory_limit(self):
-        self.assertIn('maxmemory', self.new_tier().ping()['advice'][0])
-
-    def test_advises_eviction(self):
-        self.server.call('CONFIG', 'SET', 'maxmemory', 10**9)
-        self.addCleanup(self.server.call, 'CONFIG', 'SET', 'maxmemory', 0)
-        self.assertIn('allkeys-lru', self.new_tier().ping()['advice'][0])
-
-    def test_no_advice_for_a_server_that_is_set_up_well(self):
-        self.server.call('CONFIG', 'SET', 'maxmemory', 10**9)
-        self.server.call('CONFIG', 'SET', 'maxmemory-policy', 'allkeys-lru')
-        self.addCleanup(self.server.call, 'CONFIG', 'SET', 'maxmemory-policy', 'noeviction')
-        self.addCleanup(self.server.call, 'CONFIG', 'SET', 'maxmemory', 0)
-        self.assertEqual(self.new_tier().ping()['advice'], [])
-
-    def test_advises_a_longer_timeout_for_a_slow_line(self):
-        self.server.call('CLIENT', 'PAUSE', 2 * TIMEOUT_MS, 'ALL')
-        self.assertIn('Raise the timeout', self.impatient().ping()['advice'][0])
-
-    def test_not_configured(self):
-        self.assertAdvises(self.new_tier(''), 'not configured', 'redis://')
-
-    def test_bad_address(self):
-        tier = self.new_tier('http://localhost')
-        self.assertIs(tier.get('k'), MISS)
-        self.assertEqual(tier.stats()['state'], 'bad address')
-        self.assertAdvises(tier, 'bad address', 'redis://localhost:6379/0')
-
-    def test_not_installed(self):
-        imported = vars(tiers).pop('redis_connection', None)
-        if imported is not None:
-            self.addCleanup(setattr, tiers, 'redis_connection', imported)
-        with patch.dict(sys.modules, {'redis': None}):
-            sys.modules.pop(f'{tiers.__name__}.redis_connection', None)
-            tier = self.new_tier()
-            self.assertIs(tier.get('k'), MISS)
-            self.assertFalse(tier.set(make_entry('k')))
-            self.assertEqual(tier.stats()['state'], 'not installed')
-            self.assertAdvises(tier, 'not installed', 'pip install redis')
-
-    def test_refused(self):
-        self.assertAdvises(
-            self.new_tier(f'redis://127.0.0.1:{free_port()}'), 'refused', 'Start Redis'
-        )
-
-    def test_black_hole(self):
-        with patch.object(redis_tier, 'PING_TIMEOUT_S', 0.1), impostor() as url:
-            self.assertAdvises(self.impatient(url), 'timeout', 'firewall')
-
-    def test_not_redis(self):
-        with impostor(lambda connection: connection.sendall(b'220 mail\r\n')) as url:
-            self.assertAdvises(self.new_tier(url), 'protocol', 'not Redis')
-
-    def test_password(self):
-        self.assertAdvises(
-            self.new_tier(self.server.url.replace('//', '//:pw@')), 'auth', 'password'
-        )
-
-    def test_replica(self):
-        self.server.call('REPLICAOF', '127.0.0.1', free_port())
-        self.addCleanup(self.server.call, 'REPLICAOF', 'NO', 'ONE')
-        self.assertAdvises(self.new_tier(), 'readonly', 'primary')
-
-    def test_full(self):
-        self.server.call('CONFIG', 'SET', 'maxmemory', 1)
-        self.addCleanup(self.server.call, 'CONFIG', 'SET', 'maxmemory', 0)
-        self.assertAdvises(self.new_tier(), 'oom', 'allkeys-lru')
-
-    def test_user_without_rights(self):
-        self.server.call(
-            'ACL', 'SETUSER', 'nobody', 'on', '>pw', '~other:*', '+ping', '+client|setname'
-        )
-        self.addCleanup(self.server.call, 'ACL', 'DELUSER', 'nobody')
-        self.assertAdvises(
-            self.new_tier(self.server.url.replace('//', '//nobody:pw@')), 'denied', PREFIX
-        )

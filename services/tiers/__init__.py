@@ -16,6 +16,6 @@ within a bounded time.  The ``redis`` package is imported on first use of L2, no
 from .base import Tier
 from .database import DatabaseTier
 from .memory import MemoryTier
-from .redis import RedisTier, RedisUnavailable
+from .redis import RedisTier
 
-__all__ = ['DatabaseTier', 'MemoryTier', 'RedisTier', 'RedisUnavailable', 'Tier']
+__all__ = ['DatabaseTier', 'MemoryTier', 'RedisTier', 'Tier']

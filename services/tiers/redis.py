@@ -8,40 +8,34 @@ with a key of this database and bound to the place where it lies (:class:`~..ent
 A value is read with ``GETRANGE 0 limit``, not GET: in the same single round trip, and a value
 of 512 MB that somebody put there costs ``max_entry_bytes``, not the worker's memory.
 
-Two breakers, because a full or read-only Redis still answers reads: outages open the one for
-everything, refused writes only pause writing.
+Redis may be one server, the primary that Sentinels name, or a cluster; what is asked where is
+the business of :mod:`.redis_servers`.
 
 What may go wrong is a fault, a miss, and a kind in ``faults``: timeout, refused, dns, tls,
-connection, auth, loading, protocol (outages); readonly, oom, denied, cluster, error (refusals);
-forged, corrupt, oversized, wrongtype (values, which are removed); scan (a removal that was cut
-short); unserializable (an entry); not installed, bad address (the tier is off).
+connection, auth, loading, protocol, sentinel, sentinel auth, service (outages); readonly, oom,
+denied, cluster, no cluster, error (refusals); forged, corrupt, oversized, wrongtype (values,
+which are removed); scan (a removal that was cut short); unserializable (an entry); not installed,
+bad address (the tier is off).
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import os
-import secrets
-import statistics
 import threading
 import time
-import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from .. import redis_url
 from ..breaker import CLOSED, CircuitBreaker
 from ..entry import DIGEST_BYTES, CorruptEntry, Entry, ForgedEntry, Seal, from_bytes
 from ..keys import compile_pattern, redis_glob
 from ..miss import MISS, Miss
 from .base import Tier, slices
 
-_logger = logging.getLogger(__name__)
-
 BATCH_ENTRIES = 100
 BATCH_BYTES = 1_000_000
 """A batch has one deadline: 1 MB takes 8 ms on a gigabit line, 50 ms allow for more."""
-
-UNLINK_COUNT = 500
 
 SCAN_COUNT = 1000
 """Redis stops for about 0.2 ms to look at 1,000 keys."""
@@ -49,67 +43,7 @@ SCAN_COUNT = 1000
 MAX_SCAN_S = 30.0
 """Versions make removed entries invalid anyway, so a removal need not outlast this."""
 
-PING_TIMEOUT_S = 2.0
-"""A person waits for Test Connection, and wants to know how slow the line is."""
-
 MAX_TTL_MS = 365 * 24 * 3600 * 1000
-
-_ADVICE = {
-    'not configured': "No Redis URL is set. Enter one, for example redis://localhost:6379/0.",
-    'not installed': "The Python package redis is missing. Install it on the Odoo server "
-    "(pip install redis) and restart Odoo.",
-    'bad address': "The Redis URL cannot be read. Enter one like redis://localhost:6379/0, "
-    "rediss://user:password@host:6380/0 or unix:///run/redis/redis.sock?db=0.",
-    'refused': "Nothing answers at {address}. Start Redis there, or correct host and port.",
-    'timeout': "{address} did not answer within {timeout_s:g} seconds. Check host and port, a "
-    "firewall in between, and whether the server is overloaded.",
-    'dns': "The host name in {address} cannot be resolved on the Odoo server. Correct it, or "
-    "enter the IP address.",
-    'tls': "No secure connection to {address}. Check that this port speaks TLS and that the "
-    "certificate is valid for this host; a private certificate authority is given as "
-    "?ssl_ca_certs=/path/to/ca.pem.",
-    'connection': "{address} closed the connection. If it expects TLS, begin the URL with "
-    "rediss://; if it has too many clients, raise its maxclients.",
-    'auth': "{address} refuses the user or password, or requires one. Correct them in the URL, "
-    "redis://user:password@host, and write special characters as %XX.",
-    'loading': "{address} is still loading its data. Try again in a moment.",
-    'protocol': "What answers at {address} is not Redis. Correct host and port.",
-    'readonly': "{address} is a read-only replica. Enter the address of its primary.",
-    'cluster': "{address} belongs to a Redis Cluster. Enter the address of a Redis or Valkey that "
-    "is not part of a cluster.",
-    'oom': "{address} has no memory left and refuses writes. Set its maxmemory-policy to "
-    "allkeys-lru, or give it more memory.",
-    'denied': "{address} does not permit this user what is needed. Allow it the keys {prefix}* "
-    "and the commands GETRANGE, SET, UNLINK, SCAN, PING, DBSIZE, INFO, SELECT and "
-    "CLIENT|SETNAME.",
-    'error': "{address} refuses a command that is needed. It must be Redis 4 or newer, or "
-    "Valkey, with GETRANGE, SET, UNLINK and SCAN under their own names.",
-}
-
-
-class RedisUnavailable(Exception):
-    """Redis cannot be used; the text says why and what to do, without credentials.
-
-    :ivar kind: one word, as in ``faults``, or 'not configured', 'not installed', 'bad address'
-    """
-
-    def __init__(self, kind: str, **details):
-        self.kind = kind
-        super().__init__(_ADVICE.get(kind, _ADVICE['error']).format(**details))
-
-
-class _Failed(typing.NamedTuple):
-    """Instead of a reply.
-
-    :param kind: what went wrong
-    :param counted: whether it needs no attention any more
-    """
-
-    kind: str
-    counted: bool = False
-
-
-_SKIPPED = _Failed('', counted=True)
 
 
 def _value(reply) -> bytes:
@@ -127,22 +61,15 @@ def _page(reply) -> tuple[int, list[bytes]]:
     return int(cursor), [_value(name) for name in names]
 
 
-def _pipelined(client, commands: Sequence[tuple]) -> list:
-    """Replies to commands sent together; exceptions for those that were refused."""
-    pipeline = client.pipeline(transaction=False)
-    for command in commands:
-        pipeline.execute_command(*command)
-    return pipeline.execute(raise_on_error=False)
-
-
 class RedisTier(Tier):
     """The entries of one database in one Redis.
 
-    :param url: redis://, rediss:// or unix://; empty turns the tier off
+    :param url: see :mod:`..redis_url`; empty turns the tier off
     :param prefix: put before every key, different for every database
     :param seal: made from the secret of this database
     :param timeout_ms: for one call, and once more if it has to connect first
-    :param breaker: opened by outages; by default for 1 s, doubling up to 30 s
+    :param breaker: opened by outages; by default for 1 s, doubling up to 30 s.  Each server of
+        a cluster has one like it.
     :param max_entry_bytes: limit of a stored value, sealed and serialized
     :param clock: epoch seconds, compared with ``entry.expires``
     """
@@ -167,11 +94,11 @@ class RedisTier(Tier):
         self._max_entry_bytes = max_entry_bytes
         self._clock = clock
         self._breaker = breaker or CircuitBreaker()
-        self._writes = CircuitBreaker()
+        self._writes = self._breaker.another()
         self._open_lock = threading.Lock()
         self._pid = os.getpid()
-        self._link = None
-        self._library = None  # the module redis_connection, once it was needed
+        self._servers = None
+        self._library = None  # the modules that import redis, once they were needed
         self._problem = '' if self._url else 'not configured'
         self._address = ''
         self._last_fault = ''
@@ -180,14 +107,18 @@ class RedisTier(Tier):
     # ---- entries
 
     def get(self, key: str) -> Entry | Miss:
-        return self._entry(key, self._execute(_value, *self._read_command(key)))
+        servers = self._open()
+        if servers is None:
+            return MISS
+        return self._entry(key, servers.ask(_value, self._read_command(key)))
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Entry]:
         found = {}
+        servers = self._open()
+        if servers is None:
+            return found
         for part in slices(list(dict.fromkeys(keys)), BATCH_ENTRIES):
-            replies = self._batch(_value, [self._read_command(key) for key in part])
-            if isinstance(replies, _Failed):
-                break
+            replies = servers.ask_all(_value, [self._read_command(key) for key in part])
             for key, reply in zip(part, replies, strict=True):
                 entry = self._entry(key, reply)
                 if entry is not MISS:
@@ -198,20 +129,12 @@ class RedisTier(Tier):
         return self.set_many([entry]) == 1
 
     def set_many(self, entries: Sequence[Entry]) -> int:
-        stored = 0
-        for commands in self._write_batches(entries):
-            if not self._writes.allow():
-                break
-            replies = self._batch(bool, commands)
-            if isinstance(replies, _Failed):
-                break
-            refused = [reply.kind for reply in replies if isinstance(reply, _Failed)]
-            stored += replies.count(True)
-            if refused:
-                self._note(refused[0], loud=self._writes.failure())
-                break
-            self._writes.success()
-        return stored
+        servers = self._open()
+        if servers is None:
+            return 0
+        return sum(
+            servers.write(bool, commands).count(True) for commands in self._write_batches(entries)
+        )
 
     def delete(self, keys: Iterable[str]) -> int:
         return self._unlink([self._name(key) for key in keys])
@@ -237,11 +160,11 @@ class RedisTier(Tier):
 
     def _entry(self, key: str, reply) -> Entry | Miss:
         """What a reply to GETRANGE is worth; a bad value is counted and removed."""
-        if isinstance(reply, _Failed):
+        if isinstance(reply, self._library.Failed):
             if reply.kind == 'wrongtype':
                 self._discard(key, 'wrongtype')
-            elif not reply.counted:
-                self._note(reply.kind, loud=self._breaker.failure())
+            elif reply.node is not None:
+                reply.node.refused(reply)
             return MISS
         if not reply:
             return MISS
@@ -282,107 +205,79 @@ class RedisTier(Tier):
             yield commands
 
     def _unlink(self, names: Sequence[bytes]) -> int:
+        servers = self._open()
+        if servers is None or not names:
+            return 0
         removed = 0
-        for part in slices(names, UNLINK_COUNT):
-            count = self._execute(int, 'UNLINK', *part)
-            if isinstance(count, _Failed):
+        for count in servers.unlink(names):
+            if isinstance(count, int):
+                removed += count
+            else:
                 self._note_refusal(count)
-                break
-            removed += count
         return removed
 
     def _remove(self, glob: str, wanted: Callable[[bytes], bool]) -> int:
         """Remove the keys that Redis finds for ``glob`` and that are ``wanted``."""
+        servers = self._open()
+        if servers is None:
+            return 0
         match = glob.encode('utf-8', 'surrogatepass')
-        removed, cursor = 0, 0
         until = time.monotonic() + MAX_SCAN_S
+        removed = 0
+        for node in servers.nodes():
+            for names in self._pages(servers, node, match):
+                removed += self._unlink([name for name in names if wanted(name)])
+                if time.monotonic() > until:
+                    self._note('scan', node.address)
+                    return removed
+        return removed
+
+    def _pages(self, servers, node, match: bytes) -> Iterator[list[bytes]]:
+        """Names of keys of one node; ends early if it fails."""
+        cursor = 0
         while True:
-            reply = self._execute(_page, 'SCAN', cursor, 'MATCH', match, 'COUNT', SCAN_COUNT)
-            if isinstance(reply, _Failed):
+            servers.deadline.begin()
+            reply = node.ask(_page, ('SCAN', cursor, 'MATCH', match, 'COUNT', SCAN_COUNT))
+            if isinstance(reply, self._library.Failed):
                 self._note_refusal(reply)
-                return removed
+                return
             cursor, names = reply
-            removed += self._unlink([name for name in names if wanted(name)])
+            yield names
             if not cursor:
-                return removed
-            if time.monotonic() > until:
-                self._note('scan')
-                return removed
+                return
 
-    # ---- calls
-
-    def _execute(self, parse, *command):
-        """One command.
-
-        :param parse: called with the reply; what it raises is a fault of the server
-        :return: what ``parse`` returned, or a :class:`_Failed`
-        """
-        return self._call(lambda client: parse(client.execute_command(*command)))
-
-    def _batch(self, parse, commands: Sequence[tuple]):
-        """Several commands in one round trip.
-
-        :param parse: called with each reply
-        :return: what ``parse`` returned or a :class:`_Failed` for each, or one _Failed for all
-        """
-        return self._call(
-            lambda client: [
-                _Failed(self._library.kind_of(reply))
-                if isinstance(reply, Exception)
-                else parse(reply)
-                for reply in _pipelined(client, commands)
-            ]
-        )
-
-    def _call(self, run):
-        """One call within its deadline, if the breaker allows it."""
-        link = self._open()
-        if link is None or not self._breaker.allow():
-            return _SKIPPED
-        link.deadline.start()
-        try:
-            reply = run(link.client)
-        except Exception as error:
-            # Whatever the far end makes redis-py raise; see redis_connection.kind_of.
-            return self._failed(link, self._library.kind_of(error))
-        if self._breaker.success():
-            _logger.info("Tiered Cache L2: %s answers again", self._address)
-        return reply
-
-    def _failed(self, link, kind: str) -> _Failed:
-        if kind not in self._library.OUTAGES:
-            return _Failed(kind)
-        link.close_idle()
-        self._note(kind, loud=self._breaker.failure())
-        return _Failed(kind, counted=True)
-
-    def _note(self, kind: str, loud: bool | None = None) -> None:
+    def _note(self, kind: str, address: str = '', loud: bool | None = None) -> None:
         self._last_fault = kind
-        self._fault(kind, self._address, loud)
+        self._fault(kind, address or self._address, loud)
 
-    def _note_refusal(self, failed: _Failed) -> None:
+    def _note_refusal(self, failed) -> None:
         if not failed.counted:
-            self._note(failed.kind)
+            self._note(failed.kind, failed.node.address)
 
     # ---- connection
 
     def _open(self):
-        """The link to Redis; None if there cannot be one."""
+        """The servers, a :class:`.redis_servers.Single` or alike; None if there cannot be any."""
         if self._pid != os.getpid():
             self._forget_parent()
-        if self._link is None and not self._problem:
+        servers = self._servers
+        if servers is None and not self._problem:
             with self._open_lock:
-                if self._link is None:
-                    self._link = self._new_link(self._timeout_s)
-        return self._link
+                if self._servers is None:
+                    self._servers = self._open_servers()
+                servers = self._servers
+        return servers
 
-    def _new_link(self, timeout_s: float):
+    def _open_servers(self):
         try:
-            from . import redis_connection  # noqa: PLC0415 - redis is optional
+            from . import redis_servers  # noqa: PLC0415 - redis is optional
 
-            self._library = redis_connection
-            self._address = redis_connection.address(self._url)
-            return redis_connection.open_link(self._url, timeout_s)
+            self._library = redis_servers
+            url = redis_url.parse(self._url)
+            self._address = url.address
+            return redis_servers.open_servers(
+                url, self._timeout_s, self._note, self._breaker, self._writes
+            )
         except ImportError:
             self._problem = 'not installed'
         except ValueError:
@@ -397,13 +292,13 @@ class RedisTier(Tier):
         self._faults_lock = threading.Lock()
         self._breaker.reset()
         self._writes.reset()
-        self._link = None
+        self._servers = None
         self._pid = os.getpid()
 
     def close(self) -> None:
-        link, self._link = self._link, None
-        if link is not None and self._pid == os.getpid():
-            link.close()
+        servers, self._servers = self._servers, None
+        if servers is not None and self._pid == os.getpid():
+            servers.close()
 
     @property
     def is_up(self) -> bool:
@@ -412,39 +307,59 @@ class RedisTier(Tier):
     # ---- for administrators
 
     def stats(self) -> dict:
-        """See :meth:`Tier.stats`; one round trip, none while the breaker is open.
+        """See :meth:`Tier.stats`; one round trip to each server, none while its breaker is open.
 
-        :return: also ``address``, ``since`` (epoch seconds, when it went down), ``writes``
-            ('on' or 'paused'), ``last_fault`` (a kind), ``version``, ``server_bytes``,
-            ``server_max_bytes``.  ``entries`` is an estimate if the server holds more than
-            about 1,000 keys: the share of this database in a sample of its keys.
+        :return: also ``address``, ``since`` (epoch seconds, when the first that is down went
+            down), ``writes`` ('on', or 'paused' if they are on any server), ``last_fault`` (a
+            kind), ``version``, ``server_bytes`` and ``server_max_bytes`` (sums; 0 is
+            unlimited), ``servers`` (address and state of each).  ``entries`` is an estimate if
+            a server holds more than about 1,000 keys: the share of this database in a sample
+            of its keys.
         """
-        looked = self._call(self._look)
-        entries, info = (None, {}) if isinstance(looked, _Failed) else looked
-        self._version = info.get('valkey_version') or info.get('redis_version') or self._version
+        servers = self._open()
+        looks = [] if servers is None else [self._look(node) for node in servers.nodes()]
+        nodes = [] if servers is None else servers.known()
+        infos = [info for _entries, info in looks if info]
+        entries = [entries for entries, _info in looks if entries is not None]
+        if infos:
+            self._version = infos[0].get('valkey_version') or infos[0].get('redis_version')
+        limits = [info.get('maxmemory') for info in infos]
+        opened = [node.breaker.opened_at for node in nodes]
         return {
-            'state': self._state(),
-            'entries': entries,
+            'state': self._state(nodes),
+            'entries': sum(entries) if entries else None,
             'bytes': None,
             'max_entries': None,
             'max_bytes': None,
             'faults': dict(self.faults),
             'address': self._address,
-            'since': self._breaker.opened_at,
-            'writes': 'on' if self._writes.state == CLOSED else 'paused',
+            'since': min((at for at in opened if at is not None), default=None),
+            'writes': 'on' if all(node.writes.state == CLOSED for node in nodes) else 'paused',
             'last_fault': self._last_fault,
             'version': self._version,
-            'server_bytes': info.get('used_memory'),
-            'server_max_bytes': info.get('maxmemory'),
+            'server_bytes': _total([info.get('used_memory') for info in infos]),
+            'server_max_bytes': 0 if 0 in limits else _total(limits),
+            'servers': [
+                {'address': node.where(), 'state': 'up' if node.is_up else 'down'} for node in nodes
+            ],
         }
 
-    def _state(self) -> str:
-        """'up', 'down', 'not configured', 'not installed' or 'bad address'."""
-        return self._problem or ('up' if self._breaker.state == CLOSED else 'down')
+    def _state(self, nodes) -> str:
+        """'up', 'partly down', 'down', 'not configured', 'not installed' or 'bad address'."""
+        if self._problem:
+            return self._problem
+        if all(node.is_up for node in nodes):
+            return 'up'
+        return 'partly down' if any(node.is_up for node in nodes) else 'down'
 
-    def _look(self, client) -> tuple[int | None, dict]:
-        """How many entries there probably are, and what INFO tells; each may be forbidden."""
-        size, sample, info = _pipelined(
+    def _look(self, node) -> tuple[int | None, dict]:
+        """How many entries a server probably has, and what its INFO tells; each may be
+        forbidden."""
+        looked = node.call(self._sample)
+        return (None, {}) if isinstance(looked, self._library.Failed) else looked
+
+    def _sample(self, client) -> tuple[int | None, dict]:
+        size, sample, info = self._library.pipelined(
             client, [('DBSIZE',), ('SCAN', 0, 'COUNT', SCAN_COUNT), ('INFO',)]
         )
         entries = None
@@ -456,82 +371,7 @@ class RedisTier(Tier):
                 entries = round(int(size) * entries / len(names))
         return entries, info if isinstance(info, dict) else {}
 
-    def ping(self) -> dict:
-        """Try everything the tier needs, with more patience than a request has.
 
-        :return: ``address``, ``server`` ('Redis' or 'Valkey'), ``version`` (None if not told),
-            ``connect_ms``, ``round_trip_ms``, ``used_bytes``, ``max_bytes`` (0 is unlimited),
-            ``maxmemory_policy``, ``advice`` (sentences, may be empty)
-        :raise RedisUnavailable: it does not work; the text says why and what to do
-        """
-        link = None if self._problem else self._new_link(max(self._timeout_s, PING_TIMEOUT_S))
-        if link is None:
-            raise RedisUnavailable(self._problem)
-        try:
-            return self._try_out(link)
-        except Exception as error:
-            raise RedisUnavailable(
-                self._library.kind_of(error),
-                address=self._address,
-                timeout_s=link.deadline.timeout_s,
-                prefix=self._prefix,
-            ) from None  # redis-py's own text may hold what the URL holds
-        finally:
-            link.close()
-
-    def _try_out(self, link) -> dict:
-        def call_ms(*command) -> float:
-            link.deadline.start()
-            start = time.perf_counter()
-            link.client.execute_command(*command)
-            return (time.perf_counter() - start) * 1000
-
-        name = self._name(f'ping:{secrets.token_hex(8)}')
-        connect_ms = call_ms('PING')
-        call_ms('SET', name, b'x', 'PX', 10_000)
-        round_trip_ms = statistics.median(call_ms('GETRANGE', name, 0, 1) for _ in range(5))
-        call_ms('SCAN', 0, 'MATCH', name, 'COUNT', 1)
-        call_ms('UNLINK', name)
-        info = self._info(link)
-        return {
-            'address': self._address,
-            'server': 'Valkey' if 'valkey_version' in info else 'Redis',
-            'version': info.get('valkey_version') or info.get('redis_version'),
-            'connect_ms': connect_ms,
-            'round_trip_ms': round_trip_ms,
-            'used_bytes': info.get('used_memory'),
-            'max_bytes': info.get('maxmemory'),
-            'maxmemory_policy': info.get('maxmemory_policy'),
-            'advice': self._advice(connect_ms, round_trip_ms, info),
-        }
-
-    def _info(self, link) -> dict:
-        """What INFO tells; nothing if this user may not ask."""
-        link.deadline.start()
-        try:
-            return link.client.execute_command('INFO')
-        except Exception as error:
-            if self._library.kind_of(error) in self._library.OUTAGES:
-                raise
-            return {}
-
-    def _advice(self, connect_ms: float, round_trip_ms: float, info: dict) -> list[str]:
-        advice = []
-        timeout_ms = self._timeout_s * 1000
-        if max(connect_ms, round_trip_ms) > timeout_ms:
-            advice.append(
-                f"Connecting took {connect_ms:.0f} ms and an answer {round_trip_ms:.1f} ms, but "
-                f"Redis is given up after {timeout_ms:.0f} ms. Raise the timeout to "
-                f"{2 * max(connect_ms, round_trip_ms):.0f} ms, or use a Redis that is nearer."
-            )
-        if info.get('maxmemory') == 0:
-            advice.append(
-                "This Redis has no memory limit. Set maxmemory, and maxmemory-policy "
-                "allkeys-lru, so that it cannot take all memory of its machine."
-            )
-        elif info.get('maxmemory_policy') == 'noeviction':
-            advice.append(
-                "This Redis refuses writes when it is full. Set maxmemory-policy "
-                "allkeys-lru, so that old entries make room for new ones."
-            )
-        return advice
+def _total(numbers: list) -> int | None:
+    known = [number for number in numbers if isinstance(number, int)]
+    return sum(known) if known else None

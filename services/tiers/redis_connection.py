@@ -1,10 +1,12 @@
-"""Connections to Redis that cannot stall a request: the only module that imports ``redis``.
+"""Connections to Redis that cannot stall a request; only this module and its callers in
+``redis_*.py`` import ``redis``.
 
 The one idea: redis-py bounds each read of a socket, not the call.  A server that sends a
 byte now and then, or a value of megabytes over a slow line, stretches a timeout of 50 ms
 without end.  Here every call has a :class:`Deadline`, and the socket is wrapped so that each
 wait gets what is left of it.  Connecting has a deadline of its own, name resolution included,
-which the C library does not bound at all.  Nothing is retried.
+which the C library does not bound at all.  Both together, over however many servers, end with
+the operation: two timeouts after its begin.  Nothing is retried.
 
 What may go wrong: any exception of redis-py, of the socket or of TLS, and anything that a
 stranger on the other end makes the parser raise.  :func:`kind_of` names them.  It never
@@ -25,14 +27,28 @@ import time
 import typing
 
 import redis
-from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
+
+from ..redis_url import UNIX, RedisUrl
 
 MAX_CONNECTIONS = 256
 """Per process.  Odoo's threaded server has at most ``db_maxconn`` (64) threads with a
 cursor, a prefork worker one."""
 
 OUTAGES = frozenset(
-    ('timeout', 'refused', 'dns', 'tls', 'connection', 'auth', 'loading', 'protocol')
+    (
+        'timeout',
+        'refused',
+        'dns',
+        'tls',
+        'connection',
+        'auth',
+        'loading',
+        'protocol',
+        'sentinel',
+        'sentinel auth',
+        'service',
+    )
 )
 """Kinds of faults after which another command would most likely fail as well."""
 
@@ -60,15 +76,39 @@ _KIND_BY_CODE = {
 }
 
 
+class Undiscovered(redis.ConnectionError):
+    """It is not known where to connect.
+
+    :ivar kind: 'sentinel', 'service' or 'sentinel auth'
+    """
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        super().__init__(kind)
+
+
 class Deadline(threading.local):
-    """When the call of this thread must be over."""
+    """When the call of this thread must be over, and the operation that it is part of.
+
+    :param timeout_s: for one call, and once more for connecting
+    """
 
     def __init__(self, timeout_s: float):
         self.timeout_s = timeout_s
-        self._until = 0.0
+        self._end = self._until = 0.0
+
+    def begin(self) -> None:
+        """An operation begins; it may connect and call."""
+        self._end = time.monotonic() + 2 * self.timeout_s
+        self.start()
 
     def start(self) -> None:
-        self._until = time.monotonic() + self.timeout_s
+        """A call begins, or a connection."""
+        self._until = min(time.monotonic() + self.timeout_s, self._end)
+
+    def is_over(self) -> bool:
+        """Whether nothing is left of the operation."""
+        return time.monotonic() >= self._end
 
     def left_s(self) -> float:
         """Seconds that are left; raises TimeoutError instead of returning 0."""
@@ -76,6 +116,18 @@ class Deadline(threading.local):
         if left_s <= 0:
             raise TimeoutError("deadline reached")
         return left_s
+
+    @contextlib.contextmanager
+    def part_of(self, count: int):
+        """What is done within has a part of the time that is left of the call, so that
+        ``count`` such things may fail one after the other."""
+        now, end, until = time.monotonic(), self._end, self._until
+        self._end = now + max(0.0, until - now) / count
+        self.start()
+        try:
+            yield
+        finally:
+            self._end, self._until = end, until
 
 
 class BoundedSocket:
@@ -127,7 +179,7 @@ class _Bounded:
         return BoundedSocket(sock, self._deadline)
 
     def _share_time(self) -> None:
-        """Set what each step of connecting may take."""
+        """Find out where to connect, and set what each step of it may take."""
 
 
 class _BoundedTcp(_Bounded):
@@ -136,19 +188,16 @@ class _BoundedTcp(_Bounded):
         self.socket_connect_timeout = self._deadline.left_s() / count
 
 
-class _Tcp(_BoundedTcp, Connection):
+class Tcp(_BoundedTcp, Connection):
     pass
 
 
-class _Tls(_BoundedTcp, SSLConnection):
+class Tls(_BoundedTcp, SSLConnection):
     pass
 
 
-class _Unix(_Bounded, UnixDomainSocketConnection):
+class Unix(_Bounded, UnixDomainSocketConnection):
     pass
-
-
-_BOUNDED_CLASSES = {SSLConnection: _Tls, UnixDomainSocketConnection: _Unix}
 
 
 def count_addresses(host: str, port: int, timeout_s: float) -> int:
@@ -181,7 +230,7 @@ def count_addresses(host: str, port: int, timeout_s: float) -> int:
 
 class Link(typing.NamedTuple):
     """:param client: a ``redis.Redis``
-    :param deadline: to be started before each call of the client
+    :param deadline: of each call of the client
     """
 
     client: redis.Redis
@@ -195,58 +244,48 @@ class Link(typing.NamedTuple):
         self.client.connection_pool.disconnect(inuse_connections=False)
 
 
-def open_link(url: str, timeout_s: float) -> Link:
-    """A client for a URL; connects on first use.
+def open_link(url: RedisUrl, deadline: Deadline, connection_class=None, **options) -> Link:
+    """A client for one server; connects on first use.
 
-    :param url: redis://, rediss:// or unix://.  Of its query, what says where and who is
-        heeded; timeouts, retries and the protocol are ours.
-    :param timeout_s: for one call, and once more for connecting
-    :raise ValueError: the URL is of another form
+    :param url: timeouts, retries and the protocol are ours, whatever it says
+    :param deadline: to be begun before each operation
+    :param connection_class: by default what the URL asks for
+    :param options: instead of what the URL says, and what ``connection_class`` needs more
     """
-    target = _target(url)
-    deadline = Deadline(timeout_s)
-    options = {
-        name: value
-        for name, value in target.items()
-        if name in ('host', 'port', 'path', 'db', 'username', 'password', 'client_name')
-        or name.startswith('ssl_')
-    }
-    options.setdefault('client_name', f'odoo-tiered-cache-{os.getpid()}')
     pool = redis.ConnectionPool(
-        connection_class=_BOUNDED_CLASSES.get(target.get('connection_class'), _Tcp),
+        connection_class=connection_class or (Tls if url.tls else Tcp),
         max_connections=MAX_CONNECTIONS,
-        deadline=deadline,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        retry=None,
-        retry_on_timeout=False,
-        health_check_interval=0,
-        protocol=2,
-        **_no_library_name(),
-        **options,
+        **connection_options(url, deadline, **options),
     )
     return Link(redis.Redis(connection_pool=pool), deadline)
 
 
-def address(url: str) -> str:
-    """Where a URL points, without user and password; for pages and logs.
-
-    :raise ValueError: the URL is of another form
-    """
-    target = _target(url)
-    if 'path' in target:
-        return f"unix://{target['path']}?db={target.get('db', 0)}"
-    scheme = 'rediss' if target.get('connection_class') is SSLConnection else 'redis'
-    host = target.get('host', 'localhost')
-    host = f'[{host}]' if ':' in host else host
-    return f"{scheme}://{host}:{target.get('port', 6379)}/{target.get('db', 0)}"
+def open_single(url: RedisUrl, deadline: Deadline) -> Link:
+    """A client for the one server of a URL."""
+    if url.form == UNIX:
+        return open_link(url, deadline, Unix, path=url.path)
+    host, port = url.hosts[0]
+    return open_link(url, deadline, host=host, port=port)
 
 
-def _target(url: str) -> dict:
-    try:
-        return parse_url(url)
-    except ValueError:  # its text may quote the password
-        raise ValueError("not a Redis URL") from None
+def connection_options(url: RedisUrl, deadline: Deadline, **options) -> dict:
+    """Arguments of the connection classes."""
+    return {
+        'db': url.database,
+        'username': url.username,
+        'password': url.password,
+        'client_name': url.client_name or f'odoo-tiered-cache-{os.getpid()}',
+        'deadline': deadline,
+        'socket_timeout': deadline.timeout_s,
+        'socket_connect_timeout': deadline.timeout_s,
+        'retry': None,
+        'retry_on_timeout': False,
+        'health_check_interval': 0,
+        'protocol': 2,
+        **_no_library_name(),
+        **url.ssl,
+        **options,
+    }
 
 
 def _no_library_name() -> dict:
@@ -259,6 +298,8 @@ def _no_library_name() -> dict:
 
 def kind_of(error: Exception) -> str:
     """One word for what went wrong; one of a fixed set, whatever the server says."""
+    if isinstance(error, Undiscovered):
+        return error.kind
     for name, kind in _KIND_BY_CLASS:
         if isinstance(error, getattr(redis.exceptions, name, ())):
             return kind

@@ -146,10 +146,14 @@ class _Attempt:
         )
         self._ms('SCAN', 0, 'MATCH', self._name, 'COUNT', 1)
         self._ms('UNLINK', self._name)
+        info = self._info()
+        if info.get('cluster_enabled') and parsed.form != redis_url.CLUSTER:
+            # It happens to have the slot of our key, but will refuse most.
+            raise _Stop('cluster', self._node.address)
         return {
             'connect_ms': connect_ms,
             'round_trip_ms': round_trip_ms,
-            'info': self._info(),
+            'info': info,
         }
 
     def _name_on_node(self, prefix: str) -> bytes:

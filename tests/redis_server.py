@@ -1,4 +1,4 @@
-"""A real redis-server for tests: on a free loopback port, in a temporary folder, nothing kept.
+"""Real Redis servers for tests: on free loopback ports, in temporary folders, nothing kept.
 
 The one idea: tests of faults need a server they may freeze, kill and fill, so each starts its
 own.  Every wait is for an event: the log line that says it is ready, the process that has
@@ -8,6 +8,9 @@ stopped or ended.
         tier = RedisTier(server.url, …)
         with server.frozen():
             …
+
+:class:`SentinelServers` is a primary with a replica and three Sentinels, :class:`ClusterServers`
+three primaries of a cluster.
 
 What may go wrong: redis-server is not installed (:data:`REDIS_SERVER` is None; tests then
 skip), or another process takes the port first (another port is tried).
@@ -23,10 +26,28 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 
 REDIS_SERVER = shutil.which('redis-server') or shutil.which('valkey-server')
 
 _READY = 'eady to accept connections'  # "Ready …" in Redis 7, "The server is now ready …" before
+_READY_SENTINEL = '# +monitor '
+
+
+def wait_until(condition, what: str, timeout_s: float = 30.0):
+    """Ask again and again, for what no event tells of; returns what ``condition()`` returned.
+
+    :raise TimeoutError: it never was true; an error of a server counts as not true yet
+    """
+    from redis import RedisError  # noqa: PLC0415
+
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        with contextlib.suppress(RedisError):
+            if found := condition():
+                return found
+        time.sleep(0.02)
+    raise TimeoutError(f"not within {timeout_s:g} s: {what}")
 
 
 def free_port() -> int:
@@ -42,6 +63,9 @@ class RedisServer:
     :param options: further options of redis-server, e.g. ``requirepass='secret'``,
         ``maxmemory='2mb'``; underscores become dashes
     """
+
+    mode = ()
+    """Further arguments of redis-server, before the options."""
 
     def __init__(self, **options):
         self._options = options
@@ -94,14 +118,14 @@ class RedisServer:
             for part in (f"--{name.replace('_', '-')}", str(value))
         ]
         self._process = subprocess.Popen(
-            [REDIS_SERVER, *arguments],
+            [REDIS_SERVER, *self.mode, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
         for line in self._process.stdout:
-            if _READY in line:
+            if _READY in line or _READY_SENTINEL in line:
                 # Somebody has to read on, or the server would block on a full pipe.
                 self._reader = threading.Thread(target=self._process.stdout.read, daemon=True)
                 self._reader.start()
@@ -155,3 +179,153 @@ class RedisServer:
             )
         ) as client:
             return client.execute_command(*command)
+
+
+class Sentinel(RedisServer):
+    """A Sentinel; watches ``primary`` under the name 'mymaster' as soon as it runs.
+
+    :param lines: of its configuration, after those that every one has
+    """
+
+    def __init__(self, primary: RedisServer, quorum: int, *lines: str, **options):
+        super().__init__(**options)
+        self._lines = (
+            f'sentinel monitor mymaster 127.0.0.1 {primary.port} {quorum}',
+            'sentinel down-after-milliseconds mymaster 400',
+            'sentinel failover-timeout mymaster 3000',
+            *lines,
+        )
+
+    def start(self) -> None:
+        path = f'{self.folder}/sentinel.conf'  # Sentinel writes into it what it learns
+        if not os.path.exists(path):
+            with open(path, 'w', encoding='utf-8') as file:
+                file.write('\n'.join(self._lines))
+        self.mode = (path, '--sentinel')
+        super().start()
+
+
+class SentinelServers:
+    """A primary with a replica, and three Sentinels of which two must agree; a context manager.
+
+    :ivar servers: the primary and the replica, as they were in the beginning
+    """
+
+    def __enter__(self) -> SentinelServers:
+        with contextlib.ExitStack() as stack:
+            primary = stack.enter_context(RedisServer())
+            replica = stack.enter_context(
+                # as soon as the primary asks, not when its timer fires
+                RedisServer(replicaof=f'127.0.0.1 {primary.port}', repl_diskless_sync_delay=0)
+            )
+            primary.call('CONFIG', 'SET', 'repl-diskless-sync-delay', 0)
+            self.servers = [primary, replica]
+            self.sentinels = [stack.enter_context(Sentinel(primary, 2)) for _ in range(3)]
+            for sentinel in self.sentinels:
+                # They look every 10 s for what is new, unless told otherwise.
+                sentinel.call('SENTINEL', 'DEBUG', 'INFO-PERIOD', 300, 'PUBLISH-PERIOD', 200)
+            for sentinel in self.sentinels:
+                wait_until(lambda sentinel=sentinel: self.is_ready(sentinel), "Sentinels agree")
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self._stack.close()
+
+    def is_ready(self, sentinel: Sentinel) -> bool:
+        fields = sentinel.call('SENTINEL', 'MASTER', 'mymaster')
+        known = dict(zip(fields[::2], fields[1::2], strict=True))
+        if (known[b'num-slaves'], known[b'num-other-sentinels']) != (b'1', b'2'):
+            return False
+        replicas = sentinel.call('SENTINEL', 'REPLICAS', 'mymaster')
+        return any(b'ok' in replica for replica in replicas) and sentinel.call(
+            'SENTINEL', 'CKQUORUM', 'mymaster'
+        ).startswith(b'OK')
+
+    @property
+    def url(self) -> str:
+        hosts = ','.join(f'127.0.0.1:{sentinel.port}' for sentinel in self.sentinels)
+        return f'redis+sentinel://{hosts}/mymaster/0'
+
+    def primary(self) -> RedisServer:
+        """Who is it, as the first Sentinel that runs says."""
+        _host, port = self.sentinels[0].call('SENTINEL', 'GET-MASTER-ADDR-BY-NAME', 'mymaster')
+        return next(server for server in self.servers if server.port == int(port))
+
+
+class ClusterServers:
+    """Three primaries without replicas, a third of the slots each; a context manager.
+
+    A lost node leaves the others working (``cluster-require-full-coverage no``).
+
+    :ivar servers: the primaries, lowest slots first
+    """
+
+    FIRST_SLOTS = (0, 5461, 10923, 16384)
+
+    def __enter__(self) -> ClusterServers:
+        with contextlib.ExitStack() as stack:
+            self.servers = [
+                stack.enter_context(
+                    RedisServer(
+                        cluster_enabled='yes',
+                        cluster_port=free_port(),
+                        cluster_node_timeout=1000,
+                        cluster_require_full_coverage='no',
+                    )
+                )
+                for _ in range(3)
+            ]
+            for number, server in enumerate(self.servers):
+                first, last = self.FIRST_SLOTS[number], self.FIRST_SLOTS[number + 1] - 1
+                server.call('CLUSTER', 'ADDSLOTSRANGE', first, last)
+                server.call('CLUSTER', 'SET-CONFIG-EPOCH', number + 1)
+                for other in self.servers[:number]:
+                    server.call(
+                        'CLUSTER', 'MEET', '127.0.0.1', other.port, other._options['cluster_port']
+                    )
+            wait_until(self.agree, "all nodes know all slots")
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self._stack.close()
+
+    def agree(self) -> bool:
+        """Whether all nodes name the same owners of all slots, believe them alive, and work,
+        which they do 2 s after their start at the earliest."""
+        return len({str(self.owners(server)) for server in self.servers}) == 1 and all(
+            {'cluster_state:ok', 'cluster_slots_ok:16384'}
+            <= set(server.call('CLUSTER', 'INFO').decode().split())
+            for server in self.servers
+        )
+
+    def owners(self, server: RedisServer) -> list:
+        return sorted(
+            (first, last, primary[1])
+            for first, last, primary, *_ in server.call('CLUSTER', 'SLOTS')
+        )
+
+    @property
+    def url(self) -> str:
+        return 'redis+cluster://' + ','.join(f'127.0.0.1:{s.port}' for s in self.servers)
+
+    def node_id(self, server: RedisServer) -> str:
+        return server.call('CLUSTER', 'MYID').decode()
+
+    def begin_to_move(self, slot: int, source: RedisServer, target: RedisServer) -> None:
+        """Both nodes know that a slot is under way; no key is moved yet."""
+        target.call('CLUSTER', 'SETSLOT', slot, 'IMPORTING', self.node_id(source))
+        source.call('CLUSTER', 'SETSLOT', slot, 'MIGRATING', self.node_id(target))
+
+    def move_keys(self, slot: int, source: RedisServer, target: RedisServer) -> None:
+        for name in source.call('CLUSTER', 'GETKEYSINSLOT', slot, 1000):
+            source.call('MIGRATE', '127.0.0.1', target.port, name, 0, 5000)
+
+    def end_move(self, slot: int, source: RedisServer, target: RedisServer) -> None:
+        for server in (target, source):
+            server.call('CLUSTER', 'SETSLOT', slot, 'NODE', self.node_id(target))
+
+    def call(self, *command) -> list:
+        """The command on each node; replies in their order."""
+        return [server.call(*command) for server in self.servers]

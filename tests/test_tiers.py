@@ -9,7 +9,7 @@ from odoo.tools import mute_logger
 from ..services.entry import Entry, Seal
 from ..services.miss import MISS
 from ..services.tiers import DatabaseTier, MemoryTier, RedisTier
-from .redis_server import REDIS_SERVER, RedisServer
+from .redis_server import REDIS_SERVER, ClusterServers, RedisServer, Sentinel
 from .tier_tools import SECRET, Clock, EntryTable, make_entry
 
 
@@ -290,6 +290,34 @@ class TestRedis(TierContract, BaseCase):
         self.fill('k')
         self.tier.clear()
         self.assertEqual(other.get('k').payload, b'other')
+
+
+@tagged('post_install', '-at_install')
+@unittest.skipUnless(REDIS_SERVER, "redis-server is not installed")
+class TestRedisBehindSentinels(TierContract, BaseCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.server = cls.enterClassContext(RedisServer())
+        cls.sentinel = cls.enterClassContext(Sentinel(cls.server, 1))
+
+    def new_tier(self):
+        self.server.call('FLUSHALL')
+        url = f'redis+sentinel://127.0.0.1:{self.sentinel.port}/mymaster'
+        return RedisTier(url, 'tc:[a]*:', Seal(SECRET), 5000, clock=self.clock)
+
+
+@tagged('post_install', '-at_install')
+@unittest.skipUnless(REDIS_SERVER, "redis-server is not installed")
+class TestRedisInCluster(TierContract, BaseCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.cluster = cls.enterClassContext(ClusterServers())
+
+    def new_tier(self):
+        self.cluster.call('FLUSHALL')
+        return RedisTier(self.cluster.url, 'tc:[a]*:', Seal(SECRET), 5000, clock=self.clock)
 
 
 @tagged('post_install', '-at_install')

@@ -138,6 +138,7 @@ class TestRedisFailover(SentinelCase):
         tier = self.new_tier(self.servers.url)
         tier.set(make_entry('k'))
         self.wait_for_replica(primary := self.servers.primary())
+        primary.call('WAIT', 1, 10_000)
         other = next(server for server in self.servers.servers if server is not primary)
         sentinels = tier._servers.nodes()[0].sentinels
         tier.close()

@@ -73,6 +73,11 @@ _KIND_BY_CODE = {
     'NOPERM': 'denied',
     'NOAUTH': 'auth',
     'LOADING': 'loading',
+    # redis-py 5.0 has classes for these in its Cluster client only
+    'MASTERDOWN': 'readonly',
+    'CLUSTERDOWN': 'cluster',
+    'MOVED': 'cluster',
+    'ASK': 'cluster',
 }
 
 
@@ -282,13 +287,13 @@ def connection_options(url: RedisUrl, deadline: Deadline, **options) -> dict:
         'retry_on_timeout': False,
         'health_check_interval': 0,
         'protocol': 2,
-        **_no_library_name(),
+        **no_library_name(),
         **url.ssl,
         **options,
     }
 
 
-def _no_library_name() -> dict:
+def no_library_name() -> dict:
     """Arguments that spare two round trips of each new connection (CLIENT SETINFO)."""
     known = inspect.signature(redis.connection.AbstractConnection.__init__).parameters
     if 'driver_info' in known:

@@ -11,6 +11,7 @@ What may go wrong never raises: it is a :class:`Failed` in place of a reply.
 from __future__ import annotations
 
 import logging
+import re
 import typing
 from collections.abc import Callable, Sequence
 
@@ -38,6 +39,20 @@ class Redirect(typing.NamedTuple):
     port: int
     slot: int
     for_good: bool
+
+
+def redirect_of(error: Exception) -> Redirect | None:
+    """What a MOVED or ASK says; None for any other error."""
+    text = str(error)
+    if isinstance(error, AskError):  # MovedError is one; they have cut the word off
+        word = 'MOVED' if isinstance(error, MovedError) else 'ASK'
+    else:
+        word, _, text = text.partition(' ')
+    match = re.fullmatch(r'([0-9]{1,5}) (\S*):([0-9]{1,5})', text)
+    if word not in ('MOVED', 'ASK') or not match:
+        return None
+    slot, host, port = match.groups()
+    return Redirect(host, int(port), int(slot), word == 'MOVED')
 
 
 class Failed(typing.NamedTuple):
@@ -148,11 +163,7 @@ class Node:
             self._report(failed.kind, self.address, self.breaker.failure())
 
     def _failed(self, error: Exception) -> Failed:
-        redirect = None
-        if self.redirects and isinstance(error, AskError):  # MovedError is one
-            redirect = Redirect(
-                error.host, error.port, error.slot_id, isinstance(error, MovedError)
-            )
+        redirect = redirect_of(error) if self.redirects else None
         kind = kind_of(error)
         if kind == 'readonly':
             # It was the primary once; by a new connection we may find the one that is.

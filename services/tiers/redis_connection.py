@@ -16,6 +16,7 @@ uses their texts, which may quote a URL with its password.
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import ipaddress
 import os
@@ -24,7 +25,7 @@ import socket
 import ssl
 import threading
 import time
-import typing
+from collections.abc import Callable
 
 import redis
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
@@ -233,20 +234,28 @@ def count_addresses(host: str, port: int, timeout_s: float) -> int:
     return answer
 
 
-class Link(typing.NamedTuple):
-    """:param client: a ``redis.Redis``
-    :param deadline: of each call of the client
+class Link:
+    """A ``redis.Redis`` made when it is first needed, so that a cluster may have many nodes.
+
+    :ivar deadline: of each call of the client
     """
 
-    client: redis.Redis
-    deadline: Deadline
+    def __init__(self, deadline: Deadline, new_client: Callable[[], redis.Redis]):
+        self.deadline = deadline
+        self._new_client = new_client
+
+    @functools.cached_property
+    def client(self) -> redis.Redis:
+        return self._new_client()
 
     def close(self) -> None:
-        self.client.connection_pool.disconnect()
+        if 'client' in self.__dict__:
+            self.client.connection_pool.disconnect()
 
     def close_idle(self) -> None:
         """After an outage: what was connected before it is worth nothing."""
-        self.client.connection_pool.disconnect(inuse_connections=False)
+        if 'client' in self.__dict__:
+            self.client.connection_pool.disconnect(inuse_connections=False)
 
 
 def open_link(url: RedisUrl, deadline: Deadline, connection_class=None, **options) -> Link:
@@ -257,12 +266,16 @@ def open_link(url: RedisUrl, deadline: Deadline, connection_class=None, **option
     :param connection_class: by default what the URL asks for
     :param options: instead of what the URL says, and what ``connection_class`` needs more
     """
-    pool = redis.ConnectionPool(
-        connection_class=connection_class or (Tls if url.tls else Tcp),
-        max_connections=MAX_CONNECTIONS,
-        **connection_options(url, deadline, **options),
-    )
-    return Link(redis.Redis(connection_pool=pool), deadline)
+
+    def new_client() -> redis.Redis:
+        pool = redis.ConnectionPool(
+            connection_class=connection_class or (Tls if url.tls else Tcp),
+            max_connections=MAX_CONNECTIONS,
+            **connection_options(url, deadline, **options),
+        )
+        return redis.Redis(connection_pool=pool)
+
+    return Link(deadline, new_client)
 
 
 def open_single(url: RedisUrl, deadline: Deadline) -> Link:

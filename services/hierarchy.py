@@ -20,9 +20,7 @@ import typing
 from .entry import Entry
 from .miss import MISS
 from .policy import TIERS, Plan
-
-_PROBE_KEY = 'v1:probe'
-"""Under which nothing is stored."""
+from .tiers.base import PROBE_KEY
 
 _PACE_OF = 3
 """Answers in a row that tell how fast a tier is."""
@@ -90,7 +88,7 @@ class Hierarchy:
             tier = self.tiers.get(name)
             if tier is None or (only_l1 and name != 'l1'):
                 continue
-            if not self._may_answer(name, tier, plan, expected_ms):
+            if not self._may_answer(name, tier, key, plan, expected_ms):
                 continue
             entry = self._ask(name, tier, key)
             if entry is MISS:
@@ -137,8 +135,8 @@ class Hierarchy:
         else:
             self._post(name, entry)
 
-    def _may_answer(self, name: str, tier, plan: Plan, expected_ms: float | None) -> bool:
-        if name not in plan.min_cost_ms or not tier.is_up:
+    def _may_answer(self, name: str, tier, key: str, plan: Plan, expected_ms: float | None) -> bool:
+        if name not in plan.min_cost_ms or not tier.is_up_for(key):
             return False
         if name == 'l1' or expected_ms is None:
             return True
@@ -160,11 +158,10 @@ class Hierarchy:
     def probe(self) -> None:
         """Try the tiers that have failed or are slow; not in a request, which would wait."""
         for name, tier in self.tiers.items():
-            if not tier.is_up:
-                tier.get(_PROBE_KEY)
-            elif self._pace_ms(name) > _SLOW_MS:
+            tier.probe()
+            if tier.is_up and self._pace_ms(name) > _SLOW_MS:
                 for _ in range(_PACE_OF):
-                    self._ask(name, tier, _PROBE_KEY)
+                    self._ask(name, tier, PROBE_KEY)
 
     def each(self, action: str, *args) -> dict[str, int]:
         """Call a removal on every tier; returns what went, by tier."""

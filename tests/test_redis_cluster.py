@@ -4,6 +4,7 @@ import contextlib
 import threading
 import time
 import unittest
+import unittest.mock
 
 from odoo.tests.common import BaseCase, tagged
 from odoo.tools import mute_logger
@@ -11,7 +12,9 @@ from odoo.tools import mute_logger
 from ..services import redis_probe
 from ..services.breaker import CircuitBreaker
 from ..services.entry import Seal
+from ..services.hierarchy import Hierarchy
 from ..services.miss import MISS
+from ..services.policy import Plan
 from ..services.tiers import RedisTier
 from .redis_server import REDIS_SERVER, ClusterServers, RedisServer, free_port, wait_until
 from .test_tier_redis import AT_ONCE_S, LOGGER, PREFIX, TIMEOUT_MS, impostor
@@ -289,6 +292,32 @@ class TestRedisClusterFaults(ClusterCase):
                 for _again in range(20):
                     self.assertOthersAnswer(tier, frozen)
                 self.assertEqual(len(tier.get_many(self.keys_on(self.cluster.servers[0]))), 3)
+
+    def test_only_the_background_asks_a_node_that_has_failed(self):
+        """In a request, keys of the other nodes are asked for and those of this one are not."""
+        tier = self.impatient()
+        self.fill_all(tier)
+        hierarchy = Hierarchy({'l2': tier}, lambda name, entry: None)
+        plan = Plan('strong', 1.0, {'l2': 300}, {'l2': 0})
+        lost = self.cluster.servers[1]
+
+        def found(server):
+            key = self.keys_on(server)[0]
+            return hierarchy.get(key, plan, lambda entry: ('', ''), None).entry is not None
+
+        with lost.frozen():
+            self.assertFalse(found(lost))
+            self.breaker_clock.advance(1)
+            with unittest.mock.patch.object(RedisTier, 'get', side_effect=AssertionError):
+                self.assertFalse(found(lost))
+            self.assertTrue(found(self.cluster.servers[0]))
+            self.assertEqual(tier.faults, {'timeout': 1})
+            self.assertTrue(tier.is_up)
+            hierarchy.probe()
+            self.assertEqual(tier.faults, {'timeout': 2})
+        self.breaker_clock.advance(2)
+        hierarchy.probe()
+        self.assertTrue(found(lost))
 
     def test_a_batch_with_a_frozen_node_brings_the_others(self):
         tier = self.impatient()

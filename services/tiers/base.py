@@ -21,6 +21,9 @@ from ..miss import Miss
 
 _logger = logging.getLogger(__name__)
 
+PROBE_KEY = 'v1:probe'
+"""Under which nothing is stored."""
+
 _POWERS_OF_TEN = frozenset(10**exponent for exponent in range(12))
 
 
@@ -98,6 +101,15 @@ class Tier(abc.ABC):
         """Whether a request may ask it: a tier that has failed is tried again by the
         background thread, so that no request waits for it twice."""
         return True
+
+    def is_up_for(self, _key: str) -> bool:
+        """:attr:`is_up`, as far as it matters for a key: a tier may have several servers."""
+        return self.is_up
+
+    def probe(self) -> None:
+        """Try again what has failed; for the background thread."""
+        if not self.is_up:
+            self.get(PROBE_KEY)
 
     def close(self) -> None:
         """Let go of connections; the tier may be used again and opens new ones."""

@@ -31,7 +31,7 @@ from ..breaker import CLOSED, CircuitBreaker
 from ..entry import DIGEST_BYTES, CorruptEntry, Entry, ForgedEntry, Seal, from_bytes
 from ..keys import compile_pattern, redis_glob
 from ..miss import MISS, Miss
-from .base import Tier, slices
+from .base import PROBE_KEY, Tier, slices
 
 BATCH_ENTRIES = 100
 BATCH_BYTES = 1_000_000
@@ -302,7 +302,25 @@ class RedisTier(Tier):
 
     @property
     def is_up(self) -> bool:
-        return self._breaker.state == CLOSED
+        servers = self._servers
+        return servers is None or any(node.is_up for node in servers.known())
+
+    def is_up_for(self, key: str) -> bool:
+        servers = self._servers
+        owner = servers and servers.owner(self._name(key))
+        return owner.is_up if owner else self.is_up
+
+    def probe(self) -> None:
+        servers = self._open()
+        if servers is None:
+            return
+        servers.nodes()  # a cluster may find out that somebody else has taken over
+        for node in servers.known():
+            if not node.is_up:
+                servers.deadline.begin()
+                reply = node.ask(_value, self._read_command(PROBE_KEY))
+                if isinstance(reply, self._library.Failed) and not reply.redirect:
+                    node.refused(reply)
 
     # ---- for administrators
 

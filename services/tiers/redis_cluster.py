@@ -67,6 +67,7 @@ class Cluster:
         self._members_lock = threading.Lock()
         self._seeds = [self._member(*place) for place in url.hosts]
         self._owners: list[Member | None] = [None] * SLOTS
+        self._primaries: list[Member] = []  # owners, each once
         self._stale = True
         self._refresh_lock = threading.Lock()
         self._refresh_at = 0.0
@@ -75,10 +76,10 @@ class Cluster:
 
     def nodes(self) -> list[Member]:
         self._begin()
-        return self._primaries()
+        return self._primaries
 
     def known(self) -> list[Member]:
-        return self._primaries() or self._seeds
+        return self._primaries or self._seeds
 
     def owner(self, name: bytes) -> Member | None:
         return self._owners[key_slot(name)]
@@ -147,6 +148,8 @@ class Cluster:
         target = self._member(redirect.host or by.place[0], redirect.port)
         if redirect.for_good and target is not None and 0 <= redirect.slot < SLOTS:
             self._owners[redirect.slot] = target
+            if target not in self._primaries:
+                self._primaries = [*self._primaries, target]
         return target
 
     # ---- the map
@@ -177,7 +180,7 @@ class Cluster:
             member.refused(layout._replace(kind=kind))
 
     def _whom_to_ask(self) -> list[Member]:
-        members = list(dict.fromkeys([*self._primaries(), *self._seeds]))
+        members = list(dict.fromkeys([*self._primaries, *self._seeds]))
         random.shuffle(members)  # not all workers the same one
         members.sort(key=lambda member: not member.is_up)
         return members[:MAX_ASKED]
@@ -188,6 +191,7 @@ class Cluster:
             owner = self._member(host or by.place[0], port)
             owners[first : last + 1] = [owner] * (last + 1 - first)
         self._owners = owners
+        self._primaries = sorted(set(owners) - {None}, key=lambda member: member.place)
         keep = {*owners, *self._seeds}
         with self._members_lock:
             gone = [member for member in self._members.values() if member not in keep]
@@ -195,9 +199,6 @@ class Cluster:
                 del self._members[member.place]
         for member in gone:
             member.link.close_idle()
-
-    def _primaries(self) -> list[Member]:
-        return sorted(set(self._owners) - {None}, key=lambda member: member.place)
 
     def _member(self, host: str, port: int) -> Member | None:
         """The node at an address; None if there are too many."""

@@ -110,14 +110,19 @@ class Node:
         except Exception as error:
             # Whatever the far end makes redis-py raise; see redis_connection.kind_of.
             failed = self._failed(error)
+            if failed.redirect:
+                self._answers()
             if failed.kind not in OUTAGES:
                 return failed
             self.link.close_idle()
             self._report(failed.kind, self.address, self.breaker.failure())
             return failed._replace(counted=True)
+        self._answers()
+        return reply
+
+    def _answers(self) -> None:
         if self.breaker.success():
             _logger.info("Tiered Cache L2: %s answers again", self.address)
-        return reply
 
     def ask(self, parse, command: tuple):
         """One command.

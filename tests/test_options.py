@@ -152,6 +152,11 @@ class TestRedisUrl(BaseCase):
             'unix://:secret@/run/redis.sock',
             'redis://my_redis/0?client_name=odoo',
             'rediss://cache?ssl_cert_reqs=none',
+            'redis+sentinel://s1,s2:26380,[::1]:26379/mymaster',
+            'redis+sentinel://odoo:p%40ss@s1/my.master-1/3?sentinel_username=u&sentinel_password=p',
+            'rediss+sentinel://s1/mymaster?db=2&ssl_ca_certs=/etc/ca.pem',
+            'redis+cluster://odoo:secret@n1:7000,n2:7001',
+            'rediss+cluster://n1/0?ssl_check_hostname=false',
         ):
             with self.subTest(url=url):
                 self.assertEqual(options.check('redis_url', url), url)
@@ -182,6 +187,23 @@ class TestRedisUrl(BaseCase):
             ('redis://ho st/0', "blank"),
             ('unix://run/redis.sock', "absolute path"),
             ('unix://', "absolute path"),
+            ('sentinel://host', "must begin with"),
+            ('redis://host1,host2/0', "several hosts"),
+            ('redis+sentinel://', "must name a host"),
+            ('redis+sentinel://host', "call the primary"),
+            ('redis+sentinel://host/', "call the primary"),
+            ('redis+sentinel://host/my%20master', "call the primary"),
+            ('redis+sentinel://host/mymaster/x', "number of a database"),
+            ('redis+sentinel://host,/mymaster', "must name a host"),
+            ('redis+sentinel://host,ho$t/mymaster', "must name a host"),
+            ('redis+sentinel://host:0/mymaster', "26379"),
+            ('redis+sentinel://' + ','.join('h' * 33) + '/mymaster', "at most 32 hosts"),
+            ('redis+sentinel://host/mymaster?ssl_cert_reqs=none', "only rediss"),
+            ('redis+cluster://host/1', "only 0"),
+            ('redis+cluster://host?db=1', "only 0"),
+            ('redis+cluster://host/mymaster', "number of a database"),
+            ('redis+cluster://host?sentinel_password=x', "only redis\\+sentinel"),
+            ('redis://host?sentinel_username=x', "only redis\\+sentinel"),
         ):
             with self.subTest(url=url), self.assertRaisesRegex(ValueError, reason):
                 options.check('redis_url', url)
@@ -197,6 +219,10 @@ class TestRedisUrl(BaseCase):
             'redis://:hunter2@host/hunter2',
             'unix://:hunter2@',
             'redis://host?pass=hunter2',
+            'redis+sentinel://:hunter2@host,[::1/mymaster',
+            'redis+sentinel://:hunter2@host/hunter2/hunter2',
+            'redis+sentinel://host/my master?sentinel_password=hunter2',
+            'redis+cluster://:hunter2@host/1?password=hunter2',
         ):
             with self.subTest(url=url):
                 settings = load({'redis_url': url})
@@ -209,8 +235,26 @@ class TestRedisUrl(BaseCase):
             ('redis://:hun@ter2@host', 'redis://:***@host'),
             ('unix:///s?db=1&password=hunter2', 'unix:///s?db=1&password=***'),
             ('redis://host', 'redis://host'),
+            ('redis+cluster://u:hunter2@a:1,b:2', 'redis+cluster://u:***@a:1,b:2'),
+            (
+                'redis+sentinel://:hunter2@s/m?sentinel_password=hunter2&db=1',
+                'redis+sentinel://:***@s/m?sentinel_password=***&db=1',
+            ),
         ):
             self.assertEqual(redis_url.mask(url), masked)
+
+    def test_the_parts_of_a_url(self):
+        url = redis_url.parse(
+            'rediss+sentinel://odoo:p%40ss@s1:1,[::1]/mymaster/3'
+            '?sentinel_password=w%26&ssl_check_hostname=False&ssl_ca_certs=/ca.pem&socket_timeout=9'
+        )
+        self.assertEqual((url.form, url.tls, url.database), ('sentinel', True, 3))
+        self.assertEqual(url.hosts, (('s1', 1), ('::1', 26379)))
+        self.assertEqual((url.service, url.username, url.password), ('mymaster', 'odoo', 'p@ss'))
+        self.assertEqual((url.sentinel_username, url.sentinel_password), (None, 'w&'))
+        self.assertEqual(url.ssl, {'ssl_check_hostname': False, 'ssl_ca_certs': '/ca.pem'})
+        self.assertEqual(url.address, 'rediss+sentinel://s1:1,[::1]:26379/mymaster/3')
+        self.assertNotIn('p@ss', repr(url))
 
     def test_settings_can_be_printed_without_telling_the_password(self):
         self.assertNotIn('hunter2', repr(load({'redis_url': 'redis://:hunter2@host'})))

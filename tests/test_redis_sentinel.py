@@ -266,6 +266,14 @@ class TestRedisSentinelSecrets(SentinelCase):
         self.assertIsNot(tier.get('k'), MISS)
         self.assertIn('db2', self.server.call('INFO', 'keyspace'))
 
+    def test_a_user_of_the_sentinel_who_may_only_what_the_documentation_says(self):
+        rights = 'odoo on >s3cret -@all +sentinel|get-master-addr-by-name'
+        self.sentinel.call('ACL', 'SETUSER', *rights.split())
+        self.addCleanup(self.sentinel.call, 'ACL', 'DELUSER', 'odoo')
+        url = self.url(sentinel_password='s3cret&sentinel_username=odoo')
+        self.assertTrue(self.new_tier(url).set(make_entry('k')))
+        self.assertEqual(redis_probe.probe(url, PREFIX)['servers'], 1)
+
     def test_a_wrong_password_of_the_server(self):
         url = self.url(password='wr0ng')
         tier = self.new_tier(url)

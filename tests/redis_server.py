@@ -210,7 +210,7 @@ class Sentinel(RedisServer):
             with open(path, 'w', encoding='utf-8') as file:
                 file.write('\n'.join(self._lines))
         self.mode = (path, '--sentinel')
-        super().start()
+        return super().start()
 
 
 class SentinelServers:

@@ -133,7 +133,7 @@ class RedisTier(Tier):
         if servers is None:
             return 0
         return sum(
-            servers.write(bool, commands).count(True) for commands in self._write_batches(entries)
+            servers.store(bool, commands).count(True) for commands in self._write_batches(entries)
         )
 
     def delete(self, keys: Iterable[str]) -> int:
@@ -209,7 +209,7 @@ class RedisTier(Tier):
         if servers is None or not names:
             return 0
         removed = 0
-        for count in servers.unlink(names):
+        for count in servers.remove(names):
             if isinstance(count, int):
                 removed += count
             else:

@@ -90,10 +90,10 @@ class Cluster:
     def ask_all(self, parse, commands: Sequence[tuple]) -> list:
         return self._route(commands, lambda node, part, asking: node.ask_all(parse, part, asking))
 
-    def write(self, parse, commands: Sequence[tuple]) -> list:
-        return self._route(commands, lambda node, part, asking: node.write(parse, part, asking))
+    def store(self, parse, commands: Sequence[tuple]) -> list:
+        return self._route(commands, lambda node, part, asking: node.store(parse, part, asking))
 
-    def unlink(self, names: Sequence[bytes]) -> list:
+    def remove(self, names: Sequence[bytes]) -> list:
         return [
             count
             for part in slices(names, UNLINK_COUNT)

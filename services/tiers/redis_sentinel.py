@@ -113,7 +113,7 @@ class _ToPrimary:
 
     def _share_time(self):
         self.host, self.port = self._sentinels.find_primary()
-        super()._share_time()
+        return super()._share_time()
 
 
 class _TcpToPrimary(_ToPrimary, Tcp):

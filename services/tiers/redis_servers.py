@@ -147,7 +147,7 @@ class Node:
         )
         return [replies] * len(commands) if isinstance(replies, Failed) else replies
 
-    def write(self, parse, commands: Sequence[tuple], asking: bool = False) -> list:
+    def store(self, parse, commands: Sequence[tuple], asking: bool = False) -> list:
         """As :meth:`ask_all`, but a refusal pauses writing to this server."""
         if not self.writes.allow():
             return [SKIPPED] * len(commands)
@@ -224,12 +224,12 @@ class Single:
         self.deadline.begin()
         return self._node.ask_all(parse, commands)
 
-    def write(self, parse, commands: Sequence[tuple]) -> list:
-        """See :meth:`Node.write`; an operation of its own."""
+    def store(self, parse, commands: Sequence[tuple]) -> list:
+        """See :meth:`Node.store`; an operation of its own."""
         self.deadline.begin()
-        return self._node.write(parse, commands)
+        return self._node.store(parse, commands)
 
-    def unlink(self, names: Sequence[bytes]) -> list:
+    def remove(self, names: Sequence[bytes]) -> list:
         """Remove keys; numbers of keys that there were, or :class:`Failed`."""
         return [self.ask(int, ('UNLINK', *part)) for part in slices(names, UNLINK_COUNT)]
 

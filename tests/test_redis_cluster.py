@@ -17,6 +17,7 @@ from ..services.miss import MISS
 from ..services.policy import Plan
 from ..services.tiers import RedisTier
 from .redis_server import REDIS_SERVER, ClusterServers, RedisServer, free_port, wait_until
+from .test_faults import QUIET, StatesCase
 from .test_tier_redis import AT_ONCE_S, LOGGER, PREFIX, TIMEOUT_MS, impostor
 from .tier_tools import SECRET, Clock, in_child, make_entry
 
@@ -565,3 +566,27 @@ class TestRedisClusterImpostors(TierCase):
             with self.in_time():
                 self.assertIs(tier.get('k'), MISS)
         self.assertEqual(len(asked), 2)
+
+
+@tagged('post_install', '-at_install')
+@unittest.skipUnless(REDIS_SERVER, "redis-server is not installed")
+class TestReadsThroughCluster(StatesCase):
+    """L1 is off, so that every read of the ORM asks the cluster."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.cluster = cls.enterClassContext(ClusterServers())
+
+    def test_p7_reads_are_right_and_in_time_while_nodes_are_lost(self):
+        self.configure(redis_url=self.cluster.url, l1_max_entries='0')
+        self.forget()
+        self.warm(self.read)
+        with self.assertHit('l2'), self.request() as env:
+            self.read(env)
+        self.assertRight()
+        with mute_logger(QUIET):
+            for server in self.cluster.servers:
+                server.stop()
+                self.assertRight()
+        self.assertTrue(self.faults('l2'))

@@ -24,6 +24,7 @@ from .redis_server import (
     free_port,
     wait_until,
 )
+from .test_faults import QUIET, StatesCase
 from .test_tier_redis import AT_ONCE_S, LOGGER, PREFIX, TIMEOUT_MS, impostor, make_certificate
 from .tier_tools import SECRET, Clock, in_child, make_entry
 
@@ -308,6 +309,36 @@ class TestRedisSentinelSecrets(SentinelCase):
         self.assertIsNot(tier.get('k'), MISS)
         self.assertEqual(tier.stats()['address'].partition('://')[0], 'rediss+sentinel')
         self.assertAdvises(url, 'tls', 'ssl_ca_certs')
+
+
+@tagged('post_install', '-at_install')
+@unittest.skipUnless(REDIS_SERVER, "redis-server is not installed")
+class TestReadsBehindSentinels(StatesCase):
+    """L1 is off, so that every read of the ORM asks the primary."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.servers = cls.enterClassContext(SentinelServers())
+
+    def test_p7_reads_are_right_and_in_time_during_a_failover(self):
+        self.configure(redis_url=self.servers.url, l1_max_entries='0')
+        self.forget()
+        self.warm(self.read)
+        with self.assertHit('l2'), self.request() as env:
+            self.read(env)
+        old = self.servers.primary()
+        old.stop()
+        with mute_logger(QUIET):
+            self.assertRight()
+            wait_until(lambda: self.servers.primary() is not old, "failed over")
+            tier = self.engine.hierarchy.tiers['l2']
+            tier._breaker._retry_at = 0.0  # the pause is over
+            wait_until(lambda: self.engine.hierarchy.probe() or tier.is_up, "found")
+        self.warm(self.read)
+        with self.assertHit('l2'), self.request() as env:
+            self.read(env)
+        self.assertRight()
 
 
 class Load:

@@ -13,6 +13,7 @@ import json
 import os
 import statistics
 import time
+import traceback
 
 from odoo import sql_db
 from odoo.addons.tiered_cache.services import journal
@@ -232,7 +233,10 @@ class _Worker:
 
     def ask(self, operation):
         os.write(self._ask, (operation + "\n").encode())
-        return json.loads(self._lines.readline())
+        answer = json.loads(self._lines.readline())
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return answer["ok"]
 
 
 def _work(child_, questions, answers):
@@ -240,7 +244,10 @@ def _work(child_, questions, answers):
     try:
         with os.fdopen(questions) as lines:
             for line in lines:
-                answer = getattr(child_, line.strip())()
+                try:
+                    answer = {"ok": getattr(child_, line.strip())()}
+                except Exception:  # whatever it was, the parent raises it
+                    answer = {"error": traceback.format_exc()}
                 os.write(answers, (json.dumps(answer) + "\n").encode())
     finally:
         os._exit(0)  # not the parent's way out

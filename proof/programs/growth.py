@@ -1,9 +1,9 @@
 """Does a hit, or a write, get dearer as something grows?
 
-    proof/growth                        everything, about 35 minutes; results and plots
+    proof/growth                        everything, about 35 minutes; results, plots, table
     proof/growth --part journal         one part, or several
     proof/growth --quick                every part, small: finds what is broken, proves nothing
-    proof/growth --plots                draws the plots of the last results again
+    proof/growth --plots                plots and table of the last results again
 
 The one idea: two equal databases, one of which grows; see ``growth_measure``.  The parts are in
 ``growth_parts`` and ``growth_compaction``.
@@ -23,7 +23,7 @@ import time
 
 from bench.common import ROOT
 
-from . import growth_measure, growth_plots
+from . import growth_measure, growth_plots, growth_table
 from .growth_compaction import measure_compaction
 from .growth_measure import FLAT
 from .growth_parts import (
@@ -44,6 +44,7 @@ PARTS = {
 }
 RESULTS = ROOT / "proof" / "results" / "growth.json"
 PLOTS = ROOT / "docs" / "images"
+PAGE = ROOT / "docs" / "reliability.md"
 
 
 def arguments():
@@ -81,11 +82,31 @@ def machine():
     }
 
 
+def known():
+    """:return dict: what was measured before, by part"""
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {"parts": {}}
+
+
+def keep(name, result):
+    """Put one part into the results, in place of an earlier run of it."""
+    parts = {**known()["parts"], name: result}
+    RESULTS.parent.mkdir(exist_ok=True)
+    ordered = {part: parts[part] for part in PARTS if part in parts}
+    RESULTS.write_text(json.dumps({"parts": ordered}, indent=1) + "\n")
+
+
+def publish():
+    """Plots and table of all that is known, into the documentation."""
+    results = known()
+    say(f"drawn: {', '.join(growth_plots.draw(results, PLOTS))}")
+    if growth_table.write_into(PAGE, results):
+        say(f"table: {PAGE.relative_to(ROOT)}")
+
+
 def main():
     options = arguments()
-    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"parts": {}}
     if options.plots:
-        say(f"drawn: {', '.join(growth_plots.draw(known, PLOTS))}")
+        publish()
         return 0
     say(f"seed {options.seed}, {os.cpu_count()} cores")
     names = options.part or [*PARTS]
@@ -101,16 +122,11 @@ def main():
             measured[name].update(machine=machine(), took_s=round(time.monotonic() - start))
             if not options.quick:
                 # part by part: what was measured stays, whatever happens to the next one
-                known["parts"][name] = measured[name]
-                known["parts"] = {
-                    part: known["parts"][part] for part in PARTS if part in known["parts"]
-                }
-                RESULTS.parent.mkdir(exist_ok=True)
-                RESULTS.write_text(json.dumps(known, indent=1) + "\n")
+                keep(name, measured[name])
     finally:
         growth_measure.drop_sides() if options.keep else growth_measure.drop_all()
     if not options.quick:
-        say(f"drawn: {', '.join(growth_plots.draw(known, PLOTS))}")
+        publish()
     return report(measured)
 
 

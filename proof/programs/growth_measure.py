@@ -163,6 +163,7 @@ class Side:
 
     :ivar child: the process, see ``growth_child``
     :ivar sql: connection of another program
+    :ivar missed: reads that were to be hits and were none
     """
 
     def __init__(self, database, options):
@@ -170,6 +171,7 @@ class Side:
         self.database = database
         self.child = ChildProcess(database, {**OPTIONS, **options}, "proof.programs.growth_child")
         self.sql = None
+        self.missed = 0
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
@@ -188,12 +190,19 @@ class Side:
         return self.child.ask(operation, *arguments)
 
     def hit(self):
-        """:return float: milliseconds; :raise ServerFailed: it was no hit, which takes one query,
-        or a second one after a compaction"""
-        answer = self.ask("hit")
-        if answer["queries"] > 2:
-            raise ServerFailed(f"no hit, but {answer['queries']} queries")
-        return answer["ms"]
+        """:return float: milliseconds of a hit, which takes one query, or two after a compaction
+
+        What was no hit, since a tier was too slow for its timeout, is counted and asked again.
+
+        :raise ServerFailed: that happens again and again
+        """
+        for _attempt in range(3):
+            answer = self.ask("hit")
+            if answer["queries"] <= 2:
+                return answer["ms"]
+            self.missed += 1
+            self.ask("ready")
+        raise ServerFailed(f"no hit, but {answer['queries']} queries: {self.ask('stats')}")
 
     def hit_after_write(self):
         """A hit of a transaction that finds one new row in the journal."""

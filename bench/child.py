@@ -129,12 +129,12 @@ def _unpack():
     return codec.unpack
 
 
-def serve(env, path):
+def serve(env, path, child_class=Child):
     """Answer until the other side closes the socket.
 
     :param str path: of the UNIX socket that the measuring process listens on
     """
-    child = Child(env)
+    child = child_class(env)
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(path)
         with connection.makefile("rw") as stream:

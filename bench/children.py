@@ -20,15 +20,16 @@ class ChildProcess(Process):
 
     :param str database: its database
     :param dict env: variables on top of the environment, None removes one
+    :param str module: the far end, with ``serve(env, path)``
     """
 
-    def __init__(self, database, env=None):
+    def __init__(self, database, env=None, module="bench.child"):
         self.stream = None
         self.folder = tempfile.TemporaryDirectory(prefix="tiered-cache-")
         path = os.path.join(self.folder.name, "socket")
         program = (
             f"import sys; sys.path.append({str(ROOT)!r})\n"
-            f"from bench import child; child.serve(env, {path!r})\n"
+            f"import {module} as child; child.serve(env, {path!r})\n"
         )
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)

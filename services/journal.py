@@ -111,9 +111,13 @@ $body$
 # The version query as a function: its plan is made once per session, not once per request
 # (40 instead of 60 µs; in between other work, when nothing is in the processor's caches,
 # 200 instead of 350).  Looking whether there is anything first saves a third of that.
+#
+# Without sequential scans (10 µs): that one plan knows neither how long the journal will be
+# nor that few rows are new, and PostgreSQL then assumes a third of them.  It would read the
+# whole journal at every look: 2 ms with 10,000 rows, 150 ms with a million.
 _LOOK = """
 CREATE OR REPLACE FUNCTION %(schema)s.cache_look(since xid8, running xid8[]) RETURNS text
-LANGUAGE plpgsql STABLE AS $body$
+LANGUAGE plpgsql STABLE SET enable_seqscan = off AS $body$
 DECLARE
     standby bool := pg_is_in_recovery();
     changes json;

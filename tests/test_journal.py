@@ -193,6 +193,34 @@ class TestNotes(JournalCase):
 
 
 @tagged('post_install', '-at_install')
+class TestLook(JournalCase):
+    """The version query must not get dearer with the journal that was counted before."""
+
+    def looked_at(self, connection, running):
+        """Journal rows that three looks of one transaction have read one after the other."""
+        with connection, connection.cursor() as cursor:
+            cursor.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
+            since = cursor.fetchone()[0]
+            for _look in range(3):
+                cursor.execute("SELECT cache_look(%s::xid8, %s::xid8[])", [since, running])
+            cursor.execute("SELECT pg_stat_get_xact_tuples_returned('cache_change'::regclass)")
+            return cursor.fetchone()[0]
+
+    def test_a_look_reads_no_row_that_was_counted_before(self):
+        for running in ([], ['1']):
+            with self.subTest(running=running), contextlib.closing(self.engine.connect()) as conn:
+                self.compact()
+                # PostgreSQL settles on one plan for the session after five executions
+                for _transaction in range(4):
+                    self.looked_at(conn, running)
+                self.sql(
+                    "INSERT INTO cache_change (relation) SELECT %s FROM generate_series(1, 3000)",
+                    [self.table],
+                )
+                self.assertEqual(self.looked_at(conn, running), 0)
+
+
+@tagged('post_install', '-at_install')
 class TestCompaction(JournalCase):
     def setUp(self):
         super().setUp()

@@ -521,6 +521,16 @@ class TestDatabasePurge(DatabaseCase):
         self.assertEqual(self.tier.purge(100, 100), 2400)
         self.assertEqual(len(self.left()), 100)
 
+    def test_a_purge_may_take_longer_than_other_statements(self):
+        """A million entries do: a purge that gives up would let the table grow for ever."""
+        self.tier = self.new_tier(statement_timeout_ms=5)
+        slow = database_tier._CUTOFF.replace('FROM cache_entry', 'FROM cache_entry, pg_sleep(0.2)')
+        self.assertNotEqual(slow, database_tier._CUTOFF)
+        self.patch(database_tier, '_CUTOFF', slow)
+        self.new_tier().set_many([make_entry(str(number)) for number in range(10)])
+        self.assertEqual(self.tier.purge(3, 100), 7)
+        self.assertFalse(self.tier.faults)
+
     def test_leaves_rows_that_another_worker_is_writing(self):
         self.fill(3)
         self.expire()

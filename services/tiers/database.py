@@ -45,6 +45,10 @@ DELETE_ROWS = 1000
 PATIENCE = 10
 """Statements outside requests (batches, removals, figures) may take so many times longer."""
 
+PURGE_MS = 60_000
+"""A purge has to end, or the table grows for ever, and it sorts all entries: a million take a
+second or two, and five to ten on a busy machine."""
+
 HITS_EVERY_S = 60.0
 MAX_HITS = 10_000
 """Hits are counted in memory and added to the table so often, of so many entries."""
@@ -173,7 +177,7 @@ class DatabaseTier(Tier):
     :param connect: returns a new psycopg2 connection, which then belongs to the tier
     :param breaker: opened by any error; by default for 1 s, doubling up to 30 s
     :param statement_timeout_ms: for one read; PATIENCE times as much for what is not part of a
-        request: batches, removals, figures
+        request: batches, removals, figures; PURGE_MS for :meth:`purge`
     :param lock_timeout_ms: how long a read waits for a lock; likewise
     :param max_entries: limit that :meth:`purge` restores, None for none
     :param max_mb: limit that :meth:`purge` restores, of the packed entries without what
@@ -321,12 +325,13 @@ class DatabaseTier(Tier):
         removed = self._repeat(_PURGE_EXPIRED, ())
         entries = self._max_entries if max_entries is None else max_entries
         megabytes = self._max_mb if max_mb is None else max_mb
-        cutoff = self._run_patiently(
+        cutoff = self._run(
             _CUTOFF,
             (
                 _UNLIMITED if entries is None else entries,
                 _UNLIMITED if megabytes is None else int(megabytes * 2**20),
             ),
+            self._purge_limits_ms(),
         )
         if cutoff:
             removed += self._repeat(_PURGE_OLD, cutoff[0])
@@ -336,10 +341,14 @@ class DatabaseTier(Tier):
         """Run a DELETE of at most DELETE_ROWS until it finds no more."""
         removed = 0
         while True:
-            count = self._run_patiently(statement, (*params, DELETE_ROWS))
+            count = self._run(statement, (*params, DELETE_ROWS), self._purge_limits_ms())
             removed += count or 0
             if not count or count < DELETE_ROWS:
                 return removed
+
+    def _purge_limits_ms(self) -> tuple[int, int]:
+        statement_ms, lock_ms = self._limits_ms
+        return max(PURGE_MS, PATIENCE * statement_ms), PATIENCE * lock_ms
 
     def write_hits(self, every_s: float = 0.0) -> None:
         """Add up in the table how often this object was answered by which entry; not in a

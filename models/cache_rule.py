@@ -131,7 +131,7 @@ class CacheRule(models.Model):
         if 'model_id' in vals:
             self._check_model_id(vals['model_id'])
         if 'methods' in vals:
-            vals['methods'] = ','.join(split_methods(vals['methods']))
+            vals['methods'] = ','.join(self._checked_methods(vals['methods']))
         for name in NUMBERS.keys() & vals.keys():
             vals[name] = self._number(name, vals[name])
         return vals
@@ -195,19 +195,20 @@ class CacheRule(models.Model):
             )
         return False
 
-    @api.constrains('methods')
-    def _check_methods(self):
-        for rule in self:
-            unknown = [m for m in split_methods(rule.methods) if m not in policy.METHODS]
-            if unknown:
-                raise ValidationError(
-                    self.env._(
-                        "%(unknown)s cannot be cached. The read methods are: %(methods)s. Leave "
-                        "the field empty for all of them.",
-                        unknown=", ".join(unknown),
-                        methods=", ".join(policy.METHODS),
-                    )
+    @api.model
+    def _checked_methods(self, text):
+        names = split_methods(text) if isinstance(text, str) or not text else [str(text)]
+        unknown = [name for name in names if name not in policy.METHODS]
+        if unknown:
+            raise ValidationError(
+                self.env._(
+                    "%(unknown)s cannot be cached. The read methods are: %(methods)s. Leave "
+                    "the field empty for all of them.",
+                    unknown=", ".join(unknown),
+                    methods=", ".join(policy.METHODS),
                 )
+            )
+        return names
 
     @api.constrains('enabled', 'use_l1', 'use_l2', 'use_l3')
     def _check_tiers(self):

@@ -127,6 +127,10 @@ def to_bytes(entry: Entry) -> bytes:
     return zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, 'big') + body
 
 
+_MAX_UID: Final = 2**31 - 1
+_MAX_QUERIES: Final = 10**6
+_MAX_MS: Final = 1e12
+
 _FIELD_TYPES: Final = [int, str, str, str, int, list, int, float, float, float, int, int, bytes]
 
 
@@ -139,7 +143,7 @@ def from_bytes(data: bytes) -> Entry:
     if data[:_CHECKSUM_BYTES] != zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, 'big'):
         raise CorruptEntry('the checksum is wrong')
     try:
-        fields = msgpack.unpackb(body)
+        fields = codec.read_msgpack(body)
         if list(map(type, fields)) != _FIELD_TYPES or fields[0] != FORMAT_VERSION:
             raise CorruptEntry('other fields or another format version')
         _version, key, model, method, uid, dependencies, removal_version, *rest = fields
@@ -147,6 +151,9 @@ def from_bytes(data: bytes) -> Entry:
         if not all(map(math.isfinite, (created, expires, cost_ms))):
             # an entry that expires at NaN would never do so
             raise CorruptEntry('a time is not finite')
+        if not (0 <= uid <= _MAX_UID and 0 <= queries <= _MAX_QUERIES and 0 <= cost_ms <= _MAX_MS):
+            # figures are summed up in the database, where one that does not fit spoils them all
+            raise CorruptEntry('a number is out of range')
         return Entry(
             key,
             sys.intern(model),

@@ -40,7 +40,7 @@ ENTRIES = st.builds(
     key=NAMES,
     model=NAMES,
     method=NAMES,
-    uid=st.integers(0, 2**31),
+    uid=st.integers(0, 2**31 - 1),
     dependencies=st.lists(st.tuples(NAMES, VERSIONS, CONDITIONS), max_size=5).map(tuple),
     removal_version=VERSIONS,
     created=TIMES,

@@ -65,10 +65,16 @@ def impostor(answer=None):
             listener.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept()
 
 
-def make_certificate(folder: str) -> tuple[str, str]:
-    """A certificate of its own for 127.0.0.1 and its key; returns the paths of both."""
+def make_certificate(
+    folder: str, address: str = '127.0.0.1', days: tuple[int, int] = (-1, 1)
+) -> tuple[str, str]:
+    """A certificate of its own and its key; returns the paths of both.
+
+    :param address: the IP address that it is for
+    :param days: from when to when it is valid, from now
+    """
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, '127.0.0.1')])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, address)])
     now = datetime.datetime.now(datetime.timezone.utc)
     certificate = (
         x509.CertificateBuilder()
@@ -76,10 +82,10 @@ def make_certificate(folder: str) -> tuple[str, str]:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now + datetime.timedelta(days=days[0]))
+        .not_valid_after(now + datetime.timedelta(days=days[1]))
         .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address('127.0.0.1'))]),
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]),
             critical=False,
         )
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)

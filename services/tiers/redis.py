@@ -37,6 +37,9 @@ BATCH_ENTRIES = 100
 BATCH_BYTES = 1_000_000
 """A batch has one deadline: 1 MB takes 8 ms on a gigabit line, 50 ms allow for more."""
 
+READ_BATCH_BYTES = 4_000_000
+"""Most that a batch of reads may bring, were every value as large as it may be."""
+
 SCAN_COUNT = 1000
 """Redis stops for about 0.2 ms to look at 1,000 keys."""
 
@@ -92,6 +95,9 @@ class RedisTier(Tier):
         self._seal = seal
         self._timeout_s = timeout_ms / 1000
         self._max_entry_bytes = max_entry_bytes
+        self._read_batch_entries = max(
+            1, min(BATCH_ENTRIES, READ_BATCH_BYTES // (max_entry_bytes + 1))
+        )
         self._clock = clock
         self._breaker = breaker or CircuitBreaker()
         self._writes = self._breaker.another()
@@ -117,7 +123,7 @@ class RedisTier(Tier):
         servers = self._open()
         if servers is None:
             return found
-        for part in slices(list(dict.fromkeys(keys)), BATCH_ENTRIES):
+        for part in slices(list(dict.fromkeys(keys)), self._read_batch_entries):
             replies = servers.ask_all(_value, [self._read_command(key) for key in part])
             for key, reply in zip(part, replies, strict=True):
                 entry = self._entry(key, reply)
@@ -270,13 +276,18 @@ class RedisTier(Tier):
 
     def _open_servers(self):
         try:
-            from . import redis_servers  # noqa: PLC0415 - redis is optional
+            from . import redis_connection, redis_servers  # noqa: PLC0415 - redis is optional
 
             self._library = redis_servers
             url = redis_url.parse(self._url)
             self._address = url.address
             return redis_servers.open_servers(
-                url, self._timeout_s, self._note, self._breaker, self._writes
+                url,
+                self._timeout_s,
+                self._note,
+                self._breaker,
+                self._writes,
+                max(READ_BATCH_BYTES, self._max_entry_bytes) + redis_connection.MAX_REPLY_BYTES,
             )
         except ImportError:
             self._problem = 'not installed'

@@ -8,6 +8,10 @@ wait gets what is left of it.  Connecting has a deadline of its own, name resolu
 which the C library does not bound at all.  Both together, over however many servers, end with
 the operation: two timeouts after its begin.  Nothing is retried.
 
+The same for memory: after each request that is sent, no more than so many bytes are received.
+Replies are parsed in Python even where hiredis is installed: hiredis makes room for as many
+items as a server announces.  13 bytes (``*2147483647``) take 17 GB of addresses and 11 s.
+
 What may go wrong: any exception of redis-py, of the socket or of TLS, and anything that a
 stranger on the other end makes the parser raise.  :func:`kind_of` names them.  It never
 uses their texts, which may quote a URL with its password.
@@ -21,6 +25,7 @@ import inspect
 import ipaddress
 import os
 import queue
+import re
 import socket
 import ssl
 import threading
@@ -28,6 +33,7 @@ import time
 from collections.abc import Callable
 
 import redis
+from redis._parsers import _RESP2Parser
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 
 from ..redis_url import UNIX, RedisUrl
@@ -35,6 +41,9 @@ from ..redis_url import UNIX, RedisUrl
 MAX_CONNECTIONS = 256
 """Per process.  Odoo's threaded server has at most ``db_maxconn`` (64) threads with a
 cursor, a prefork worker one."""
+
+MAX_REPLY_BYTES = 4 << 20
+"""Unless more is asked for.  1,000 names of keys take 0.1 MB, 2 MB at their longest."""
 
 OUTAGES = frozenset(
     (
@@ -93,14 +102,20 @@ class Undiscovered(redis.ConnectionError):
         super().__init__(kind)
 
 
+class ReplyTooLong(Exception):
+    """More has come than any reply to what was asked can have."""
+
+
 class Deadline(threading.local):
     """When the call of this thread must be over, and the operation that it is part of.
 
     :param timeout_s: for one call, and once more for connecting
+    :param max_reply_bytes: what may come after a request
     """
 
-    def __init__(self, timeout_s: float):
+    def __init__(self, timeout_s: float, max_reply_bytes: int = MAX_REPLY_BYTES):
         self.timeout_s = timeout_s
+        self.max_reply_bytes = max_reply_bytes
         self._end = self._until = 0.0
 
     def begin(self) -> None:
@@ -138,12 +153,14 @@ class Deadline(threading.local):
 
 class BoundedSocket:
     """A socket whose waits end with the deadline of the thread, whatever timeout redis-py
-    sets; a timeout of 0, which is how redis-py polls, is left alone."""
+    sets; a timeout of 0, which is how redis-py polls, is left alone.  What is received after
+    something was sent is limited."""
 
     def __init__(self, sock, deadline: Deadline):
         self._sock = sock
         self._deadline = deadline
         self._polling = False
+        self._received_bytes = 0
 
     def __getattr__(self, name):
         return getattr(self._sock, name)
@@ -155,15 +172,25 @@ class BoundedSocket:
 
     def recv(self, *args) -> bytes:
         self._prepare()
-        return self._sock.recv(*args)
+        data = self._sock.recv(*args)
+        self._count(len(data))
+        return data
 
     def recv_into(self, *args) -> int:
         self._prepare()
-        return self._sock.recv_into(*args)
+        count = self._sock.recv_into(*args)
+        self._count(count)
+        return count
 
     def sendall(self, data) -> None:
+        self._received_bytes = 0
         self._prepare()
         self._sock.sendall(data)
+
+    def _count(self, received_bytes: int) -> None:
+        self._received_bytes += received_bytes
+        if self._received_bytes > self._deadline.max_reply_bytes:
+            raise ReplyTooLong
 
     def _prepare(self) -> None:
         if not self._polling:
@@ -273,9 +300,33 @@ def open_link(url: RedisUrl, deadline: Deadline, connection_class=None, **option
             max_connections=MAX_CONNECTIONS,
             **connection_options(url, deadline, **options),
         )
-        return redis.Redis(connection_pool=pool)
+        client = redis.Redis(connection_pool=pool)
+        client.set_response_callback('INFO', read_info)
+        return client
 
     return Link(deadline, new_client)
+
+
+_INFO_LINE = re.compile(
+    rb'^(?:(redis_version|valkey_version|maxmemory_policy):([ -~]{1,40})'
+    rb'|(used_memory|maxmemory):([0-9]{1,18}))\r?$',
+    re.MULTILINE,
+)
+
+
+def read_info(reply: bytes, **_options) -> dict[str, str | int]:
+    """Of a reply to INFO what is used here, if it is what it should be.
+
+    redis-py makes a dictionary of all that a server says, of whatever type and length.
+    """
+    info: dict[str, str | int] = {}
+    for match in _INFO_LINE.finditer(reply):
+        word, text, figure, number = match.groups()
+        if word:
+            info[word.decode()] = text.decode()
+        else:
+            info[figure.decode()] = int(number)
+    return info
 
 
 def open_single(url: RedisUrl, deadline: Deadline) -> Link:
@@ -300,10 +351,17 @@ def connection_options(url: RedisUrl, deadline: Deadline, **options) -> dict:
         'retry_on_timeout': False,
         'health_check_interval': 0,
         'protocol': 2,
+        'parser_class': _RESP2Parser,
         **no_library_name(),
-        **url.ssl,
+        **_tls_options(url),
         **options,
     }
+
+
+def _tls_options(url: RedisUrl) -> dict:
+    # redis-py before version 6 takes a certificate for another host as good
+    checked = url.tls and url.ssl.get('ssl_cert_reqs') != 'none'
+    return {'ssl_check_hostname': True, **url.ssl} if checked else dict(url.ssl)
 
 
 def no_library_name() -> dict:

@@ -20,7 +20,7 @@ from redis.exceptions import AskError, MovedError
 from ..breaker import CLOSED, CircuitBreaker
 from ..redis_url import CLUSTER, SENTINEL, RedisUrl, host_and_port
 from .base import slices
-from .redis_connection import OUTAGES, Deadline, Link, kind_of, open_single
+from .redis_connection import MAX_REPLY_BYTES, OUTAGES, Deadline, Link, kind_of, open_single
 from .redis_sentinel import Sentinels, open_sentinel
 
 _logger = logging.getLogger(__name__)
@@ -243,13 +243,15 @@ def open_servers(
     report: Callable[[str, str, bool | None], None],
     breaker: CircuitBreaker,
     writes: CircuitBreaker,
+    max_reply_bytes: int = MAX_REPLY_BYTES,
 ):
     """What a URL names; connects on first use.
 
     :param timeout_s: for one call, and once more if something has to be found out before
+    :param max_reply_bytes: what may come after what is sent together
     :param breaker: of the server, and a pattern for those of many servers, as is ``writes``
     """
-    deadline = Deadline(timeout_s)
+    deadline = Deadline(timeout_s, max_reply_bytes)
     if url.form == CLUSTER:
         from .redis_cluster import Cluster, Member  # noqa: PLC0415 - it is built on this module
 

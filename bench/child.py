@@ -129,12 +129,13 @@ def _unpack():
     return codec.unpack
 
 
-def serve(env, path):
+def serve(env, path, operations=Child):
     """Answer until the other side closes the socket.
 
     :param str path: of the UNIX socket that the measuring process listens on
+    :param operations: class whose public methods may be asked for
     """
-    child = Child(env)
+    child = operations(env)
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(path)
         with connection.makefile("rw") as stream:

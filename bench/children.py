@@ -20,15 +20,17 @@ class ChildProcess(Process):
 
     :param str database: its database
     :param dict env: variables on top of the environment, None removes one
+    :param str module: its ``serve(env, path)`` answers
     """
 
-    def __init__(self, database, env=None):
+    def __init__(self, database, env=None, module="bench.child"):
         self.stream = None
         self.folder = tempfile.TemporaryDirectory(prefix="tiered-cache-")
         path = os.path.join(self.folder.name, "socket")
         program = (
             f"import sys; sys.path.append({str(ROOT)!r})\n"
-            f"from bench import child; child.serve(env, {path!r})\n"
+            f"from importlib import import_module\n"
+            f"import_module({module!r}).serve(env, {path!r})\n"
         )
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)

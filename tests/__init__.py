@@ -17,6 +17,7 @@ from . import (
     test_isolation,
     test_journal,
     test_keys,
+    test_leaks,
     test_manager_access,
     test_metrics,
     test_options,

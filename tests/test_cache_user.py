@@ -206,6 +206,16 @@ class TestStoredEntries(CacheCase):
         self.assertEqual(rows, [(False, 1), (True, 1)])
         self.assertTrue(engine_for(self.registry).available)
 
+    def test_what_another_user_has_read_makes_nothing_faster(self):
+        def read(env):
+            return env['res.partner'].search_count([('name', '!=', "Cache user timing")])
+
+        other = self.make('res.users', {'name': "Timing", 'login': 'tc_timing'})
+        self.warm(read)
+        self.settle()
+        with self.assertMiss('cold'), self.request(other) as env:
+            read(env)
+
     def test_the_column_follows_the_flag(self):
         tier = self.engine.hierarchy.tiers['l3']
         now = time.time()

@@ -28,7 +28,7 @@ from bench.children import ChildProcess
 from bench.common import HOST, ServerFailed, free_port
 
 from . import leaks_world
-from .leaks_hunt import Hunt
+from .leaks_hunt import CHILD, Hunt, make_people
 from .leaks_plants import PLANTS
 
 MODULES = "sale_management,purchase,stock,account,crm,project,hr,website_sale"
@@ -38,7 +38,6 @@ READY = "tiered_cache_leaks_ready"
 MAKING = "tiered_cache_leaks_making"
 DEMO_VERSION = "demo 1"
 SEED = 19
-CHILD = "proof.programs.leaks_child"
 
 
 def parse_arguments():
@@ -82,8 +81,7 @@ def prepare(options):
         print("making people", flush=True)
         databases.in_odoo("dbadmin", "clone", source, PEOPLED, "unfinished")
         databases.in_odoo("dbadmin", "renew_identity", database=PEOPLED)
-        with ChildProcess(PEOPLED, module=CHILD) as child:
-            child.ask("build", PEOPLED, True)
+        make_people(PEOPLED)
         databases.in_odoo("dbadmin", "describe", PEOPLED, version)
         known.pop(READY, None)
     version += f", code {databases.code_digest()}"

@@ -18,7 +18,7 @@ from bench.common import ServerFailed
 
 from .leaks_changes import KINDS, SLOW
 
-MODELS_PER_GROUP = 8
+MODELS_PER_GROUP = 6
 SEATS_PER_MODEL = 4
 FOREIGN_COMPANY = 0.06  # share of reads that ask for a company which is not the user's
 CALLS_PER_MODEL = 3
@@ -38,6 +38,24 @@ OPTIONS = {
 }
 
 
+CHILD = "proof.programs.leaks_child"
+
+
+def tell(text):
+    """Print at once, also into a file."""
+    print(text, flush=True)
+
+
+def make_people(database, full=True):
+    """Make the people and records of ``leaks_world`` in a database.
+
+    :return list: who reads, see ``leaks_world.seats``
+    """
+    with ChildProcess(database, {"TIERED_CACHE_ENABLED": "0"}, module=CHILD) as child:
+        child.ask("build", database, full)
+        return child.ask("seats", database)
+
+
 class Hunt:
     """:param list databases: names; all hold the same world, the later ones diverged
     :param list seats: see ``leaks_world.build``
@@ -46,7 +64,7 @@ class Hunt:
     :param str plant: a flaw to plant, see ``leaks_plants``
     """
 
-    def __init__(self, databases, seats, seed, *, redis_url="", plant="", say=print):
+    def __init__(self, databases, seats, seed, *, redis_url="", plant="", say=tell):
         self.databases, self.seats = databases, seats
         self.chance = random.Random(seed)
         self.redis_url, self.plant, self.say = redis_url, plant, say
@@ -81,7 +99,7 @@ class Hunt:
                     # L1 forgets soon, so that the shared tiers have to answer as well
                     "TIERED_CACHE_L1_MAX_ENTRIES": "400",
                 }
-                worker = ChildProcess(self.databases[0], env, module="proof.programs.leaks_child")
+                worker = ChildProcess(self.databases[0], env, module=CHILD)
                 self.workers.append(stack.enter_context(worker))
             for worker in self.workers:
                 if self.plant:
@@ -95,12 +113,13 @@ class Hunt:
                     self.say(f"{database}: not guarded: {found['errors']}")
             yield self
 
-    def hunt(self, *, reads=None, seconds=None, only=None):
+    def hunt(self, *, reads=None, seconds=None, only=None, size=MODELS_PER_GROUP):
         """Go through all models, those with record rules first, until a limit is reached.
 
         :param int reads: no group begins after so many reads
         :param float seconds: no group begins later
         :param list only: models to read, by default all
+        :param int size: models per group
         """
         started = time.monotonic()
         others = sorted(set(self.models) - set(self.ruled))
@@ -108,8 +127,7 @@ class Hunt:
         self.chance.shuffle(ruled)
         self.chance.shuffle(others)
         queue = list(only or ruled + others)
-        starts = range(0, len(queue), MODELS_PER_GROUP)
-        groups = [queue[at : at + MODELS_PER_GROUP] for at in starts]
+        groups = [queue[at : at + size] for at in range(0, len(queue), size)]
         for number, group in enumerate(groups):
             spent_s = time.monotonic() - started
             if (reads and self.counts["reads"] >= reads) or (seconds and spent_s > seconds):

@@ -28,7 +28,7 @@ from bench.children import ChildProcess
 from bench.common import HOST, ServerFailed, free_port
 
 from . import leaks_world
-from .leaks_hunt import CHILD, Hunt, make_people
+from .leaks_hunt import CHILD, Hunt
 from .leaks_plants import PLANTS
 
 MODULES = "sale_management,purchase,stock,account,crm,project,hr,website_sale"
@@ -81,7 +81,8 @@ def prepare(options):
         print("making people", flush=True)
         databases.in_odoo("dbadmin", "clone", source, PEOPLED, "unfinished")
         databases.in_odoo("dbadmin", "renew_identity", database=PEOPLED)
-        make_people(PEOPLED)
+        with ChildProcess(PEOPLED, module=CHILD) as child:
+            child.ask("build", PEOPLED, True)
         databases.in_odoo("dbadmin", "describe", PEOPLED, version)
         known.pop(READY, None)
     version += f", code {databases.code_digest()}"

@@ -46,19 +46,9 @@ def tell(text):
     print(text, flush=True)
 
 
-def make_people(database, full=True):
-    """Make the people and records of ``leaks_world`` in a database.
-
-    :return list: who reads, see ``leaks_world.seats``
-    """
-    with ChildProcess(database, {"TIERED_CACHE_ENABLED": "0"}, module=CHILD) as child:
-        child.ask("build", database, full)
-        return child.ask("seats", database)
-
-
 class Hunt:
     """:param list databases: names; all hold the same world, the later ones diverged
-    :param list seats: see ``leaks_world.build``
+    :param list seats: see ``leaks_world.seats``; None: a few people are made first
     :param int seed: of everything that is chosen
     :param str redis_url: a Redis that all workers and databases share, '' for none
     :param str plant: a flaw to plant, see ``leaks_plants``
@@ -89,18 +79,11 @@ class Hunt:
     def running(self):
         """Within it, the workers are up."""
         with contextlib.ExitStack() as stack:
-            for number in range(WORKERS):
-                env = {
-                    **OPTIONS,
-                    "TIERED_CACHE_REDIS_URL": self.redis_url,
-                    # in one process the auditor looks at every hit, and what it finds it mends;
-                    # in the other nobody stands between the cache and the comparison
-                    "TIERED_CACHE_AUDIT_RATE": "1" if number == 0 else "0",
-                    # L1 forgets soon, so that the shared tiers have to answer as well
-                    "TIERED_CACHE_L1_MAX_ENTRIES": "400",
-                }
-                worker = ChildProcess(self.databases[0], env, module=CHILD)
-                self.workers.append(stack.enter_context(worker))
+            starting = [self._worker(number) for number in range(WORKERS)]
+            self.workers = [stack.enter_context(worker) for worker in starting]
+            if self.seats is None:
+                self.workers[0].ask("build", self.databases[0], False)
+                self.seats = self.workers[0].ask("seats", self.databases[0])
             for worker in self.workers:
                 if self.plant:
                     worker.ask("plant", self.plant)
@@ -112,6 +95,18 @@ class Hunt:
                 if found["errors"]:
                     self.say(f"{database}: not guarded: {found['errors']}")
             yield self
+
+    def _worker(self, number):
+        env = {
+            **OPTIONS,
+            "TIERED_CACHE_REDIS_URL": self.redis_url,
+            # in one process the auditor looks at every hit, and what it finds it mends; in the
+            # other nobody stands between the cache and the comparison
+            "TIERED_CACHE_AUDIT_RATE": "1" if number == 0 else "0",
+            # L1 forgets soon, so that the shared tiers have to answer as well
+            "TIERED_CACHE_L1_MAX_ENTRIES": "400",
+        }
+        return ChildProcess(self.databases[0], env, module=CHILD)
 
     def hunt(self, *, reads=None, seconds=None, only=None, size=MODELS_PER_GROUP):
         """Go through all models, those with record rules first, until a limit is reached.

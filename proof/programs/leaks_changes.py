@@ -40,7 +40,7 @@ class Change:
         return self._write(self.user, {"group_ids": [Command.set(left.ids)]}, group.full_name)
 
     def group_given(self):
-        lines = self._access_lines().filtered("group_id")
+        lines = self._access_lines(own=False).filtered("group_id")
         if not lines:
             return None
         group = self._one(lines).group_id
@@ -234,15 +234,21 @@ class Change:
     def _one(self, records):
         return records[self.chance.randrange(len(records))] if records else records
 
-    def _access_lines(self):
-        return self.env["ir.model.access"].search(
+    def _access_lines(self, own=True):
+        """Rights on the models; those that the user has, if asked for and if there are any."""
+        lines = self.env["ir.model.access"].search(
             [("model_id.model", "in", self.models), ("perm_read", "=", True)], order="id"
         )
+        mine = lines.filtered(lambda line: line.group_id in self.user.all_group_ids)
+        return (mine or lines) if own else lines - mine
 
     def _rules(self):
-        return self.env["ir.rule"].search(
+        """Rules of the models; those that are about the user, if there are any."""
+        rules = self.env["ir.rule"].search(
             [("model_id.model", "in", self.models), ("perm_read", "=", True)], order="id"
         )
+        mine = rules.filtered(lambda rule: not rule.groups or rule.groups & self.user.all_group_ids)
+        return mine or rules
 
     def _records(self, wanted):
         names = [name for name in self.models if wanted(self.env[name])]

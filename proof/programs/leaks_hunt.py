@@ -66,6 +66,7 @@ class Hunt:
         self.asked_by_model = collections.Counter()
         self.misses_by_model = collections.defaultdict(collections.Counter)
         self.errors = collections.Counter()
+        self.errors_by_model = collections.Counter()
         self.changes = collections.Counter()
         self.refused = collections.Counter()
         self.differences = []
@@ -241,6 +242,7 @@ class Hunt:
             self.misses_by_model[model][f"{why} {detail}".strip()] += 1
         if error:
             self.errors[error] += 1
+            self.errors_by_model[model] += 1
         self._answers[database, repr(read)] = digest
         if wrong:
             self.differences.append(
@@ -291,7 +293,9 @@ class Hunt:
     def never_hit(self):
         """:return dict: the reasons, by model that was read and never answered by the cache."""
         return {
-            model: dict(self.misses_by_model[model].most_common(3))
+            model: "always refused"
+            if self.errors_by_model[model] == self.asked_by_model[model]
+            else dict(self.misses_by_model[model].most_common(3))
             for model in sorted(self.asked_by_model)
             if not self.hits_by_model[model]
         }

@@ -48,7 +48,7 @@ class TestLeaks(BaseCase):
         cls.hunt = Hunt([database], None, SEED, redis_url=redis_url, say=_logger.info)
         with cls.hunt.running():
             only = [name for name in MODELS if name in cls.hunt.models]
-            cls.hunt.hunt(seconds=seconds, only=only, size=3)
+            cls.hunt.hunt(seconds=seconds, only=only, size=2)
         _logger.info("leak hunt: %s", cls.hunt.line())
 
     def test_nobody_is_served_what_they_may_not_see(self):

@@ -73,6 +73,7 @@ class Hunt:
         self.users = set()
         self._calls = {}
         self._answers = {}
+        self._deadline = float("inf")
 
     # -- life ------------------------------------------------------------------------------
 
@@ -118,6 +119,7 @@ class Hunt:
         :param int size: models per group
         """
         started = time.monotonic()
+        self._deadline = started + (seconds or float("inf"))
         others = sorted(set(self.models) - set(self.ruled))
         ruled = list(self.ruled)
         self.chance.shuffle(ruled)
@@ -125,8 +127,7 @@ class Hunt:
         queue = list(only or ruled + others)
         groups = [queue[at : at + size] for at in range(0, len(queue), size)]
         for number, group in enumerate(groups):
-            spent_s = time.monotonic() - started
-            if (reads and self.counts["reads"] >= reads) or (seconds and spent_s > seconds):
+            if (reads and self.counts["reads"] >= reads) or self._is_late():
                 self.counts["groups left out"] = len(groups) - number
                 self.counts["models left out"] = sum(map(len, groups[number:]))
                 break
@@ -163,7 +164,11 @@ class Hunt:
             self._round(database, some, both=True)
             self._round(database, some, empty=True)
             for _change in range(2):
-                self._change_and_read(database, models, seats, some)
+                if not (self.changes and self._is_late()):
+                    self._change_and_read(database, models, seats, some)
+
+    def _is_late(self):
+        return time.monotonic() > self._deadline
 
     def _change_and_read(self, database, models, seats, reads):
         for _attempt in range(6):

@@ -7,7 +7,7 @@ the same transaction, exceptions included.
 
     proof/leaks                       every model once, a change after every group of models
     proof/leaks --minutes 60 --rounds 9
-    proof/leaks --plant uid           plants a flaw: must end with "WRONG"
+    proof/leaks --plant all           plants flaws: each of them must be found
 
 The first run installs Odoo's apps with demo data (some minutes, kept as tiered_cache_leaks_plain).
 """
@@ -17,6 +17,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -38,6 +39,7 @@ READY = "tiered_cache_leaks_ready"
 MAKING = "tiered_cache_leaks_making"
 DEMO_VERSION = "demo 1"
 SEED = 19
+PLANT_READS = 2000
 
 
 def parse_arguments():
@@ -50,7 +52,7 @@ def parse_arguments():
     parser.add_argument("--minutes", type=float, help="no further group of models later")
     parser.add_argument("--rounds", type=int, default=1, help="times through all models (1)")
     parser.add_argument("--models", default="", help="only these, separated by commas")
-    parser.add_argument("--plant", choices=PLANTS, default="", help="plant a flaw in the cache")
+    parser.add_argument("--plant", choices=(*PLANTS, "all"), help="plant a flaw, and find it")
     parser.add_argument("--copies", type=int, default=3, choices=(1, 2, 3),
                         help="databases that share Redis (3)")  # fmt: skip
     parser.add_argument("--without-redis", action="store_true", help="share L3 only")
@@ -141,10 +143,14 @@ def run(options):
         seats = copy(ready, names)
         redis = contextlib.nullcontext("") if options.without_redis else redis_server()
         with redis as url:
-            hunt = Hunt(names, seats, options.seed, redis_url=url, plant=options.plant)
+            hunt = Hunt(names, seats, options.seed, redis_url=url)
             deadline = time.monotonic() + options.minutes * 60 if options.minutes else None
             only = [name for name in options.models.split(",") if name]
             with hunt.running():
+                if options.plant:
+                    chosen = list(PLANTS) if options.plant == "all" else [options.plant]
+                    hunt.missed = hunt.find_plants(chosen, options.reads or PLANT_READS)
+                    return hunt
                 for _round in range(options.rounds):
                     left = deadline and max(0.1, deadline - time.monotonic())
                     hunt.hunt(reads=options.reads, seconds=left, only=only)
@@ -158,6 +164,7 @@ def run(options):
 def main():
     """The command line; exit code 1 when something was found or nothing was looked at."""
     os.environ.setdefault("ODOO_RC", os.devnull)
+    signal.signal(signal.SIGTERM, lambda *_args: sys.exit(143))  # end what was started
     options = parse_arguments()
     print(f"seed {options.seed}", flush=True)
     try:
@@ -166,6 +173,12 @@ def main():
         print(error)
         print("verdict: WRONG: the hunt could not be run")
         return 1
+    if options.plant:
+        if hunt.missed:
+            print(f"verdict: WRONG: not found: {', '.join(hunt.missed)}")
+            return 1
+        print("verdict: nothing wrong: what was planted was found")
+        return 0
     if hunt.differences:
         print(f"verdict: WRONG: {len(hunt.differences)} answers differ from plain Odoo's")
         return 1

@@ -92,6 +92,15 @@ class Child:
         """Make the cache of this process wrong on purpose; see :mod:`leaks_plants`."""
         leaks_plants.plant(name)
 
+    def unplant(self):
+        """Make it right again."""
+        leaks_plants.unplant()
+
+    def restart(self, database):
+        """Forget what a new worker would not know: the values of ``tools.ormcache``."""
+        for cache in Registry(database)._Registry__caches.values():
+            cache.clear()
+
     # -- reading ----------------------------------------------------------------------------
 
     def start(self, database, uids):

@@ -16,6 +16,7 @@ import time
 from bench.children import ChildProcess
 from bench.common import ServerFailed
 
+from . import leaks_plants
 from .leaks_changes import KINDS, SLOW
 
 MODELS_PER_GROUP = 6
@@ -51,13 +52,13 @@ class Hunt:
     :param list seats: see ``leaks_world.seats``; None: a few people are made first
     :param int seed: of everything that is chosen
     :param str redis_url: a Redis that all workers and databases share, '' for none
-    :param str plant: a flaw to plant, see ``leaks_plants``
     """
 
-    def __init__(self, databases, seats, seed, *, redis_url="", plant="", say=tell):
+    def __init__(self, databases, seats, seed, *, redis_url="", say=tell):
         self.databases, self.seats = databases, seats
         self.chance = random.Random(seed)
-        self.redis_url, self.plant, self.say = redis_url, plant, say
+        self.redis_url, self.say = redis_url, say
+        self.kinds, self.enough = KINDS, 20
         self.workers = []
         self.models, self.ruled, self.rules, self.readers = [], [], 0, {}
         self.counts = collections.Counter()
@@ -86,9 +87,6 @@ class Hunt:
             if self.seats is None:
                 self.workers[0].ask("build", self.databases[0], False)
                 self.seats = self.workers[0].ask("seats", self.databases[0])
-            for worker in self.workers:
-                if self.plant:
-                    worker.ask("plant", self.plant)
             for database in self.databases:
                 for worker in self.workers:
                     found = worker.ask("start", database, [s["uid"] for s in self.seats])
@@ -134,9 +132,33 @@ class Hunt:
             self._group(group)
             if number % 5 == 4:
                 self.say(f"group {number + 1} of {len(groups)}: {self.line()}")
-            if len(self.differences) >= 20:
+            if len(self.differences) >= self.enough:
                 break
         self.counts["seconds"] = round(time.monotonic() - started)
+
+    def find_plants(self, names, reads):
+        """Plant flaws, one after the other, and look for each.
+
+        :param int reads: give up after so many
+        :return list: names of those that were not found
+        """
+        missed, self.enough = [], 1
+        for name in names:
+            self.differences, self.counts = [], collections.Counter()
+            self.kinds = leaks_plants.HINTS.get(name, KINDS)
+            for worker in self.workers:
+                worker.ask("plant", name)
+            for _again in range(50):
+                self.hunt(reads=reads, only=leaks_plants.MODELS, size=2)
+                if self.differences or self.counts["reads"] >= reads:
+                    break
+            for worker in self.workers:
+                worker.ask("unplant")
+                worker.ask("forget", self.databases[0], ["l1", "l2", "l3"])
+            found = "found" if self.differences else "NOT FOUND"
+            self.say(f"planted flaw {name}: {found}, {self.line()}")
+            missed += [] if self.differences else [name]
+        return missed
 
     def line(self):
         """One line of figures."""
@@ -179,6 +201,7 @@ class Hunt:
         else:
             return
         self.changes[kind] += 1
+        self.chance.choice(self.workers).ask("restart", database)
         some = self._sample(reads, 0.4, seat["uid"])
         before = dict(self._answers)
         self._round(database, some, both=True, note=f"after {kind} of {seat['login']}: {what}")
@@ -201,7 +224,7 @@ class Hunt:
             return None, []
 
     def _kind(self):
-        kind = self.chance.choice(KINDS)
+        kind = self.chance.choice(self.kinds)
         if kind in SLOW and self.counts[kind] >= 3:
             return self._kind()
         self.counts[kind] += kind in SLOW
@@ -216,6 +239,8 @@ class Hunt:
         reads = list(reads)
         self.chance.shuffle(reads)
         for at in range(0, len(reads), BATCH):
+            if len(self.differences) >= self.enough:
+                return
             batch = reads[at : at + BATCH]
             shares = [[], []]
             for read in batch:
@@ -225,13 +250,16 @@ class Hunt:
                 tiers = self.chance.choice([["l1"], ["l1", "l2"]])
                 for worker in self.workers:
                     worker.ask("forget", database, tiers)
-            for worker, share in zip(self.workers, shares, strict=True):
-                worker.send("read", database, share)
-            for worker, share in zip(self.workers, shares, strict=True):
-                for read, answer in zip(share, worker.receive(), strict=True):
-                    self._count(database, read, answer, note)
-            for worker in self.workers:
-                worker.ask("flush", database)
+            self._read(database, shares, note)
+
+    def _read(self, database, shares, note):
+        for worker, share in zip(self.workers, shares, strict=True):
+            worker.send("read", database, share)
+        for worker, share in zip(self.workers, shares, strict=True):
+            for read, answer in zip(share, worker.receive(), strict=True):
+                self._count(database, read, answer, note)
+        for worker in self.workers:
+            worker.ask("flush", database)
 
     def _count(self, database, read, answer, note):
         uid, context, model, method, args, kwargs = read

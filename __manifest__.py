@@ -10,6 +10,7 @@
     'data': [
         'security/tiered_cache_groups.xml',
         'security/ir.model.access.csv',
+        'security/tiered_cache_rules.xml',
         'data/ir_cron_data.xml',
         'views/cache_entry_views.xml',
         'views/cache_metric_views.xml',

@@ -7,6 +7,9 @@ connection of its own; this model only shows it.  ``body`` is the truth (a packe
 What may go wrong: the table is UNLOGGED, so PostgreSQL empties it after a crash; entries
 are only ever a copy of what can be computed again.  A value was computed with the rights of
 one user, or of the superuser, so it is not shown to everybody who may look at the list.
+Neither are keys, sizes and tables: who knows how keys are made could ask whether somebody
+has read a certain record.  A Cache User sees what was computed for themself with their own
+rights (a record rule); see "What a Cache User can learn" in ``docs/security.md``.
 """
 
 import time
@@ -39,6 +42,9 @@ class CacheEntry(models.Model):
         search='_search_user_id',
         help="Who asked first. Whoever else is served the entry would have got the same.",
     )
+    superuser = fields.Boolean(
+        readonly=True, help="Computed past access rights and record rules, for code of Odoo."
+    )
     created = fields.Datetime(readonly=True)
     expires = fields.Datetime(readonly=True)
     cost_ms = fields.Float(
@@ -55,7 +61,9 @@ class CacheEntry(models.Model):
     body = fields.Binary(readonly=True, attachment=False, groups=fields.NO_ACCESS)
     payload = fields.Text(string="Value", compute='_compute_content')
     payload_note = fields.Char(compute='_compute_content')
-    dependencies = fields.Html(compute='_compute_content', sanitize=False)
+    dependencies = fields.Html(
+        compute='_compute_content', sanitize=False, groups='tiered_cache.group_cache_admin'
+    )
     is_valid = fields.Boolean(
         string="Valid Now",
         compute='_compute_content',

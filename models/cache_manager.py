@@ -20,6 +20,23 @@ _logger = logging.getLogger(__name__)
 GROUP_USER = 'tiered_cache.group_cache_user'
 GROUP_ADMIN = 'tiered_cache.group_cache_admin'
 
+SHOWN_TO_USERS = (
+    'database',
+    'started_at',
+    'enabled',
+    'available',
+    'capture',
+    'since',
+    'calls',
+    'hits',
+    'misses',
+    'hit_rate',
+    'audited',
+    'differences',
+)
+"""What sums over everybody's reads, without sizes, times, tables and models: who looks before
+and after somebody else's read would learn how large its answer was."""
+
 
 def _without_none(value):
     """XML-RPC cannot carry None; Odoo says False."""
@@ -36,12 +53,16 @@ class CacheManager(models.AbstractModel):
 
     @api.model
     def get_stats(self):
-        """Figures of the process that answers, for Cache Users.
+        """Figures of the process that answers.
 
-        :return: see :meth:`services.engine.Engine.stats`
+        :return: see :meth:`services.engine.Engine.stats`; for Cache Users who are no Cache
+            Administrators only :data:`SHOWN_TO_USERS` of it
         """
         self._check_group(GROUP_USER)
-        return _without_none(self._engine().stats())
+        stats = self._engine().stats()
+        if not self._may(GROUP_ADMIN):
+            stats = {name: stats[name] for name in SHOWN_TO_USERS}
+        return _without_none(stats)
 
     @api.model
     def invalidate_key(self, key):
@@ -158,8 +179,7 @@ class CacheManager(models.AbstractModel):
 
     @api.model
     def _check_group(self, group):
-        """Code in superuser mode may; otherwise the user needs the group."""
-        if self.env.su or self.env.user.has_group(group):
+        if self._may(group):
             return
         raise AccessError(
             self.env._(
@@ -168,6 +188,11 @@ class CacheManager(models.AbstractModel):
                 self.env.ref(group).sudo().full_name,
             )
         )
+
+    @api.model
+    def _may(self, group):
+        """Code in superuser mode may; otherwise the user needs the group."""
+        return self.env.su or self.env.user.has_group(group)
 
     @api.model
     def _check_key(self, validate, text):

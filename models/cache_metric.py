@@ -5,11 +5,16 @@ Numbers that do not add up (rates and averages) are no columns: they are worked 
 sums in every group that a view asks for.
 
 What may go wrong: nothing that matters to business data; rows are figures and are removed
-after ``metrics_keep_days``.
+after ``metrics_keep_days``.  Figures speak: bytes and times grow with the records behind
+them, and a changed table tells that somebody wrote.  So a Cache User sees how many calls
+were made of models that they may read, and Cache Administrators see the rest; see "What a
+Cache User can learn" in ``docs/security.md``.
 """
 
-from odoo import fields, models
+from odoo import api, fields, models
 from odoo.tools import SQL
+
+ADMIN = 'tiered_cache.group_cache_admin'
 
 RATIOS = {
     'hit_rate:avg': ('hits', 'calls', 100),
@@ -71,6 +76,7 @@ class CacheMetric(models.Model):
         required=True,
         readonly=True,
         default='',
+        groups=ADMIN,
         help="The table whose change made an entry stale, why SQL cannot be cached, which "
         "tier failed and how, or the name of an event.",
     )
@@ -81,17 +87,25 @@ class CacheMetric(models.Model):
         string="Duration (ms)",
         readonly=True,
         digits=(16, 1),
+        groups=ADMIN,
         help="Time that the calls took, in milliseconds.",
     )
     saved_ms = fields.Float(
         string="Saved (ms)",
         readonly=True,
         digits=(16, 1),
+        groups=ADMIN,
         help="What the answers had cost to compute, less what the hits took, in milliseconds.",
     )
-    saved_queries = fields.Integer(readonly=True, help="SQL queries that were not needed.")
+    saved_queries = fields.Integer(
+        readonly=True, groups=ADMIN, help="SQL queries that were not needed."
+    )
     bytes = fields.Float(
-        string="Served Bytes", readonly=True, digits=(16, 0), help="Size of the entries served."
+        string="Served Bytes",
+        readonly=True,
+        digits=(16, 0),
+        groups=ADMIN,
+        help="Size of the entries served.",
     )
     audited = fields.Integer(readonly=True, help="Hits that were computed again and compared.")
     differences = fields.Integer(
@@ -99,25 +113,35 @@ class CacheMetric(models.Model):
     )
     hit_rate = fields.Float(
         string="Hit Rate (%)",
-        compute='_compute_ratios',
+        compute='_compute_hit_rate',
         aggregator='avg',
         digits=(16, 1),
         help="Hits per hundred calls.",
     )
     avg_duration_ms = fields.Float(
         string="Average (ms)",
-        compute='_compute_ratios',
+        compute='_compute_avg_duration_ms',
         aggregator='avg',
         digits=(16, 2),
+        groups=ADMIN,
         help="Duration per call, in milliseconds.",
     )
 
     _row_uniq = models.UniqueIndex('(bucket, model, method, outcome, reason, relation)')
 
-    def _compute_ratios(self):
+    def _compute_hit_rate(self):
         for row in self:
             row.hit_rate = 100 * row.hits / row.calls if row.calls else 0
+
+    def _compute_avg_duration_ms(self):
+        for row in self:
             row.avg_duration_ms = row.duration_ms / row.calls if row.calls else 0
+
+    @api.model
+    def _shown_models(self):
+        """Models whose figures a Cache User sees, for the record rule: those that they may
+        read, and what concerns no model ('') or too many of them ('(other)')."""
+        return ['', '(other)', *self.env['ir.model.access']._get_allowed_models('read')]
 
     def _read_group_select(self, aggregate_spec, query):
         if aggregate_spec not in RATIOS:

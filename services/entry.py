@@ -41,6 +41,12 @@ _CHECKSUM_BYTES: Final = 4
 _OVERHEAD_BYTES: Final = 550
 _DEPENDENCY_BYTES: Final = 110
 
+FLAG_CLOCK: Final = 1
+"""Flag of an entry whose computation looked at the time."""
+
+FLAG_SUPERUSER: Final = 2
+"""Flag of an entry that was computed past access rights and record rules."""
+
 Dependency = tuple[str, int, Any]
 """``(relation, version, condition or None)``"""
 

@@ -23,15 +23,12 @@ import typing
 from . import auditor, codec, keys, shapes
 from .clock import dates, mentions_clock, searches_clock, uses
 from .engine import Engine
-from .entry import Entry
+from .entry import FLAG_CLOCK, FLAG_SUPERUSER, Entry
 from .journal import ALL
 from .policy import Plan
 from .recorder import Recording
 from .transaction import TransactionState, is_snapshot_stable, state_of
 from .versions import State
-
-FLAG_CLOCK = 1
-"""Flag of an entry whose computation looked at the time."""
 
 _MEMORY_READS = ('read', 'web_read')
 
@@ -50,6 +47,7 @@ class Ticket(typing.NamedTuple):
     versions: State
     recording: Recording
     uid: int
+    superuser: bool
     reason: str
     relation: str
     started: float
@@ -158,6 +156,7 @@ def _look_up(engine, read: Read, plan, key, transaction, versions) -> Hit | Tick
         versions,
         _new_recording(engine, read),
         read.records.env.uid,
+        read.records.env.su,
         found.reason,
         found.relation,
         read.started,
@@ -513,7 +512,8 @@ def _store(engine, ticket: Ticket, value, cost_ms: float) -> tuple[str, str]:
             expires=now,
             cost_ms=cost_ms,
             queries=recording.queries,
-            flags=FLAG_CLOCK if recording.clock else 0,
+            flags=(FLAG_CLOCK if recording.clock else 0)
+            | (FLAG_SUPERUSER if ticket.superuser else 0),
             payload=payload,
         ),
         ticket.plan,

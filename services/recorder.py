@@ -192,6 +192,13 @@ class OrmCacheReader:
             return ''
         if field.related:
             return self._collect_related(field, found, depth)
+        return self._collect_computed(field, found)
+
+    @staticmethod
+    def _collect_computed(field, found: set[str]) -> str:
+        if field.model_name == 'res.company' and field.compute == '_compute_address':
+            found.add('res_partner')  # copied from the company's partner and its addresses
+            return ''
         return '' if str(field) in _KNOWN_COMPUTED else str(field)
 
     def _collect_related(self, field, found: set[str], depth: int) -> str:

@@ -7,8 +7,10 @@ a read is recorded, the tables behind every ``user.…`` of the rules become dep
 result, and the domain is computed once more whenever these tables have changed since this
 process last did: if it is another one, the result is not stored.
 
+``user.env.company`` and ``user.env.companies`` are followed as well, and so is ``mapped('…')``.
+
 What may go wrong: a rule that reaches data in another way than by attributes of ``user``.  A
-computed field on the way makes the result not stored.
+computed field or an unknown method on the way makes the result not stored.
 """
 
 from __future__ import annotations
@@ -16,6 +18,25 @@ from __future__ import annotations
 import re
 
 _USER_PATH = re.compile(r'\buser((?:\.[A-Za-z_]\w*)+)')
+
+_MAPPED = re.compile(r"""\.mapped\(\s*(['"])([\w.]+)\1\s*\)""")
+
+_ENDS = frozenset(('id', 'ids', '_name'))
+_ASK_GROUPS = frozenset(
+    (
+        'has_group',
+        'has_groups',
+        '_has_group',
+        '_get_group_ids',
+        '_is_admin',
+        '_is_internal',
+        '_is_portal',
+        '_is_public',
+        '_is_superuser',
+        '_is_system',
+    )
+)
+"""Methods of ``res.users`` that look at groups only, on which every entry depends anyway."""
 
 _RULE_RELATIONS = ('ir_rule', 'rule_group_rel', 'res_groups_users_rel')
 
@@ -34,17 +55,27 @@ class RuleBook:
         """
         found: set[str] = set()
         for text in rules.mapped('domain_force'):
-            for path in _USER_PATH.findall(text or ''):
+            text = _MAPPED.sub(r'.\2', text or '')
+            for path in _USER_PATH.findall(text):
                 opaque = self._follow(rules.env['res.users'], path.split('.')[1:], found)
                 if opaque:
                     return frozenset(found), opaque
         return frozenset(found), ''
 
     def _follow(self, model, names, found: set[str]) -> str:
+        if names[0] == 'env':
+            if names[1:2] == ['ref']:
+                found.add('ir_model_data')
+                return ''
+            if names[1:2] not in (['company'], ['companies']):
+                return 'user.env'
+            model, names = model.env['res.company'], names[2:]
         for name in names:
+            if name in _ENDS:
+                return ''
             field = model._fields.get(name)
-            if field is None or name in ('id', 'ids'):
-                return ''  # a method, or the end of the path
+            if field is None:
+                return '' if name in _ASK_GROUPS else f'{model._name}.{name}()'
             relations, opaque = self._orm_cache.relations(field)
             found |= relations
             if opaque:

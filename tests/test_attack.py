@@ -92,6 +92,62 @@ class TestAttack(CacheCase):
         with self.request(uid) as env:
             self.assertEqual(cached, self.plain(call, env))
 
+    def test_record_rule_that_reads_companies_by_way_of_env(self):
+        """P6: as above, with ``user.env.companies``; a company's country is its partner's."""
+        with self.request() as env:
+            belgium, france = env.ref('base.be').id, env.ref('base.fr').id
+            model = env['ir.model']._get_id('res.bank')
+        company = self.make('res.company', {'name': "Attack"})
+        with self.request() as env:
+            partner = env['res.company'].browse(company).partner_id
+            partner.country_id, partner_id = belgium, partner.id
+        uid = self.make(
+            'res.users',
+            {
+                'name': "Attack",
+                'login': 'attack_companies',
+                'company_id': company,
+                'company_ids': [(6, 0, [company])],
+            },
+        )
+        for country, number in ((belgium, 1), (france, 2)):
+            for name in range(number):
+                self.make('res.bank', {'name': f"Attack {name}", 'country': country})
+
+        def call(env):
+            return env['res.bank'].search_count([('name', 'like', "Attack")])
+
+        def move(country):
+            self.commit(
+                lambda env: env['res.partner'].browse(partner_id).write({'country_id': country})
+            )
+
+        for reach in (
+            '.country_id.ids',
+            ".mapped('country_id').ids",
+            ".mapped('partner_id.country_id').ids",
+        ):
+            with self.subTest(reach=reach):
+                rule = self.make(
+                    'ir.rule',
+                    {
+                        'name': "Attack",
+                        'model_id': model,
+                        'domain_force': f"[('country', 'in', user.env.companies{reach})]",
+                    },
+                )
+                request = {'uid': uid, 'allowed_company_ids': [company]}
+                move(belgium)
+                self.warm(call, **request)
+                move(france)
+                # this worker still remembers the domain; what it computes now may be kept
+                with contextlib.suppress(AssertionError):
+                    self.warm(call, **request)
+                for cache in self.registry._Registry__caches.values():
+                    cache.clear()
+                self.assertEqual(self.assertExact(call, **request), 2)
+                self.remove('ir.rule', rule)
+
     def test_an_engine_does_not_wait_for_locks_of_others(self):
         """A worker that starts while a table under a view is locked (ALTER TABLE, VACUUM FULL)."""
         view = 'attack_view'

@@ -37,7 +37,7 @@ class TestEntryView(TransactionCase):
         cls.user = new_test_user(cls.env, 'tc_user', 'tiered_cache.group_cache_user')
         cls.admin = new_test_user(cls.env, 'tc_admin', 'tiered_cache.group_cache_admin')
         cls.system = new_test_user(
-            cls.env, 'tc_system', 'tiered_cache.group_cache_user,base.group_system'
+            cls.env, 'tc_system', 'tiered_cache.group_cache_admin,base.group_system'
         )
 
     def store(self, body=None, **changes):
@@ -78,13 +78,13 @@ class TestEntryView(TransactionCase):
 
     def test_others_see_why_they_do_not(self):
         for user in (self.user, self.admin):
-            record = self.store(key=f'{self.entry.key}{user.id}').with_user(user)
+            record = self.store(key=f'{self.entry.key}{user.id}', uid=user.id).with_user(user)
             self.assertFalse(record.payload)
             self.assertIn("rights of the user above", record.payload_note)
             self.assertEqual(record.method, 'search_read')
 
     def test_who_may_not_read_the_model_is_told_so(self):
-        record = self.store(model='ir.config_parameter').with_user(self.user)
+        record = self.store(model='ir.config_parameter', uid=self.user.id).with_user(self.user)
         self.assertFalse(record.payload)
         self.assertIn("you may not read", record.payload_note)
 

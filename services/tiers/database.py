@@ -28,7 +28,7 @@ import psycopg2
 from psycopg2 import errorcodes
 
 from ..breaker import CLOSED, CircuitBreaker
-from ..entry import CorruptEntry, Entry, from_bytes
+from ..entry import FLAG_SUPERUSER, CorruptEntry, Entry, from_bytes
 from ..keys import compile_pattern, sql_like
 from ..miss import MISS, Miss
 from .base import Tier, slices
@@ -88,14 +88,15 @@ _PUT = (
     _WRITE_LIMITS
     + """
 INSERT INTO cache_entry (
-       key, model, method, uid, created, expires, cost_ms, size_bytes, hits, body)
-SELECT key, model, method, uid, to_timestamp(created) AT TIME ZONE 'utc',
+       key, model, method, uid, superuser, created, expires, cost_ms, size_bytes, hits, body)
+SELECT key, model, method, uid, superuser, to_timestamp(created) AT TIME ZONE 'utc',
        to_timestamp(expires) AT TIME ZONE 'utc', cost_ms, octet_length(body), 0, body
-  FROM unnest(%s::text[], %s::text[], %s::text[], %s::int[], %s::float8[], %s::float8[],
-              %s::float8[], %s::bytea[])
-       AS fresh(key, model, method, uid, created, expires, cost_ms, body)
+  FROM unnest(%s::text[], %s::text[], %s::text[], %s::int[], %s::bool[], %s::float8[],
+              %s::float8[], %s::float8[], %s::bytea[])
+       AS fresh(key, model, method, uid, superuser, created, expires, cost_ms, body)
 ON CONFLICT (key) DO UPDATE
 SET model = EXCLUDED.model, method = EXCLUDED.method, uid = EXCLUDED.uid,
+    superuser = EXCLUDED.superuser,
     created = EXCLUDED.created, expires = EXCLUDED.expires, cost_ms = EXCLUDED.cost_ms,
     size_bytes = EXCLUDED.size_bytes, hits = EXCLUDED.hits, body = EXCLUDED.body
 """
@@ -276,6 +277,7 @@ class DatabaseTier(Tier):
                     entry.model,
                     entry.method,
                     entry.uid,
+                    bool(entry.flags & FLAG_SUPERUSER),
                     entry.created,
                     entry.expires,
                     entry.cost_ms,

@@ -11,9 +11,11 @@ what Python or PostgreSQL cannot read at all is told apart (:data:`BROKEN`).
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -84,21 +86,28 @@ class Workshop:
         self._name = f'tiered_cache_mutants_{os.getpid()}'
         self._template = f'{self._name}_template'
         self._lock = threading.Lock()
-        self._running: set = set()
-        self._stopped = False
+        self._modules: list[str] = []
+        self._forges: list[Forge] = []
+        self._idle: list[Forge] = []
 
     def __enter__(self):
+        # so that whoever ends this program also ends what it has started
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: sys.exit(1))
         self.folder = Path(tempfile.mkdtemp(prefix='tiered_cache_mutants_'))
         self._launcher = self._find_launcher()
         return self
 
     def __exit__(self, *exc_info):
-        self._stopped = True
-        for process in list(self._running):
-            _end(process)
+        self.stop()
         for name in self._databases():
             self._sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def stop(self) -> None:
+        """End whatever runs; from any thread."""
+        for forge in self._forges:
+            forge.close()
 
     def prepare(self) -> None:
         """Install the addon as it is into the database that all others are cloned from.
@@ -111,6 +120,12 @@ class Workshop:
         code, _seconds = self._odoo(folder, log, INSTALL_LIMIT_S, self._template, *arguments)
         if code:
             raise RuntimeError(f"the addon could not be installed:\n{_tail(log)}")
+        self._modules = self._sql(
+            "SELECT name FROM ir_module_module"
+            " WHERE state = 'installed' AND name <> 'tiered_cache'",
+            database=self._template,
+        )
+        self._idle.clear()
 
     def run(self, name: str, edits, tests: str, upgrade: bool = False) -> Outcome:
         """Run tests over a changed copy.
@@ -160,53 +175,89 @@ class Workshop:
     def _odoo(self, folder: Path, log: Path, limit_s: float, database: str, *arguments: str):
         """:return: exit code, None after the time limit; seconds"""
         started = time.monotonic()
-        with log.open('wb') as output:
-            process = subprocess.Popen(
-                [
-                    folder / 'odoo',
-                    '-d',
-                    database,
-                    '--http-interface=127.0.0.1',
-                    f'--http-port={_free_port()}',
-                    '--max-cron-threads=0',
-                    '--stop-after-init',
-                    f'--data-dir={folder / "data"}',
-                    *arguments,
-                ],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                env={
-                    **os.environ,
-                    'ODOO_ADDONS_PATH': str(folder / 'addons'),
-                    'TIERED_CACHE_ODOO': str(folder / 'odoo'),
-                    'PYTHONDONTWRITEBYTECODE': '1',
-                },
-            )
-            self._running.add(process)
-            try:
-                code = process.wait(timeout=limit_s)
-            except subprocess.TimeoutExpired:
-                code = None
-            finally:
-                _end(process)
-                self._running.discard(process)
+        with self._lock:
+            if not self._idle:
+                self._idle.append(Forge(self._modules))
+                self._forges.append(self._idle[-1])
+            forge = self._idle.pop()
+        job = {
+            'arguments': [
+                f'--database={database}',
+                f'--addons-path={folder / "addons"}',
+                f'--data-dir={folder / "data"}',
+                f'--http-port={_free_port()}',
+                '--http-interface=127.0.0.1',
+                '--max-cron-threads=0',
+                '--stop-after-init',
+                *arguments,
+            ],
+            # for the tests that start a server
+            'environment': {
+                'ODOO_ADDONS_PATH': str(folder / 'addons'),
+                'TIERED_CACHE_ODOO': str(folder / 'odoo'),
+                'PYTHONDONTWRITEBYTECODE': '1',
+            },
+            'log': str(log),
+        }
+        code = forge.run(job, limit_s)
+        with self._lock:
+            self._idle.append(forge)
         return code, time.monotonic() - started
 
     def _databases(self) -> list[str]:
-        rows = self._sql(
+        return self._sql(
             "SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [self._name]
         )
-        return [name for (name,) in rows]
 
     @staticmethod
-    def _sql(statement: str, params=None) -> list:
-        connection = psycopg2.connect(dbname='postgres')
+    def _sql(statement: str, params=None, database: str = 'postgres') -> list:
+        """Run a statement; returns the first column."""
+        connection = psycopg2.connect(dbname=database)
         connection.autocommit = True
         with contextlib.closing(connection), connection.cursor() as cursor:
             cursor.execute(statement, params)
-            return cursor.fetchall() if cursor.description else []
+            return [row[0] for row in cursor.fetchall()] if cursor.description else []
+
+
+class Forge:
+    """See :mod:`.mutant_forge`; one run at a time.
+
+    :param modules: what it imports besides Odoo
+    """
+
+    def __init__(self, modules: list[str]):
+        self._process = subprocess.Popen(
+            [sys.executable, '-m', f'{__package__}.mutant_forge', *modules],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            cwd=REPO,
+            # this checkout's addon must not be found before the changed copy
+            env={name: value for name, value in os.environ.items() if name != 'ODOO_ADDONS_PATH'},
+        )
+
+    def run(self, job: dict, limit_s: float) -> int | None:
+        """:return: the exit code, None after the time limit"""
+        self._process.stdin.write(json.dumps(job) + '\n')
+        pid = int(self._process.stdout.readline())
+        timed_out = threading.Event()
+
+        def end():
+            timed_out.set()
+            _end(pid)
+
+        timer = threading.Timer(limit_s, end)
+        timer.start()
+        try:
+            code = int(self._process.stdout.readline())
+        finally:
+            timer.cancel()
+        return None if timed_out.is_set() else code
+
+    def close(self) -> None:
+        _end(self._process.pid)
+        self._process.wait()
 
 
 def _outcome(log: Path, code: int | None, seconds: float) -> Outcome:
@@ -224,21 +275,17 @@ def _outcome(log: Path, code: int | None, seconds: float) -> Outcome:
     )
 
 
-def _end(process: subprocess.Popen) -> None:
+def _end(pid: int) -> None:
     """End a process and all that it has started, tests' servers included: SIGTERM lets tests
     clean up."""
     with contextlib.suppress(psutil.Error):
-        family = psutil.Process(process.pid).children(recursive=True)
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=GRACE_S)
-        for child in family:
+        process = psutil.Process(pid)
+        family = process.children(recursive=True)
+        process.terminate()
+        psutil.wait_procs([process], timeout=GRACE_S)
+        for member in (process, *family):
             with contextlib.suppress(psutil.Error):
-                child.kill()
-    if process.poll() is None:
-        process.kill()
-        process.wait()
+                member.kill()
 
 
 def _free_port() -> int:

@@ -82,12 +82,11 @@ class TestAttack(CacheCase):
 
     def test_a_rollback_elsewhere_disturbs_for_a_moment(self):
         """Odoo clears the values a moment after it."""
-
-        def roll_back():
-            with self.request(commit=False) as env:
-                self.write_user(env)
-
-        thread = threading.Thread(target=roll_back)
+        before = self.engine._rolled_back
+        with self.request(commit=False) as env:
+            self.write_user(env)
+        self.assertGreater(self.engine._rolled_back, before)
+        thread = threading.Thread(target=self.engine.rolled_back)
         thread.start()
         thread.join()
         epoch = self.engine.writer_epoch()

@@ -99,11 +99,11 @@ class TestCode(BaseCase):
 
     def test_a_search_method_in_a_domain_is_looked_at(self):
         class Records(Looks):
-            _fields = types.MappingProxyType(
-                {name: types.SimpleNamespace(search=name) for name in ('_by_helper', '_date_only')}
-            )
+            _fields = {name: fields.Char() for name in ('_by_helper', '_date_only')}  # noqa: RUF012
             env = types.SimpleNamespace(registry=types.SimpleNamespace())
 
+        for name, field in Records._fields.items():
+            field.search = name
         self.assertTrue(clock.searches_clock(Records(), ([('_by_helper', '=', True)],)))
         self.assertFalse(clock.searches_clock(Records(), ([('_date_only', '=', True)],)))
 

@@ -1,10 +1,10 @@
 """What a computation is said to have read, with PostgreSQL's own locks as the oracle."""
 
 import contextlib
-import types
 
 from psycopg2.extensions import AsIs
 
+from odoo import fields
 from odoo.addons.tiered_cache.services import reading
 from odoo.addons.tiered_cache.services.recorder import Recording
 from odoo.sql_db import db_connect
@@ -261,10 +261,8 @@ class TestOrmCache(CacheCase):
         self.assertTrue(self.engine.orm_cache.relations(field)[1])
 
     def test_properties_may_come_from_anywhere(self):
-        field = types.SimpleNamespace(
-            model_name='res.bank', type='properties', store=True, name='p', company_dependent=False
-        )
-        field.__class__ = type('Field', (types.SimpleNamespace,), {'__hash__': object.__hash__})
+        field = fields.Properties(definition='company_id.properties')
+        field.model_name, field.name, field.store = 'res.bank', 'p', True
         self.assertTrue(self.engine.orm_cache.relations(field)[1])
 
 

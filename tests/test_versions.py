@@ -8,8 +8,9 @@ import random
 from unittest.mock import patch
 
 from odoo.addons.tiered_cache.services import journal
+from odoo.addons.tiered_cache.services.removal import Removals
 from odoo.addons.tiered_cache.services.snapshot import Snapshot
-from odoo.addons.tiered_cache.services.versions import VersionBook
+from odoo.addons.tiered_cache.services.versions import State, VersionBook, _Row
 from odoo.sql_db import db_connect
 from odoo.tests import BaseCase, tagged
 
@@ -391,28 +392,37 @@ class TestBookOnStandby(StandbyCase):
                 self.look()
                 self.assertEqual(self.look(old), self.version(old))
 
-    def test_an_older_snapshot_with_other_commits_in_progress(self):
-        with self.writer(), self.writer_of('other') as slow:
-            self.write()
-            self.look()
-            with self.reader() as old:
-                slow.commit()
-                self.look()
-                self.assertEqual(self.look(old), self.version(old))
+    def test_an_older_snapshot_with_the_same_bound_is_not_given_newer_sums(self):
+        """100 was running when the older one was taken, which only its lower bound tells."""
+        base = State(
+            Snapshot(102, 102, frozenset()), 'g', {'t': 7}, Removals({}), (), frozenset(), True, 0.0
+        )
+        for xmin, is_newer in ((100, False), (102, True)):
+            row = _Row(False, Snapshot(xmin, 102, frozenset()), 1, True, ('g', []))
+            self.assertEqual(self.book._advance(None, base, row, 0.0) is not None, is_newer)
 
-    @contextlib.contextmanager
-    def writer_of(self, value):
-        connection = self.engine.connect()
-        with contextlib.closing(connection), connection.cursor() as cursor:
-            cursor.execute(f"INSERT INTO {self.table} VALUES (-2, %s)", [value])
-            yield connection
+    def test_a_snapshot_that_lacks_a_counted_row_is_not_given_newer_sums(self):
+        base = State(
+            Snapshot(100, 102, frozenset()),
+            'g',
+            {'t': 7},
+            Removals({}),
+            (),
+            frozenset([1]),
+            True,
+            0.0,
+        )
+        for changes, is_newer in (([], False), ([[1, '101', 't', '5', 1]], True)):
+            row = _Row(False, Snapshot(100, 102, frozenset()), 1, True, ('g', changes))
+            state = self.book._advance(None, base, row, 0.0)
+            self.assertEqual(state and state.versions, {'t': 7} if is_newer else None)
 
     def test_a_standby_that_was_promoted_is_read_anew(self):
         with self.writer() as slow:
             self.write()
             self.look()
             slow.commit()
-        with super().reader() as cr:
+        with BookCase.reader(self) as cr:
             self.assertEqual(self.look(cr), self.version(cr))
         self.assertEqual((self.book.reloads, self.book.deltas), (2, 0))
 
@@ -420,3 +430,5 @@ class TestBookOnStandby(StandbyCase):
 @tagged('post_install', '-at_install')
 class TestStandbyAtRandom(StandbyCase, TestBookAtRandom):
     """The same, on a standby."""
+
+    allow_inherited_tests_method = True  # an attribute of Odoo

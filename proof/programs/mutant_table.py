@@ -43,7 +43,7 @@ def _plant(promise: str, file: str, *faults) -> None:
         MUTANTS.append(Mutant(name, promise, protection, ((file, old, new), *also), tests))
 
 
-# -- versions: a hit is valid in the snapshot of its reader ---------------------------------------
+# -- versions: a hit is valid in the snapshot of its reader ----------------------------------------
 
 _plant(
     'P1',
@@ -269,7 +269,8 @@ _plant(
     (
         'crash-keeps-state',
         "what was known before a crash is replaced, even by an older snapshot",
-        "            with self._lock:\n                self.state = state\n        elif base is None",
+        "            with self._lock:\n                self.state = state\n"
+        "        elif base is None",
         "            self._publish(state, None)\n        elif base is None",
         'TestBook',
     ),
@@ -503,7 +504,8 @@ _plant(
     (
         'token-counted',
         "tokens are random, not counted",
-        '''    "(('x' || right(replace(gen_random_uuid()::text, '-', ''), 16))::bit(64)::bigint"\n'''
+        '''    "(('x' || right(replace(gen_random_uuid()::text, '-', ''), 16))'''
+        '''::bit(64)::bigint"\n'''
         '''    " & 4611686018427387903)"''',
         '    "1::bigint"',
         'TestNotes TestGuards TestSums',
@@ -622,7 +624,7 @@ _plant(
     ),
 )
 
-# -- complete capture --------------------------------------------------------------------------
+# -- complete capture ------------------------------------------------------------------------------
 
 _plant(
     'P5',
@@ -630,21 +632,24 @@ _plant(
     (
         'trigger-insert',
         "a trigger for INSERT",
-        "    'cache_change_insert': (\"AFTER INSERT\", \"REFERENCING NEW TABLE AS changed_rows\"),\n",
+        "    'cache_change_insert': (\"AFTER INSERT\", "
+        "\"REFERENCING NEW TABLE AS changed_rows\"),\n",
         "",
         'TestStatements TestGuards',
     ),
     (
         'trigger-update',
         "a trigger for UPDATE",
-        "    'cache_change_update': (\"AFTER UPDATE\", \"REFERENCING NEW TABLE AS changed_rows\"),\n",
+        "    'cache_change_update': (\"AFTER UPDATE\", "
+        "\"REFERENCING NEW TABLE AS changed_rows\"),\n",
         "",
         'TestStatements TestGuards',
     ),
     (
         'trigger-delete',
         "a trigger for DELETE",
-        "    'cache_change_delete': (\"AFTER DELETE\", \"REFERENCING OLD TABLE AS changed_rows\"),\n",
+        "    'cache_change_delete': (\"AFTER DELETE\", "
+        "\"REFERENCING OLD TABLE AS changed_rows\"),\n",
         "",
         'TestStatements TestGuards',
     ),
@@ -811,7 +816,7 @@ _plant(
     ),
 )
 
-# -- dependencies: what a result was computed from ----------------------------------------------
+# -- dependencies: what a result was computed from -------------------------------------------------
 
 _plant(
     'P5',
@@ -1327,7 +1332,7 @@ _plant(
     ),
 )
 
-# -- keys: what shapes an answer -----------------------------------------------------------------
+# -- keys: what shapes an answer -------------------------------------------------------------------
 
 _plant(
     'P6',
@@ -1597,7 +1602,7 @@ _plant(
     ),
 )
 
-# -- time -------------------------------------------------------------------------------------------
+# -- time ------------------------------------------------------------------------------------------
 
 _plant(
     'P1',
@@ -1814,7 +1819,8 @@ _plant(
     (
         'auditor-types',
         "the auditor compares types",
-        "    if type(left) is not type(right):\n        return False\n    if isinstance(left, dict)",
+        "    if type(left) is not type(right):\n        return False\n"
+        "    if isinstance(left, dict)",
         "    if isinstance(left, dict)",
         'TestComparison',
     ),
@@ -1866,7 +1872,7 @@ _plant(
     ),
 )
 
-# -- nothing of a tier is believed ------------------------------------------------------------------
+# -- nothing of a tier is believed -----------------------------------------------------------------
 
 _plant(
     'P7',
@@ -2136,8 +2142,8 @@ _plant(
     (
         'l3-killed',
         "a call that was killed in the middle leaves no answer behind",
-        "            self._drop()  # killed in the middle; nobody knows what it is about to answer\n",
-        "",
+        "            self._drop()  # killed in the middle;",
+        "            pass  # killed in the middle;",
         'TestDatabaseFaults',
     ),
     (
@@ -2279,7 +2285,7 @@ _plant(
     ),
 )
 
-# -- values are the caller's own ---------------------------------------------------------------
+# -- values are the caller's own -------------------------------------------------------------------
 
 _plant(
     'P8',
@@ -2353,7 +2359,8 @@ _plant(
     (
         'size-plain',
         "a plain body has the same limit",
-        "    elif len(body) > MAX_BODY_BYTES:\n        raise CorruptPayload('the body is too large')\n",
+        "    elif len(body) > MAX_BODY_BYTES:\n"
+        "        raise CorruptPayload('the body is too large')\n",
         "",
         'TestCorruption',
     ),
@@ -2407,7 +2414,7 @@ _plant(
     ),
 )
 
-# -- bounds -----------------------------------------------------------------------------------------
+# -- bounds ----------------------------------------------------------------------------------------
 
 _plant(
     'P10',
@@ -2778,7 +2785,7 @@ NOT_PROTECTIONS = (
         "CREATE TRIGGER and ENABLE TRIGGER take the same lock and keep it until the commit",
     ),
     (
-        "the memory of notes is local to the transaction, `set_config(…, true)` (services/journal.py)",
+        "the memory of notes is local to the transaction (`set_config` in services/journal.py)",
         "it begins with the number of the transaction, so what is left over is ignored",
     ),
     (
@@ -2791,11 +2798,11 @@ NOT_PROTECTIONS = (
         "it is judged by the versions of the outer call's own snapshot under any consistency",
     ),
     (
-        "an older snapshot does not replace the state of the process (`_load` in services/versions.py)",
+        "an older snapshot does not replace the state of a process (`_load`, services/versions.py)",
         "any state of the server's history can be carried on; it costs time only",
     ),
     (
-        "the mark of the ORM hooks is asked before a value is kept (`_objection` in services/reading.py)",
+        "the mark of the ORM hooks is asked before keeping (`_objection`, services/reading.py)",
         "what is flushed is SQL that makes the recording refuse, what is not is found in memory",
     ),
 )

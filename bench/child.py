@@ -129,21 +129,13 @@ def _unpack():
     return codec.unpack
 
 
-<<<<<<< HEAD
-def serve(env, path, child_class=Child):
-=======
 def serve(env, path, operations=Child):
->>>>>>> 8b472ff223a00a09a9ada31b099f0983f271da5c
     """Answer until the other side closes the socket.
 
     :param str path: of the UNIX socket that the measuring process listens on
     :param operations: class whose public methods may be asked for
     """
-<<<<<<< HEAD
-    child = child_class(env)
-=======
     child = operations(env)
->>>>>>> 8b472ff223a00a09a9ada31b099f0983f271da5c
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(path)
         with connection.makefile("rw") as stream:

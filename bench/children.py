@@ -20,11 +20,7 @@ class ChildProcess(Process):
 
     :param str database: its database
     :param dict env: variables on top of the environment, None removes one
-<<<<<<< HEAD
-    :param str module: the far end, with ``serve(env, path)``
-=======
     :param str module: its ``serve(env, path)`` answers
->>>>>>> 8b472ff223a00a09a9ada31b099f0983f271da5c
     """
 
     def __init__(self, database, env=None, module="bench.child"):
@@ -33,12 +29,8 @@ class ChildProcess(Process):
         path = os.path.join(self.folder.name, "socket")
         program = (
             f"import sys; sys.path.append({str(ROOT)!r})\n"
-<<<<<<< HEAD
-            f"import {module} as child; child.serve(env, {path!r})\n"
-=======
             f"from importlib import import_module\n"
             f"import_module({module!r}).serve(env, {path!r})\n"
->>>>>>> 8b472ff223a00a09a9ada31b099f0983f271da5c
         )
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)

@@ -138,13 +138,15 @@ SELECT (SELECT array[count(*), max(oid::bigint)] FROM pg_class
          WHERE relkind IN ('r', 'p', 'm', 'f') AND relpersistence <> 't' AND oid >= 16384),
        (SELECT array[count(*), sum(inhrelid::bigint + 3 * inhparent::bigint)] FROM pg_inherits
           JOIN pg_class i ON i.oid = inhrelid WHERE i.relkind IN ('r', 'p', 'f')),
-       (SELECT array[count(*), sum(oid::bigint)] FROM pg_rewrite
+       (SELECT array[count(*), sum(oid::bigint), sum(xmin::text::bigint)] FROM pg_rewrite
          WHERE oid >= 16384 AND ev_type = '1')
 """
 
 
 def fingerprint(cr) -> tuple:
     """Changes when a table is created, when what stands under a table or view changes.
+
+    CREATE OR REPLACE VIEW keeps the rule and its oid, and writes it anew: its xmin tells.
 
     :return: (tables, inheritance, views)
     """

@@ -169,7 +169,9 @@ class VersionBook:
             generation != base.generation
             or row.standby != base.standby
             or not row.snapshot.covers(base.snapshot)
+            or (row.standby and row.snapshot.xmin < base.snapshot.xmin)
         ):
+            # the last: a standby does not list what was running, only from where on
             return None
         if base.counted and not base.counted <= {id_ for id_, *_ in changes}:
             return None  # on a standby: a snapshot older than the state

@@ -11,9 +11,12 @@ from odoo.exceptions import AccessError, ConcurrencyError
 from odoo.tests import tagged
 from odoo.tools import mute_logger
 
-from ..services import fingerprint, journal
+from ..services import engine as engine_module
+from ..services import fingerprint, journal, reading
 from ..services.engine import Engine, engine_for
-from .common import CacheCase, reconfigure
+from ..services.recorder import Recording
+from ..services.transaction import state_of
+from .common import ADMIN, CacheCase, reconfigure
 
 
 @tagged('post_install', '-at_install')
@@ -57,6 +60,40 @@ class TestAttack(CacheCase):
                     self._answer(call, uid)
                     self.settle()
         self.assertEqual(self._answer(call, uid), 'AccessError')
+
+    def write_user(self, env):
+        """A write to what ``tools.ormcache`` values are made of."""
+        env['res.users'].browse(ADMIN).write({'signature': 'Attack'})
+
+    def test_an_open_writer_disturbs_others_and_not_itself(self):
+        with self.request(commit=False) as env:
+            self.write_user(env)
+            epoch = self.engine.writer_epoch()
+            self.assertTrue(self.engine.disturbed_since(epoch, None))
+            self.assertFalse(self.engine.disturbed_since(epoch, state_of(env.cr)))
+        self.assertFalse(self.engine.disturbed_since(epoch, None))
+
+    def test_a_writer_that_came_and_went_disturbs(self):
+        epoch = self.engine.writer_epoch()
+        with self.request(commit=False) as env:
+            self.write_user(env)
+        self.assertTrue(self.engine.disturbed_since(epoch, None))
+        self.assertFalse(self.engine.disturbed_since(self.engine.writer_epoch(), None))
+
+    def test_a_rollback_elsewhere_disturbs_for_a_moment(self):
+        """Odoo clears the values a moment after it."""
+        before = self.engine._rolled_back
+        with self.request(commit=False) as env:
+            self.write_user(env)
+        self.assertGreater(self.engine._rolled_back, before)
+        thread = threading.Thread(target=self.engine.rolled_back)
+        thread.start()
+        thread.join()
+        epoch = self.engine.writer_epoch()
+        with patch.object(engine_module, 'ROLLBACK_PAUSE_S', 3600):
+            self.assertTrue(self.engine.disturbed_since(epoch, None))
+        with patch.object(engine_module, 'ROLLBACK_PAUSE_S', 0):
+            self.assertFalse(self.engine.disturbed_since(epoch, None))
 
     def test_record_rule_that_reads_another_table(self):
         """P1, P6: the domain of a rule is an ormcache value that Odoo does not invalidate;
@@ -147,6 +184,55 @@ class TestAttack(CacheCase):
                     cache.clear()
                 self.assertEqual(self.assertExact(call, **request), 2)
                 self.remove('ir.rule', rule)
+
+    def rule(self, env, domain, model='res.partner'):
+        return env['ir.rule'].create(
+            {'name': 'Attack', 'model_id': env['ir.model']._get_id(model), 'domain_force': domain}
+        )
+
+    def test_a_rule_depends_on_every_table_that_its_user_leads_to(self):
+        with self.request(api.SUPERUSER_ID, commit=False) as env:
+            rule = self.rule(env, "[('id', 'in', user.partner_id.bank_ids.ids)]")
+            relations, opaque = self.engine.rule_book.relations(rule)
+        self.assertFalse(opaque)
+        self.assertLessEqual({'res_users', 'res_partner', 'res_partner_bank'}, relations)
+
+    def test_a_rule_by_a_computed_field_may_have_read_anything(self):
+        with self.request(api.SUPERUSER_ID, commit=False) as env:
+            rule = self.rule(env, "[('name', '=', user.partner_id.display_name)]")
+            self.assertTrue(self.engine.rule_book.relations(rule)[1])
+            recording = Recording(env.cr, self.engine.read_text)
+            self.engine.rule_book.check(recording, {}, object(), [], lambda: rule, list)
+        self.assertIn('display_name', recording.refusal)
+
+    def test_rules_of_what_a_model_inherits_from_count(self):
+        with self.request() as env:
+            found = reading._rules_of(env['ir.rule'], 'res.users', 'read')
+            parents = env['ir.rule']._get_rules('res.partner', 'read').sudo()
+            self.assertTrue(parents)
+            self.assertLessEqual(parents, found)
+
+    def test_a_domain_is_computed_again_when_its_tables_have_changed(self):
+        with self.request(api.SUPERUSER_ID, commit=False) as env:
+            rule = self.rule(env, "[('id', '=', user.partner_id.id)]")
+            key, computed = object(), []
+
+            def refusal(version, domain):
+                recording = Recording(env.cr, self.engine.read_text)
+                self.engine.rule_book.check(
+                    recording,
+                    {'res_users': version},
+                    key,
+                    [('id', '=', 7)],
+                    lambda: rule,
+                    lambda: computed.append(domain) or domain,
+                )
+                return recording.refusal
+
+            self.assertFalse(refusal(1, [('id', '=', 7)]))
+            self.assertFalse(refusal(1, [('id', '=', 8)]))  # not looked at: nothing has changed
+            self.assertEqual(len(computed), 1)
+            self.assertIn('older domain', refusal(2, [('id', '=', 8)]))
 
     def test_an_engine_does_not_wait_for_locks_of_others(self):
         """A worker that starts while a table under a view is locked (ALTER TABLE, VACUUM FULL)."""

@@ -7,6 +7,7 @@ import io
 import subprocess
 
 from odoo import Command
+from odoo.addons.tiered_cache.services import journal
 from odoo.sql_db import connection_info_for
 from odoo.tests import tagged
 
@@ -100,6 +101,13 @@ class TestStatements(BanksCase):
         self.warm(self.banks)
         self.sql("UPDATE res_bank SET name = 'Capture' WHERE id = -1")
         with self.assertHit(), self.request() as env:
+            self.banks(env)
+
+    def test_p5_what_is_not_guarded_any_more_is_not_trusted(self):
+        self.warm(self.banks)
+        with self.engine.cursor() as cr:
+            journal.release(cr, 'res_bank')
+        with self.assertMiss('unguarded', 'res_bank'), self.request() as env:
             self.banks(env)
 
     def test_p5_a_change_elsewhere_is_no_change(self):

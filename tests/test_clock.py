@@ -4,14 +4,19 @@ import collections
 import contextlib
 import os
 import tempfile
+import types
 from datetime import datetime
+from unittest.mock import patch
 
+import odoo.orm
+import odoo.tools
 from odoo import fields
 from odoo.http import request
 from odoo.tests import tagged
 from odoo.tests.common import BaseCase, TransactionCase, freeze_time
 
-from ..services import clock, fingerprint, shapes
+from ..services import clock, fingerprint, reading, shapes
+from .common import CacheCase
 
 
 @tagged('post_install', '-at_install')
@@ -92,6 +97,67 @@ class TestCode(BaseCase):
     def test_the_web_request_is_found(self):
         self.assertIn('request', self.uses('_request'))
 
+    def test_a_search_method_in_a_domain_is_looked_at(self):
+        class Records(Looks):
+            _fields = {name: fields.Char() for name in ('_by_helper', '_date_only')}  # noqa: RUF012
+            env = types.SimpleNamespace(registry=types.SimpleNamespace())
+
+        for name, field in Records._fields.items():
+            field.search = name
+        self.assertTrue(clock.searches_clock(Records(), ([('_by_helper', '=', True)],)))
+        self.assertFalse(clock.searches_clock(Records(), ([('_date_only', '=', True)],)))
+
+
+@tagged('post_install', '-at_install')
+class TestShortLives(CacheCase):
+    """A result whose computation looked at the time of day lives for as long as told."""
+
+    def read(self, env):
+        return env['res.bank'].search_read([], ['display_name'])
+
+    def in_search(self, call):
+        search = self.registry['res.bank']._search
+
+        def searching(records, *args, **kwargs):
+            call(records)
+            return search(records, *args, **kwargs)
+
+        self.patch(self.registry['res.bank'], '_search', searching)
+
+    def assertLives(self, seconds, read=None):
+        self.configure(time_dependent_ttl_s='77', l1_ttl_s='999')
+        self.warm(read or self.read)
+        (entry,) = self.engine.hierarchy.tiers['l1']._cache.values()
+        self.assertEqual(round(entry.expires - entry.created), seconds)
+
+    def test_what_does_not_look_at_it_lives_long(self):
+        self.assertLives(999)
+
+    def test_code_that_asks_for_it(self):
+        self.in_search(lambda records: fields.Datetime.now())
+        self.assertLives(77)
+
+    def test_sql_that_asks_for_it(self):
+        self.in_search(lambda records: records.env.cr.execute("SELECT now()"))
+        self.assertLives(77)
+
+    def test_a_domain_relative_to_it(self):
+        self.assertLives(
+            77, lambda env: env['res.bank'].search_read([('create_date', '>', '-3H')], ['name'])
+        )
+
+    def test_a_computed_field_whose_code_names_it(self):
+        self.patch(reading, 'uses', lambda _records, _field: frozenset(['clock']))
+        self.make('res.bank', {'name': 'Short-lived'})
+        self.assertLives(77)
+
+    def test_a_computed_field_that_reads_the_web_request_is_not_kept(self):
+        self.patch(reading, 'uses', lambda _records, _field: frozenset(['request']))
+        self.make('res.bank', {'name': 'Of a request'})
+        for _twice in range(2):
+            with self.assertMiss('uncacheable', 'web request'), self.request() as env:
+                self.read(env)
+
 
 @tagged('post_install', '-at_install')
 class TestShapes(BaseCase):
@@ -138,6 +204,16 @@ class TestFingerprint(BaseCase):
         self.assertEqual(name(), before)
         files['a.py'] = b'x = 2'
         self.assertNotEqual(name(), before)
+
+    def test_another_orm_has_another_name(self):
+        for module in (odoo.orm, odoo.tools):
+            before = fingerprint.code_fingerprint([])
+            with (
+                self.subTest(module.__name__),
+                self.folder({'a.py': b'x = 1'}) as path,
+                patch.object(module, '__file__', f'{path}/__init__.py'),
+            ):
+                self.assertNotEqual(fingerprint.code_fingerprint([]), before)
 
     @contextlib.contextmanager
     def folder(self, files):

@@ -68,6 +68,18 @@ class TestConsistency(StatesCase):
         with self.request() as env:
             self.assertEqual(self.read(env)[0]['name'], 'After')
 
+    def test_eventual_keeps_answers_with_the_versions_of_their_own_snapshot(self):
+        """Not with those that were known before: an older snapshot would be served them."""
+        self.configure(consistency='eventual', max_staleness_s='600')
+        self.warm(self.read)
+        with self.request() as old:
+            self.elsewhere('After')
+            self.forget()
+            with self.request() as env:
+                self.assertEqual(self.read(env)[0]['name'], 'After')
+            self.configure(consistency='strong')
+            self.assertEqual(self.read(old)[0]['name'], 'Before')
+
     def test_eventual_sees_its_own_writes(self):
         self.rule(consistency='eventual', max_staleness_s=600)
         self.warm(self.read)

@@ -3,12 +3,17 @@
 # "read" and "write" are what these tests do, not overrides of a model's methods
 # pylint: disable=method-required-super
 
+import math
 import time
 import unittest
 from unittest.mock import patch
 
-from odoo.addons.tiered_cache.services import configuration, reading
-from odoo.tests import tagged
+from markupsafe import Markup
+
+from odoo import fields
+from odoo.addons.tiered_cache.services import auditor, configuration, reading, versions
+from odoo.addons.tiered_cache.services.engine import Engine
+from odoo.tests import BaseCase, tagged
 from odoo.tools import mute_logger
 
 from .common import CacheCase
@@ -186,6 +191,29 @@ class TestRedisFaults(StatesCase):
         ):
             self.read(env)
 
+    def test_p6_another_secret_does_not_open_what_this_one_sealed(self):
+        self.warm(self.read)
+        config = self.engine.config
+        other = configuration.Configuration(
+            {'database.uuid': config.uuid, 'database.secret': 'another secret'}, ()
+        )
+        tier = configuration.build_hierarchy(self.engine, config, other).tiers.get('l2')
+        self.addCleanup(tier.close)
+        with (
+            patch.dict(self.engine.hierarchy.tiers, l2=tier),
+            mute_logger(QUIET),
+            self.assertMiss('cold'),
+            self.request() as env,
+        ):
+            self.read(env)
+        self.assertEqual(tier.faults['forged'], 1)
+
+    def test_p6_without_a_secret_there_is_no_redis(self):
+        config = self.engine.config
+        other = configuration.Configuration({'database.uuid': config.uuid}, ())
+        hierarchy = configuration.build_hierarchy(self.engine, config, other)
+        self.assertNotIn('l2', hierarchy.tiers)
+
     def test_the_other_worker_finds_in_redis_what_this_one_kept(self):
         self.warm(self.read)
         with self.other_worker(), self.assertHit('l2'), self.request() as env:
@@ -306,12 +334,49 @@ class TestOwnFaults(StatesCase):
         with patch.object(self.engine, 'available', False):
             self.assertRight()
 
+    def test_p7_a_journal_that_cannot_be_read_turns_the_cache_off(self):
+        with (
+            patch.object(versions, '_DELTA', "SELECT cache_look_of_old(%s::xid8, %s::xid8[])"),
+            mute_logger('odoo.sql_db'),
+            self.assertLogs(QUIET, 'WARNING'),
+        ):
+            self.assertFalse(Engine(self.registry).available)
+
+    def test_p7_the_engine_of_another_process_is_not_used(self):
+        self.assertTrue(self.engine.is_usable())
+        with patch.object(self.engine, 'pid', -1):
+            self.assertFalse(self.engine.is_usable())
+
     def test_an_error_of_the_plain_call_is_the_callers(self):
         model = self.registry['res.bank']
         self.patch(model, '_search', lambda *args, **kwargs: 1 / 0)
         with self.assertRaises(ZeroDivisionError), self.request() as env:
             self.read(env)
         self.assertIsNone(reading._local.ticket)
+
+
+@tagged('post_install', '-at_install')
+class TestComparison(BaseCase):
+    """What the auditor, and the tests, take for the same."""
+
+    def test_types_count_at_every_depth(self):
+        for left, right in (
+            (1, True),
+            (1, 1.0),
+            ([1], (1,)),
+            ({'a': [0]}, {'a': [False]}),
+            ({1: 'a'}, {True: 'a'}),
+            ('a', Markup('a')),
+        ):
+            with self.subTest(left=left, right=right):
+                self.assertFalse(auditor.same(left, right))
+
+    def test_nan_is_the_same_and_keys_have_no_order(self):
+        self.assertTrue(auditor.same({'a': math.nan, 'b': 1}, {'b': 1, 'a': math.nan}))
+
+    def test_what_gives_two_answers_by_itself_is_no_difference(self):
+        answers = iter((1, 2))
+        self.assertEqual(auditor.audit(('m', 'read'), 0, lambda: next(answers)), (True, 2))
 
 
 @tagged('post_install', '-at_install')
@@ -391,6 +456,20 @@ class TestAuditor(StatesCase):
         snapshot = self.log.snapshot()
         self.assertGreaterEqual(snapshot['audited'], 1)
         self.assertEqual(snapshot['differences'], 0)
+
+    def test_answers_that_look_at_the_clock_are_not_audited(self):
+        search = self.registry['res.bank']._search
+
+        def looking(records, *args, **kwargs):
+            fields.Datetime.now()
+            return search(records, *args, **kwargs)
+
+        self.patch(self.registry['res.bank'], '_search', looking)
+        self.warm(self.read)
+        audited = self.log.snapshot()['audited']
+        with self.assertHit(), self.request() as env:
+            self.read(env)
+        self.assertEqual(self.log.snapshot()['audited'], audited)
 
     def test_without_the_auditor_the_wrong_hit_would_be_served(self):
         """The plant is one: the tests above do not pass by chance."""

@@ -599,6 +599,18 @@ class TestViews(CacheCase):
             ),
         )
 
+    def test_p5_a_view_that_was_replaced_makes_everything_invalid(self):
+        self.addCleanup(self.engine.read_catalogue)
+        self.sql("CREATE VIEW tc_replaced AS SELECT id FROM res_bank")
+        self.addCleanup(self.sql, "DROP VIEW tc_replaced")
+        self.engine._follow_catalogue()
+        rows = "SELECT count(*) FROM cache_change WHERE relation = '#all'"
+        before = self.sql(rows)
+        self.sql("CREATE OR REPLACE VIEW tc_replaced AS SELECT id FROM res_country")
+        self.engine._follow_catalogue()
+        self.assertGreater(self.sql(rows), before)
+        self.assertEqual(self.engine.catalogue.tree('tc_replaced'), {'res_country'})
+
     def test_p5_without_a_catalogue_entry_nothing_is_kept(self):
         self.sql("CREATE VIEW tc_new_view AS SELECT * FROM res_bank")
         self.addCleanup(self.sql, "DROP VIEW tc_new_view")
@@ -630,6 +642,14 @@ class TestManagerRemovals(CacheCase):
             with self.other_worker() as other, self.assertMiss(), self.request() as env:
                 self.assertTrue(other)
                 self.read(env)
+
+    def test_a_removal_by_model_is_of_its_calls_and_of_its_table(self):
+        last = self.sql("SELECT coalesce(max(id), 0) FROM cache_change")[0]
+        self.commit(lambda env: env['cache.manager'].invalidate_model('res.country'))
+        self.assertEqual(
+            self.sql("SELECT relation FROM cache_change WHERE id > %s ORDER BY relation", last),
+            [('pattern:v1:orm:res.country:*',), ('res_country',)],
+        )
 
     def test_a_key_is_removed_and_others_stay(self):
         self.warm(self.read)

@@ -2,14 +2,20 @@
 
 import contextlib
 import random
+import threading
 import uuid
+from unittest.mock import patch
 
 import psycopg2
 
+from odoo.addons.tiered_cache import hooks
+from odoo.addons.tiered_cache.services import engine as engines
 from odoo.addons.tiered_cache.services import journal
 from odoo.addons.tiered_cache.services.catalogue import Catalogue
+from odoo.addons.tiered_cache.services.engine import Engine
+from odoo.exceptions import UserError
 from odoo.tests import tagged
-from odoo.tools import SQL
+from odoo.tools import SQL, mute_logger
 
 from .common import CacheCase
 
@@ -124,6 +130,18 @@ class TestNotes(JournalCase):
     def test_a_setting_left_over_from_elsewhere_is_ignored(self):
         oid = self.sql("SELECT to_regclass(%s)::oid", [self.table])[0][0]
         self.sql(f"SET tiered_cache.noted = '1:,{oid},'; INSERT INTO {self.table} VALUES (1)")
+        self.assertEqual(self.rows(), 1)
+
+    def test_a_table_whose_number_is_part_of_another_s_is_noted(self):
+        with contextlib.closing(self.engine.connect()) as connection:
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT set_config('tiered_cache.noted',"
+                    " pg_current_xact_id()::text || ':,1' || %s::regclass::oid || '2,', true)",
+                    [self.table],
+                )
+                cursor.execute(f"INSERT INTO {self.table} VALUES (1)")
+            connection.commit()
         self.assertEqual(self.rows(), 1)
 
     def test_the_token_is_random(self):
@@ -287,6 +305,39 @@ class TestCompaction(JournalCase):
         self.compact()
         self.assertEqual(self.rows(name), 0)
 
+    def test_the_engine_keeps_removals_that_entries_may_outlive(self):
+        name = 'key:' + self.table
+        self.addCleanup(self.sql, "DELETE FROM cache_change WHERE relation = %s", [name])
+        with self.engine.cursor() as cr:
+            journal.note(cr, [name])
+        self.engine.compact()
+        self.assertEqual(self.rows(name), 1)
+
+    def test_very_many_removals_become_one_of_everything(self):
+        names = [f'key:{self.table}:{number}' for number in range(4)]
+        with self.engine.cursor() as cr:
+            journal.note(cr, names)
+        before = self.sum_of_everything()
+        self.patch(journal, 'MAX_REMOVALS', 3)
+        self.compact()
+        self.assertEqual([self.rows(name) for name in names], [0, 0, 0, 0])
+        self.assertNotEqual(self.sum_of_everything(), before)
+
+    def sum_of_everything(self):
+        return self.sql(
+            "SELECT sum(token) FROM (SELECT relation, token FROM cache_version"
+            " UNION ALL SELECT relation, token FROM cache_change) AS all_tokens"
+            " WHERE relation = '#all'"
+        )
+
+    def test_rows_of_another_cluster_are_compacted_at_the_start(self):
+        """After a restore their transaction ids lie in the future."""
+        self.sql(
+            "INSERT INTO cache_change (xid, relation) VALUES ('999999999999', %s)", [self.table]
+        )
+        Engine(self.registry).close()
+        self.assertEqual(self.rows(), 0)
+
     def test_rows_of_relations_that_are_not_guarded_any_more_go_too(self):
         with self.engine.cursor() as cr:
             journal.release(cr, self.table)
@@ -405,6 +456,12 @@ class TestGuards(JournalCase):
         self.assertIn(self.table, log.output[0])
         self.assertFalse(self.broken())
 
+    def test_the_scheduled_action_looks_for_broken_guards(self):
+        self.sql(f"DROP TRIGGER cache_change_delete ON {self.table}")
+        with mute_logger('odoo.addons.tiered_cache.services.guards'):
+            self.assertEqual(self.engine.maintain()['broken'], 1)
+        self.assertFalse(self.broken())
+
     def test_a_name_that_cannot_be_quoted_keeps_no_other_from_its_guard(self):
         name = f'{self.table} "0"'
         table = '"{}"'.format(name.replace('"', '""'))
@@ -438,6 +495,27 @@ class TestUninstall(JournalCase):
             journal.uninstall(cr)
             self.assertEqual(self._traces(cr), [])
             cr.rollback()
+
+    def test_uninstalling_stops_the_engine_and_waits_for_nobody_for_long(self):
+        reader = self.engine.connect()
+        self.addCleanup(reader.close)
+        reader.cursor().execute(f"SELECT count(*) FROM {self.table}")
+        timer = threading.Timer(5, reader.rollback)  # or a test that fails would hang
+        timer.start()
+        self.addCleanup(timer.cancel)
+        self.patch(hooks, 'LOCK_TIMEOUT_S', 0.2)
+        self.addCleanup(self.registry.__dict__.pop, engines._OFF, None)
+        self.addCleanup(self.registry.__dict__.__setitem__, engines._SLOT, self.engine)
+        with (
+            patch.object(self.engine, 'available', True),
+            patch.object(self.engine, 'close') as close,
+            mute_logger('odoo.sql_db'),
+            self.request(commit=False) as env,
+        ):
+            with self.assertRaises(UserError):
+                hooks.uninstall_hook(env)
+            close.assert_called_once()
+            self.assertIsNone(engines.engine_for(self.registry))
 
     def test_installing_twice_changes_nothing(self):
         with contextlib.closing(self.engine.cursor()) as cr:

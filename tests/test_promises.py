@@ -116,6 +116,19 @@ class TestSnapshotEquivalence(BankCase):
             self.assertEqual(self.warm(self.read)[0]['name'], 'After')
             self.assertEqual(self.name(old), 'Tiered Bank')
 
+    def test_p1_what_a_slow_reader_keeps_has_the_versions_that_it_saw(self):
+        """Other requests of the process look, and go on, before it computes."""
+        self.warm(self.read)
+        with self.request() as slow:
+            self.read(slow)  # asks what its snapshot shows
+            self.rename('New')
+            with self.request() as env:
+                env['res.country'].search_count([])  # the process learns of the write
+            self.forget()
+            self.assertEqual(self.name(slow), 'Tiered Bank')
+        with self.assertMiss('stale'), self.request() as env:
+            self.assertEqual(self.name(env), 'New')
+
     def test_p1_an_old_snapshot_is_still_served_what_it_shows(self):
         self.warm(self.read)
         with self.request() as old:
@@ -304,6 +317,30 @@ class TestOwnWrites(BankCase):
             field._update_cache(record, 'In memory', dirty=True)
             with self.assertMiss('dirty'):
                 self.assertEqual(read(env)[0]['name'], 'In memory')
+
+    def test_p2_what_is_still_to_be_recomputed_is_not_served(self):
+        partner = self.make('res.partner', {'name': 'To compute'})
+
+        def read(env):
+            return env['res.partner'].search_read([('id', '=', partner)], ['name'])
+
+        self.warm(read)
+        with self.request(commit=False) as env:
+            record = env['res.partner'].browse(partner)
+            env.add_to_compute(record._fields['commercial_partner_id'], record)
+            with self.assertMiss('dirty'):
+                read(env)
+
+    def test_p2_a_transaction_that_changed_ormcache_values_or_models_computes(self):
+        with self.request(commit=False) as env:
+            self.registry.cache_invalidated.add('default')
+            with self.assertMiss('dirty'):
+                self.read(env)
+            self.registry.cache_invalidated.clear()
+            self.registry.registry_invalidated = True
+            with self.assertMiss('dirty'):
+                self.read(env)
+            self.registry.registry_invalidated = False
 
     def test_p2_what_a_writer_computes_is_not_kept(self):
         self.forget()
@@ -539,6 +576,48 @@ class TestCodeSafety(BankCase):
             self.request() as env,
         ):
             self.read(env)
+
+    def test_p9_what_was_computed_while_a_signal_came_in_is_not_kept(self):
+        model, sequence = self.registry['res.bank'], self.registry.registry_sequence
+        search = model._search
+
+        def signalled(records, *args, **kwargs):
+            self.registry.registry_sequence = sequence + 1  # another thread acts on it
+            return search(records, *args, **kwargs)
+
+        self.patch(model, '_search', signalled)
+        with self.assertMiss('old_snapshot'), self.request() as env:
+            try:
+                self.read(env)
+            finally:
+                self.registry.registry_sequence = sequence
+
+    def test_p9_every_result_depends_on_rights_languages_and_signals(self):
+        self.warm(self.read)
+        (entry,) = self.engine.hierarchy.tiers['l1']._cache.values()
+        found = {relation for relation, *_ in entry.dependencies}
+        self.assertLessEqual(
+            {
+                '#all',
+                'cache_rule',
+                'ir_config_parameter',
+                'ir_model_access',
+                'ir_rule',
+                'orm_signaling_default',
+                'orm_signaling_groups',
+                'orm_signaling_registry',
+                'res_bank',
+                'res_company',
+                'res_company_users_rel',
+                'res_groups',
+                'res_groups_implied_rel',
+                'res_groups_users_rel',
+                'res_lang',
+                'res_users',
+                'rule_group_rel',
+            },
+            found,
+        )
 
     def test_p9_another_format_of_the_payload_has_other_keys(self):
         self.warm(self.read)

@@ -4,6 +4,7 @@ import contextlib
 
 from psycopg2.extensions import AsIs
 
+from odoo import fields
 from odoo.addons.tiered_cache.services import reading
 from odoo.addons.tiered_cache.services.recorder import Recording
 from odoo.sql_db import db_connect
@@ -85,6 +86,17 @@ class TestRecording(RecordingCase):
             other.execute("SELECT 1 FROM res_bank")
         self.assertEqual(recording.refusal, 'another cursor')
 
+    def test_an_answer_from_the_cache_hands_over_all_that_it_depended_on(self):
+        with self.recording() as recording:
+            recording.inherit((('res_bank', 1, None), ('res_country', 2, None)), True)
+        self.assertEqual(recording.relations, {'res_bank', 'res_country'})
+        self.assertTrue(recording.clock)
+
+    def test_a_text_that_looks_at_the_clock_says_so(self):
+        with self.recording() as recording:
+            self.cr.execute("SELECT now()")
+        self.assertTrue(recording.clock)
+
     def test_a_write_is_refused(self):
         with self.recording() as recording:
             self.cr.execute("UPDATE res_bank SET bic = bic WHERE id = -1")
@@ -163,6 +175,95 @@ class TestRecording(RecordingCase):
         self.sql("UPDATE res_country SET phone_code = 7 WHERE id = %s", [country])
         with self.assertMiss('stale', 'res_country'), self.request() as env:
             outer(env)
+
+    def nested(self, call):
+        """Let counting banks call something; returns the list of its answers."""
+        model, answers = self.registry['res.bank'], []
+        search = model._search
+
+        def nesting(records, *args, **kwargs):
+            answers.append(call(records.env))
+            return search(records, *args, **kwargs)
+
+        self.patch(model, '_search', nesting)
+        return answers
+
+    def country(self):
+        country = self.make('res.country', {'name': 'Innerland', 'code': 'ZQ'})
+
+        def read(env):
+            return env['res.country'].search_read([('id', '=', country)], ['phone_code'])
+
+        self.warm(read)
+        return country, read
+
+    def test_a_cached_call_on_another_cursor_has_a_snapshot_of_its_own(self):
+        country, read = self.country()
+
+        def elsewhere(env):
+            with db_connect(self.registry.db_name).cursor() as other:
+                return read(env(cr=other))
+
+        answers = self.nested(elsewhere)
+        with self.request() as env:
+            env.cr.execute("SELECT 1")
+            self.sql("UPDATE res_country SET phone_code = 7 WHERE id = %s", [country])
+            env['res.bank'].search_count([])
+        self.assertEqual(answers[0][0]['phone_code'], 7)
+
+    def test_a_cached_call_after_an_unflushed_write_sees_it(self):
+        country, read = self.country()
+
+        def write_and_read(env):
+            env['res.country'].browse(country).phone_code = 7
+            return read(env)
+
+        answers = self.nested(write_and_read)
+        with self.request(commit=False) as env:
+            env['res.bank'].search_count([])
+        self.assertEqual(answers[0][0]['phone_code'], 7)
+
+
+@tagged('post_install', '-at_install')
+class TestOrmCache(CacheCase):
+    """What a value in the ORM cache stands for."""
+
+    def assertStandsFor(self, model, name, *relations):
+        found, opaque = self.engine.orm_cache.relations(self.registry[model]._fields[name])
+        self.assertEqual((set(found), opaque), (set(relations), ''))
+
+    def test_a_column_is_its_table(self):
+        self.assertStandsFor('res.bank', 'bic', 'res_bank')
+
+    def test_a_many2many_field_is_its_relation_too(self):
+        self.assertStandsFor(
+            'res.partner',
+            'category_id',
+            'res_partner',
+            'res_partner_category',
+            'res_partner_res_partner_category_rel',
+        )
+
+    def test_a_one2many_field_is_its_lines(self):
+        self.assertStandsFor('res.partner', 'bank_ids', 'res_partner', 'res_partner_bank')
+
+    def test_a_binary_field_is_the_attachments(self):
+        self.assertStandsFor('res.partner', 'image_1920', 'res_partner', 'ir_attachment')
+
+    def test_a_company_dependent_field_is_the_defaults_too(self):
+        self.assertStandsFor('res.partner', 'barcode', 'res_partner', 'ir_default')
+
+    def test_a_related_field_is_every_step(self):
+        self.assertStandsFor('res.partner.bank', 'bank_bic', 'res_partner_bank', 'res_bank')
+
+    def test_a_computed_field_may_have_read_anything(self):
+        field = self.registry['res.bank']._fields['display_name']
+        self.assertTrue(self.engine.orm_cache.relations(field)[1])
+
+    def test_properties_may_come_from_anywhere(self):
+        field = fields.Properties(definition='company_id.properties')
+        field.model_name, field.name, field.store = 'res.bank', 'p', True
+        self.assertTrue(self.engine.orm_cache.relations(field)[1])
 
 
 _SIMPLE = (

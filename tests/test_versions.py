@@ -5,10 +5,12 @@
 
 import contextlib
 import random
+from unittest.mock import patch
 
 from odoo.addons.tiered_cache.services import journal
+from odoo.addons.tiered_cache.services.removal import Removals
 from odoo.addons.tiered_cache.services.snapshot import Snapshot
-from odoo.addons.tiered_cache.services.versions import VersionBook
+from odoo.addons.tiered_cache.services.versions import State, VersionBook, _Row
 from odoo.sql_db import db_connect
 from odoo.tests import BaseCase, tagged
 
@@ -222,7 +224,25 @@ class TestBook(BookCase):
             **{**{name: getattr(state, name) for name in state.__slots__}, 'versions': lost}
         )
         self.book._backends.clear()
-        self.assertEqual(self.look(), self.version())
+        for _twice in range(2):  # the second look adds to what the first has left
+            self.assertEqual(self.look(), self.version())
+
+    def test_a_thread_that_slept_through_a_crash_brings_nothing_back(self):
+        self.look()
+        before = self.book.state
+        self.book.forget()
+        self.look()
+        after = self.book.state
+        self.book._publish(before, before)
+        self.assertIs(self.book.state, after)
+
+    def test_a_replica_has_a_book_of_its_own(self):
+        with (
+            self.request() as env,
+            self.request(readonly=True) as replica,
+            patch.object(self.registry, '_db_readonly', object()),
+        ):
+            self.assertIsNot(self.engine.book(env.cr), self.engine.book(replica.cr))
 
     @contextlib.contextmanager
     def _as_odoo(self, connection):
@@ -301,3 +321,114 @@ class TestBookAtRandom(BookCase):
                     cr = dice.choice(readers)
                     state = dice.choice(books).look(cr)
                     self.assertEqual(state.versions[self.table], self.version(cr))
+
+
+class StandbyCase(BookCase):
+    """The functions by which a hot standby differs, in a schema before ``pg_catalog``: it is in
+    recovery, and does not list the transactions in progress."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.sql("""
+            CREATE SCHEMA tc_standby;
+            CREATE FUNCTION tc_standby.pg_is_in_recovery() RETURNS bool LANGUAGE sql STABLE
+                AS 'SELECT true';
+            CREATE FUNCTION tc_standby.pg_current_snapshot() RETURNS pg_snapshot
+                LANGUAGE sql STABLE AS $$
+                SELECT concat_ws(':', pg_snapshot_xmin(s), pg_snapshot_xmax(s), '')::pg_snapshot
+                  FROM pg_catalog.pg_current_snapshot() AS s $$;
+        """)
+        cls.addClassCleanup(cls.sql, "DROP SCHEMA tc_standby CASCADE")
+
+    @contextlib.contextmanager
+    def reader(self):
+        with super().reader() as cr:
+            self.standby(cr)
+            yield cr
+
+    @staticmethod
+    def standby(cr):
+        cr.execute("SET LOCAL search_path = tc_standby, pg_catalog, public")
+
+
+@tagged('post_install', '-at_install')
+class TestBookOnStandby(StandbyCase):
+    @contextlib.contextmanager
+    def writer(self):
+        """A transaction of the primary that has written; the caller ends it."""
+        connection = self.engine.connect()
+        with contextlib.closing(connection), connection.cursor() as cursor:
+            cursor.execute(f"INSERT INTO {self.table} VALUES (-1)")
+            yield connection
+
+    def test_the_stand_in_is_one(self):
+        with self.writer(), self.reader() as cr:
+            state = self.book.look(cr)
+        self.assertTrue(state.standby)
+        self.assertFalse(state.snapshot.running)
+        self.assertLess(state.snapshot.xmin, state.snapshot.xmax)
+
+    def test_a_commit_of_a_transaction_that_was_not_listed_is_added(self):
+        with self.writer() as slow:
+            self.write()
+            self.assertEqual(self.look(), self.version())
+            slow.commit()
+        self.assertEqual(self.look(), self.version())
+        self.assertEqual(self.book.deltas, 1)
+
+    def test_a_row_that_was_counted_is_not_counted_again(self):
+        with self.writer():
+            self.write()
+            for _thrice in range(3):
+                self.assertEqual(self.look(), self.version())
+
+    def test_an_older_snapshot_is_not_given_newer_sums(self):
+        with self.writer() as slow:
+            self.write()
+            self.look()
+            with self.reader() as old:
+                slow.commit()
+                self.look()
+                self.assertEqual(self.look(old), self.version(old))
+
+    def test_an_older_snapshot_with_the_same_bound_is_not_given_newer_sums(self):
+        """100 was running when the older one was taken, which only its lower bound tells."""
+        base = State(
+            Snapshot(102, 102, frozenset()), 'g', {'t': 7}, Removals({}), (), frozenset(), True, 0.0
+        )
+        for xmin, is_newer in ((100, False), (102, True)):
+            row = _Row(False, Snapshot(xmin, 102, frozenset()), 1, True, ('g', []))
+            self.assertEqual(self.book._advance(None, base, row, 0.0) is not None, is_newer)
+
+    def test_a_snapshot_that_lacks_a_counted_row_is_not_given_newer_sums(self):
+        base = State(
+            Snapshot(100, 102, frozenset()),
+            'g',
+            {'t': 7},
+            Removals({}),
+            (),
+            frozenset([1]),
+            True,
+            0.0,
+        )
+        for changes, is_newer in (([], False), ([[1, '101', 't', '5', 1]], True)):
+            row = _Row(False, Snapshot(100, 102, frozenset()), 1, True, ('g', changes))
+            state = self.book._advance(None, base, row, 0.0)
+            self.assertEqual(state and state.versions, {'t': 7} if is_newer else None)
+
+    def test_a_standby_that_was_promoted_is_read_anew(self):
+        with self.writer() as slow:
+            self.write()
+            self.look()
+            slow.commit()
+        with BookCase.reader(self) as cr:
+            self.assertEqual(self.look(cr), self.version(cr))
+        self.assertEqual((self.book.reloads, self.book.deltas), (2, 0))
+
+
+@tagged('post_install', '-at_install')
+class TestStandbyAtRandom(StandbyCase, TestBookAtRandom):
+    """The same, on a standby."""
+
+    allow_inherited_tests_method = True  # an attribute of Odoo

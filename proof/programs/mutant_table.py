@@ -1,0 +1,2808 @@
+"""The planted faults of :mod:`.mutants`: one protection removed in each.
+
+The one idea: data.  A fault is a piece of text that occurs exactly once in a file, what stands
+there instead, and the tests which should notice.  A protection that consists of two (a tier judges
+the expiry and the engine does so again) is removed in both places at once.
+
+What may go wrong: a fault that changes nothing anybody could see.  Such a one does not belong here:
+:data:`NOT_PROTECTIONS` says of which that is known, and why.
+"""
+
+from __future__ import annotations
+
+import typing
+
+
+class Mutant(typing.NamedTuple):
+    """:param promise: of docs/how-it-works.md and the tests, P1 to P10
+    :param protection: what is removed, in plain words
+    :param edits: (file, text, what stands there instead)
+    :param tests: classes, or ``Class.method``, that should notice
+    """
+
+    name: str
+    promise: str
+    protection: str
+    edits: tuple[tuple[str, str, str], ...]
+    tests: str
+
+    @property
+    def upgrade(self) -> bool:
+        """Whether the fault lives in the database: functions, access rights, views."""
+        return any(
+            file == 'services/journal.py' or not file.endswith('.py') for file, *_ in self.edits
+        )
+
+
+MUTANTS: list[Mutant] = []
+
+
+def _plant(promise: str, file: str, *faults) -> None:
+    """Add faults of one file: (name, protection, text, instead, tests, *further edits)."""
+    for name, protection, old, new, tests, *also in faults:
+        MUTANTS.append(Mutant(name, promise, protection, ((file, old, new), *also), tests))
+
+
+# -- versions: a hit is valid in the snapshot of its reader ----------------------------------------
+
+_plant(
+    'P1',
+    'services/reading.py',
+    (
+        'judge-version',
+        "version compare: any version of a known relation is good enough",
+        "if known.get(relation) != version:",
+        "if relation not in known:",
+        'TestSnapshotEquivalence TestStatements',
+    ),
+    (
+        'judge-first-only',
+        "version compare: only the first dependency is looked at",
+        "        for relation, version, _condition in entry.dependencies:\n"
+        "            if known.get(relation)",
+        "        for relation, version, _condition in entry.dependencies[:1]:\n"
+        "            if known.get(relation)",
+        'TestSnapshotEquivalence TestStatements',
+    ),
+    (
+        'judge-order',
+        "version compare: a version larger than the entry's is not a change",
+        "if known.get(relation) != version:",
+        "if known.get(relation, -1) < version:",
+        'TestSnapshotEquivalence TestStatements',
+    ),
+    (
+        'judge-released',
+        "version compare: a relation that is not guarded any more is trusted",
+        "if known.get(relation) != version:",
+        "if known.get(relation, version) != version:",
+        'TestStatements',
+    ),
+    (
+        'store-newest-versions',
+        "an entry carries the versions of the snapshot it was computed in, not the newest ones",
+        "    known = versions.versions\n    now = time.time()",
+        "    known = engine._books[False].state.versions\n    now = time.time()",
+        'TestSnapshotEquivalence',
+    ),
+    (
+        'eventual-store-old-versions',
+        "under EVENTUAL an entry carries the versions of its own snapshot, not those known before",
+        "if plan.consistency != 'strong':",
+        "if plan.consistency == 'none':",
+        'TestConsistency',
+    ),
+    (
+        'store-after-commit',
+        "what was computed across a commit or rollback is not kept",
+        "if state_of(records.env.cr) is not ticket.transaction:",
+        "if False:",
+        'TestSnapshotEquivalence',
+    ),
+    (
+        'read-committed',
+        "without one snapshot for the whole transaction nothing is asked",
+        "if not is_snapshot_stable(cr):",
+        "if False:",
+        'TestSnapshotEquivalence',
+    ),
+    (
+        'signals-keep',
+        "nor does it keep what it computed while a signal came in",
+        "if engine.disturbed_since(ticket.writer_epoch, ticket.transaction) or not "
+        "engine.signals_fit(\n        ticket.versions\n    ):",
+        "if engine.disturbed_since(ticket.writer_epoch, ticket.transaction):",
+        'TestCodeSafety',
+    ),
+    (
+        'disturbed-keep',
+        "nothing is kept while another thread changes what tools.ormcache holds",
+        "if engine.disturbed_since(ticket.writer_epoch, ticket.transaction) or not "
+        "engine.signals_fit(\n        ticket.versions\n    ):",
+        "if not engine.signals_fit(ticket.versions):",
+        'TestAttack',
+    ),
+)
+
+_plant(
+    'P1',
+    'services/engine.py',
+    (
+        'disturbed-epoch',
+        "ormcache: a writer that began and ended during the computation counts",
+        "if self._writer_epoch != epoch:\n            return True",
+        "",
+        'TestAttack',
+    ),
+    (
+        'disturbed-open',
+        "ormcache: a writer that was open before the computation counts",
+        "return any(other is not own and other.is_open() for other in list(self._writers))",
+        "return False",
+        'TestAttack',
+    ),
+    (
+        'disturbed-rollback',
+        "ormcache: the moment between a rollback and the clearing of the values counts",
+        "if by != me and time.monotonic() - rolled_back_at < ROLLBACK_PAUSE_S:\n"
+        "            return True",
+        "",
+        'TestAttack',
+    ),
+    (
+        'signals-ormcache',
+        "ormcache sequences: only the registry's sequence is compared with the snapshot",
+        "return known == versions.signals",
+        "return known[:1] == versions.signals[:1]",
+        'TestCodeSafety TestUsersAndCompanies TestAttack',
+    ),
+    (
+        'signals-registry',
+        "ormcache sequences: the registry's own sequence is compared with the snapshot",
+        "return known == versions.signals",
+        "return known[1:] == versions.signals[1:]",
+        'TestCodeSafety',
+    ),
+    (
+        'standby-book',
+        "a replica has a book of versions of its own",
+        "return self._books[bool(cr.readonly) and self.registry._db_readonly is not None]",
+        "return self._books[False]",
+        'TestBook',
+    ),
+)
+
+_plant(
+    'P1',
+    'services/versions.py',
+    (
+        'delta-generation',
+        "compaction mark: sums are carried on although rows have gone",
+        "generation != base.generation\n",
+        "False\n",
+        'TestBook TestBookAtRandom',
+    ),
+    (
+        'delta-covers',
+        "snapshot rule: an older snapshot is given the newer sums",
+        "            or not row.snapshot.covers(base.snapshot)\n",
+        "",
+        'TestBook TestBookAtRandom TestSnapshotEquivalence',
+    ),
+    (
+        'delta-standby-lower-bound',
+        "on a standby a snapshot with a lower xmin is older, whatever its xmax says",
+        "            or (row.standby and row.snapshot.xmin < base.snapshot.xmin)\n",
+        "",
+        'TestBookOnStandby',
+    ),
+    (
+        'delta-standby-flip',
+        "a server that was a standby a moment ago is read anew",
+        "or row.standby != base.standby",
+        "",
+        'TestBookOnStandby TestStandbyAtRandom',
+    ),
+    (
+        'delta-backend',
+        "backend identity: a new connection does not carry on sums from before a crash",
+        "if known else None",
+        "",
+        'TestBook',
+    ),
+    (
+        'delta-start-on-standby',
+        "on a standby the delta starts at the xmin of the snapshot, not at its xmax",
+        "cr.execute(_DELTA, [str(snapshot.xmin), []])",
+        "cr.execute(_DELTA, [str(snapshot.xmax), []])",
+        'TestBookOnStandby TestStandbyAtRandom',
+    ),
+    (
+        'delta-running',
+        "transactions that were running at the last look are asked for by their ids",
+        "[str(xid) for xid in snapshot.running]",
+        "[]",
+        'TestBook TestBookAtRandom TestSnapshotEquivalence',
+    ),
+    (
+        'delta-counted-twice',
+        "on a standby rows that were counted before are not counted again",
+        "fresh = [change for change in changes if change[0] not in base.counted]",
+        "fresh = list(changes)",
+        'TestBookOnStandby TestStandbyAtRandom',
+    ),
+    (
+        'delta-standby-older',
+        "on a standby a snapshot that lacks a counted row is older, whatever its bounds say",
+        "if base.counted and not base.counted <= {id_ for id_, *_ in changes}:",
+        "if False:",
+        'TestBookOnStandby TestStandbyAtRandom',
+    ),
+    (
+        'delta-not-remembered',
+        "on a standby the rows at or above xmin are remembered as counted",
+        "return frozenset(id_ for id_, xid, *_ in changes if int(xid) >= row.snapshot.xmin)",
+        "return frozenset()",
+        'TestBookOnStandby TestStandbyAtRandom',
+    ),
+    (
+        'delta-signals',
+        "ormcache signals are read again when one was sent",
+        "if any(relation in SIGNAL_RELATIONS for _id, _xid, relation, *_ in fresh):",
+        "if False:",
+        'TestBook',
+    ),
+    (
+        'delta-in-place',
+        "a state that other threads read is never modified",
+        "versions, removed = dict(versions), {}",
+        "removed = {}",
+        'TestBook',
+    ),
+    (
+        'publish-blindly',
+        "compare and set: a thread that slept through a crash does not bring back old sums",
+        "            if self.state is base:\n                self.state = state",
+        "            self.state = state",
+        'TestBook',
+    ),
+    (
+        'crash-keeps-state',
+        "what was known before a crash is replaced, even by an older snapshot",
+        "            with self._lock:\n                self.state = state\n"
+        "        elif base is None",
+        "            self._publish(state, None)\n        elif base is None",
+        'TestBook',
+    ),
+    (
+        'load-without-changes',
+        "the sums hold the rows that are not compacted yet",
+        "                UNION ALL\n                SELECT relation, token FROM cache_change\n",
+        "",
+        'TestBook',
+    ),
+    (
+        'load-unguarded',
+        "only relations with a row in cache_version have a version",
+        "if rel in guarded}",
+        "}",
+        'TestBook TestGuards',
+    ),
+    (
+        'load-orm-guards',
+        "what was guarded for the ORM hooks only is not trusted under triggers",
+        "WHERE capture = 'triggers' OR %s),",
+        "WHERE %s IS NOT NULL),",
+        'TestAttack',
+    ),
+)
+
+_plant(
+    'P1',
+    'services/snapshot.py',
+    (
+        'snapshot-running',
+        "a snapshot does not see what was running when it was taken",
+        "return xid < self.xmax and xid not in self.running",
+        "return xid < self.xmax",
+        'TestSnapshot',
+    ),
+    (
+        'snapshot-bounds-only',
+        "one snapshot covers another only if it sees all that the other sees",
+        "return self.xmax >= other.xmax and not any(other.sees(xid) for xid in self.running)",
+        "return self.xmax >= other.xmax",
+        'TestSnapshot TestBookAtRandom',
+    ),
+)
+
+# -- own writes ------------------------------------------------------------------------------------
+
+_plant(
+    'P2',
+    'services/versions.py',
+    (
+        'own-write-delta',
+        "own-write bypass: the answer of the version query that says so is not heeded",
+        "            if row.written:\n                return None\n            known",
+        "            known",
+        'TestBook TestOwnWrites',
+    ),
+    (
+        'own-write-load',
+        "own-write bypass: nor at the first look",
+        "        if row.written:\n            return None\n        self.reloads",
+        "        self.reloads",
+        'TestBook',
+    ),
+)
+_plant(
+    'P2',
+    'services/journal.py',
+    (
+        'own-write-sql',
+        "own-write bypass: the version query does not ask pg_current_xact_id_if_assigned()",
+        "pg_current_xact_id_if_assigned() IS NOT NULL, pg_current_snapshot(),",
+        "false, pg_current_snapshot(),",
+        'TestBook TestOwnWrites',
+    ),
+)
+_plant(
+    'P2',
+    'services/transaction.py',
+    (
+        'own-write-later',
+        "own-write bypass: raw SQL after the first look",
+        "if self.dirty or cr.readonly or cr.query is self._last_query:",
+        "if True:",
+        'TestOwnWrites',
+    ),
+    (
+        'own-write-next-transaction',
+        "what is known of a transaction ends with its commit",
+        "if state is None or cr.postrollback.data.get(_SLOT) is not state:",
+        "if state is None:",
+        'TestOwnWrites TestSnapshotEquivalence',
+    ),
+    (
+        'autocommit',
+        "a cursor in autocommit has no snapshot",
+        " and not connection.autocommit\n",
+        "\n",
+        'TestSnapshotEquivalence',
+    ),
+    (
+        'isolation-level',
+        "only REPEATABLE READ has one snapshot",
+        "connection.isolation_level == ISOLATION_LEVEL_REPEATABLE_READ and not connection",
+        "not connection",
+        'TestSnapshotEquivalence',
+    ),
+    (
+        'writer-is-open',
+        "ormcache: whether a writer has ended",
+        "return cr is not None and not cr.closed and cr.postcommit.data.get(_SLOT) is self",
+        "return False",
+        'TestAttack',
+    ),
+)
+_plant(
+    'P2',
+    'services/reading.py',
+    (
+        'dirty-find',
+        "a transaction that is marked as having written asks nothing",
+        "if transaction.dirty or transaction.drafts or not is_settled(records):",
+        "if transaction.drafts or not is_settled(records):",
+        'TestOwnWrites TestNothingUncommitted',
+        (
+            'services/transaction.py',
+            "if self.dirty or cr.readonly or cr.query is self._last_query:\n"
+            "            return self.dirty",
+            "if cr.readonly or cr.query is self._last_query:\n            return False",
+        ),
+    ),
+    (
+        'drafts',
+        "after an onchange has made a record without a row, reads compute",
+        "if transaction.dirty or transaction.drafts or not is_settled(records):",
+        "if transaction.dirty or not is_settled(records):",
+        'TestWhatIsNotInTheDatabase',
+    ),
+    (
+        'unflushed',
+        "changes that are not flushed are looked for",
+        "transaction.field_dirty\n",
+        "False\n",
+        'TestOwnWrites',
+    ),
+    (
+        'to-compute',
+        "fields that are still to be recomputed are looked for",
+        "or (transaction.tocompute and any(any(ids) for ids in transaction.tocompute.values()))",
+        "",
+        'TestOwnWrites TestWhatIsNotInTheDatabase',
+    ),
+    (
+        'own-ormcache',
+        "a transaction that has dropped tools.ormcache values computes",
+        "or registry.cache_invalidated\n",
+        "",
+        'TestOwnWrites TestUsersAndCompanies',
+    ),
+    (
+        'own-registry',
+        "a transaction that has changed models or fields computes",
+        "or registry.registry_invalidated\n",
+        "",
+        'TestOwnWrites TestCodeSafety',
+    ),
+    (
+        'new-records',
+        "records without an id are never looked up",
+        "    if not all(type(id_) is int for id_ in records._ids):\n"
+        "        return None, 'uncacheable'\n",
+        "",
+        'TestWhatIsNotInTheDatabase',
+    ),
+    (
+        'second-look',
+        "own-write bypass: also if the transaction has read from the cache before",
+        "        if transaction.has_written(cr):\n            return None, 'dirty'\n"
+        "        return transaction.versions",
+        "        return transaction.versions",
+        'TestOwnWrites',
+    ),
+    (
+        'unflushed-keep',
+        "what was computed around an unflushed write is not kept",
+        "if ticket.transaction.dirty or not is_settled(records):",
+        "if False:",
+        'TestOwnWrites TestNothingUncommitted',
+    ),
+)
+_plant(
+    'P2',
+    'services/writing.py',
+    (
+        'orm-hook-dirty',
+        "ORM hooks mark the transaction before any SQL is sent",
+        "transaction.dirty = True",
+        "pass",
+        'TestOwnWrites TestConsistency TestAttack',
+    ),
+    (
+        'orm-hook-draft',
+        "a record made by new() is noted",
+        "state_of(records.env.cr).drafts = True",
+        "pass",
+        'TestWhatIsNotInTheDatabase',
+    ),
+    (
+        'orm-hook-rollback',
+        "so is their rollback",
+        "        env.cr.postrollback.add(engine.rolled_back)\n",
+        "",
+        'TestAttack',
+    ),
+    (
+        'orm-hook-ormcache',
+        "writing to models that fill tools.ormcache is noted",
+        "_note_ormcache(env_, transaction)"
+        if False
+        else "_note_ormcache(records.env, transaction)",
+        "pass",
+        'TestAttack',
+    ),
+)
+
+# -- nothing uncommitted, no crash gap -------------------------------------------------------------
+
+_plant(
+    'P4',
+    'services/journal.py',
+    (
+        'token-counted',
+        "tokens are random, not counted",
+        '''    "(('x' || right(replace(gen_random_uuid()::text, '-', ''), 16))'''
+        '''::bit(64)::bigint"\n'''
+        '''    " & 4611686018427387903)"''',
+        '    "1::bigint"',
+        'TestNotes TestGuards TestSums',
+    ),
+    (
+        'note-left-over',
+        "a memory of notes left over from another transaction is ignored",
+        "IF noted IS NULL OR NOT starts_with(noted, mark) THEN",
+        "IF noted IS NULL THEN",
+        'TestNotes',
+    ),
+    (
+        'note-substring',
+        "a table whose number is part of another's is noted too",
+        "strpos(noted, ',' || TG_RELID || ',') > 0",
+        "strpos(noted, TG_RELID::text) > 0",
+        'TestNotes',
+    ),
+    (
+        'note-nothing',
+        "the trigger writes the journal",
+        "    INSERT INTO %(schema)s.cache_change (relation) VALUES (TG_TABLE_NAME);\n",
+        "",
+        'TestNotes',
+    ),
+    (
+        'note-definer',
+        "a role that may not touch the journal may write the table",
+        "LANGUAGE plpgsql SECURITY DEFINER SET search_path",
+        "LANGUAGE plpgsql SET search_path",
+        'TestNotes',
+    ),
+    (
+        'note-search-path',
+        "a table of the name of a built-in cannot mislead the trigger",
+        " SET search_path = pg_catalog, pg_temp AS $body$",
+        " AS $body$",
+        'TestNotes',
+    ),
+    (
+        'look-running',
+        "the version query adds what has committed with a lower id than one already seen",
+        "WHERE xid >= since OR xid = ANY(running)\n",
+        "WHERE xid >= since\n",
+        'TestBook',
+    ),
+    (
+        'look-shortcut',
+        "the version query's short cut waits until nothing was running",
+        "       OR cardinality(running) > 0\n",
+        "",
+        'TestBook TestBookAtRandom',
+    ),
+    (
+        'compact-mark',
+        "compaction changes the generation",
+        "AND EXISTS (SELECT FROM gone)",
+        "AND FALSE",
+        'TestCompaction TestBook',
+    ),
+    (
+        'compact-sums',
+        "compaction adds up what it deletes",
+        "mod(v.token::numeric + s.token, {MODULUS})::bigint",
+        "v.token",
+        'TestCompaction TestSums',
+    ),
+    (
+        'compact-removals',
+        "compaction keeps removals until no entry can be older",
+        "WHERE strpos(relation, ':') = 0\n",
+        "WHERE TRUE\n",
+        'TestCompaction TestManagerRemovals',
+    ),
+    (
+        'compact-folds-to-nothing',
+        "when removals become very many, everything goes",
+        "INSERT INTO cache_change (relation) SELECT %s FROM many WHERE many",
+        "INSERT INTO cache_change (relation) SELECT %s FROM many WHERE FALSE",
+        'TestCompaction',
+    ),
+    (
+        'compact-lock',
+        "one process compacts or guards at a time",
+        "    return cr.fetchone()[0]\n\n\ndef is_lock_timeout",
+        "    cr.fetchone()\n    return True\n\n\ndef is_lock_timeout",
+        'TestCompaction',
+    ),
+    (
+        'guard-again-same-version',
+        "a relation guarded again never has an earlier version",
+        "SET token = {RANDOM_TOKEN}, relid = excluded.relid",
+        "SET relid = excluded.relid",
+        'TestGuards',
+    ),
+    (
+        'guard-generation',
+        "a new guard makes every process read all versions again",
+        "        [relation, relation, capture],\n    )\n    _new_generation(cr)\n",
+        "        [relation, relation, capture],\n    )\n",
+        'TestBook TestGuards',
+    ),
+    (
+        'release-generation',
+        "a released guard makes every process read all versions again",
+        '[relation])\n    _new_generation(cr)\n',
+        '[relation])\n',
+        'TestBook TestGuards',
+    ),
+    (
+        'foreign-rows',
+        "a journal restored from another cluster is compacted at the start",
+        '        " WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()))"',
+        '        " WHERE FALSE)"',
+        'TestCompaction',
+    ),
+)
+
+# -- complete capture ------------------------------------------------------------------------------
+
+_plant(
+    'P5',
+    'services/journal.py',
+    (
+        'trigger-insert',
+        "a trigger for INSERT",
+        "    'cache_change_insert': (\"AFTER INSERT\", "
+        "\"REFERENCING NEW TABLE AS changed_rows\"),\n",
+        "",
+        'TestStatements TestGuards',
+    ),
+    (
+        'trigger-update',
+        "a trigger for UPDATE",
+        "    'cache_change_update': (\"AFTER UPDATE\", "
+        "\"REFERENCING NEW TABLE AS changed_rows\"),\n",
+        "",
+        'TestStatements TestGuards',
+    ),
+    (
+        'trigger-delete',
+        "a trigger for DELETE",
+        "    'cache_change_delete': (\"AFTER DELETE\", "
+        "\"REFERENCING OLD TABLE AS changed_rows\"),\n",
+        "",
+        'TestStatements TestGuards',
+    ),
+    (
+        'trigger-truncate',
+        "a trigger for TRUNCATE",
+        "    'cache_change_truncate': (\"AFTER TRUNCATE\", \"\"),\n",
+        "",
+        'TestCascades TestGuards',
+    ),
+    (
+        'trigger-no-rows',
+        "a statement that touched no row writes nothing",
+        "        IF NOT EXISTS (SELECT FROM changed_rows) THEN\n            RETURN NULL;\n"
+        "        END IF;\n",
+        "        NULL;\n",
+        'TestNotes TestStatements',
+    ),
+    (
+        'guard-disabled',
+        "a trigger that somebody disabled is enabled again",
+        "elif enabled[name] not in ('O', 'A'):",
+        "elif False:",
+        'TestGuards',
+    ),
+    (
+        'broken-disabled',
+        "disabled triggers are found",
+        "WHERE t.tgrelid = v.relid AND t.tgenabled IN ('O', 'A')",
+        "WHERE t.tgrelid = v.relid",
+        'TestGuards',
+    ),
+    (
+        'broken-remade',
+        "a table that was dropped and made again is found",
+        "v.relid IS DISTINCT FROM to_regclass(quote_ident(v.relation))::oid",
+        "FALSE",
+        'TestGuards',
+    ),
+)
+_plant(
+    'P5',
+    'services/guards.py',
+    (
+        'broken-released',
+        "broken guards are released, so that nothing trusts them",
+        "                journal.release(cr, relation)\n",
+        "                pass\n",
+        'TestGuards',
+    ),
+    (
+        'guard-lock-timeout',
+        "a guard waits for a busy table no longer than told",
+        "cr.execute(\"SELECT set_config('lock_timeout', %s, true)\", [limit])",
+        "cr.execute(\"SELECT set_config('lock_timeout', '0', true)\", [limit])",
+        'TestGuards',
+    ),
+    (
+        'guard-not-a-table',
+        "only ordinary tables of the schema are guarded",
+        "if not engine.catalogue.knows(relation):",
+        "if False:",
+        'TestGuards',
+    ),
+)
+_plant(
+    'P5',
+    'services/writing.py',
+    (
+        'capture-orm-journal',
+        "without triggers the ORM hooks write the journal",
+        "        _journal(transaction.journal_engine, cr, records, removed)\n",
+        "        pass\n",
+        'TestCaptureByOrm',
+    ),
+    (
+        'capture-orm-relations',
+        "without triggers the tables of many2many fields are journalled too",
+        "if field.type == 'many2many' and field.store and field.relation",
+        "if False",
+        'TestCaptureByOrm',
+    ),
+    (
+        'capture-orm-cascade',
+        "without triggers deletions reach what foreign keys cascade to",
+        "relations |= cascade(cr, {records._table})",
+        "pass",
+        'TestCaptureByOrm',
+    ),
+    (
+        'capture-orm-set-null',
+        "without triggers deletions reach what foreign keys set to null",
+        "c.confdeltype IN ('c', 'n', 'd')",
+        "c.confdeltype IN ('c')",
+        'TestCaptureByOrm',
+    ),
+    (
+        'capture-orm-always',
+        "without triggers a change is journalled every time, whatever savepoint it is in",
+        "    if transaction.journal_engine is not None:\n",
+        "    if transaction.journal_engine is not None and change.fields != {'noted'}:\n"
+        "        change.fields = {'noted'}\n",
+        'TestCaptureByOrm',
+        ('services/writing.py', "    if vals:\n        change.fields.update(vals)\n", ""),
+    ),
+)
+_plant(
+    'P5',
+    'models/base.py',
+    (
+        'hook-write',
+        "the hook of write()",
+        "    def write(self, vals):\n        note_changes(self, vals)\n",
+        "    def write(self, vals):\n",
+        'TestCaptureByOrm',
+    ),
+    (
+        'hook-unlink',
+        "the hook of unlink()",
+        "        note_changes(self, removed=True)\n",
+        "",
+        'TestCaptureByOrm',
+    ),
+    (
+        'hook-flush',
+        "the hook of what recomputation writes at flush",
+        "    def _write_multi(self, vals_list):\n        note_changes(self)\n",
+        "    def _write_multi(self, vals_list):\n",
+        'TestCaptureByOrm',
+    ),
+    (
+        'hook-create',
+        "the hooks of create()",
+        "        note_changes(self)\n        records = super().create(vals_list)\n"
+        "        note_changes(records)\n",
+        "        records = super().create(vals_list)\n",
+        'TestCaptureByOrm',
+        (
+            'models/base.py',
+            "    def _create(self, data_list):\n        note_changes(self)\n",
+            "    def _create(self, data_list):\n",
+        ),
+    ),
+    (
+        'hook-new',
+        "the hook of new()",
+        "        note_draft(self)\n",
+        "",
+        'TestWhatIsNotInTheDatabase',
+    ),
+    (
+        'hook-compute',
+        "the code of a computed field is looked at when it runs",
+        "        note_computed_field(self, field)\n",
+        "",
+        'TestShortLives',
+    ),
+    (
+        'hook-outermost',
+        "overrides that never reach the bottom are wrapped on the outside",
+        "            overrides.wrap(type(self), method, read_through)\n",
+        "            pass\n",
+        'TestOverrides',
+    ),
+)
+
+# -- dependencies: what a result was computed from -------------------------------------------------
+
+_plant(
+    'P5',
+    'services/recorder.py',
+    (
+        'record-nothing',
+        "every query of the computation is recorded",
+        "            self.relations |= reading.relations\n",
+        "            pass\n",
+        'TestRecording TestStatements',
+    ),
+    (
+        'record-cursor',
+        "a computation on another cursor is not kept",
+        "            self.refuse('another cursor')\n            return\n",
+        "            return\n",
+        'TestRecording',
+    ),
+    (
+        'record-parameters',
+        "a name in a parameter is looked for in the statement as it was sent",
+        "if not isinstance(query, str) or (params and _hides_names(params)):",
+        "if not isinstance(query, str):",
+        'TestRecording',
+    ),
+    (
+        'record-refused',
+        "a text that is refused makes the result not stored",
+        "            self.refuse(reading.refusal)\n",
+        "            pass\n",
+        'TestRecording TestCatalogue',
+    ),
+    (
+        'record-fault',
+        "a fault of the recorder makes the result not stored",
+        "            self.refuse(f'fault {type(error).__name__}')",
+        "            pass",
+        'TestRecording',
+    ),
+    (
+        'record-clock',
+        "a text that looks at the clock makes the result short-lived",
+        "self.clock = self.clock or reading.clock",
+        "pass",
+        'TestRecording TestShortLives',
+    ),
+    (
+        'inherit-relations',
+        "an inner hit hands over what it depended on",
+        "        self.relations.update(relation for relation, *_ in dependencies)\n",
+        "",
+        'TestRecording',
+    ),
+    (
+        'inherit-clock',
+        "an inner hit hands over that it looked at the clock",
+        "        self.clock = self.clock or clock\n",
+        "",
+        'TestRecording',
+    ),
+    (
+        'memory-table',
+        "ORM cache: a field in memory stands for its table",
+        "            found.add(model._table)\n",
+        "            pass\n",
+        'TestOrmCache',
+    ),
+    (
+        'memory-many2many',
+        "ORM cache: a many2many field in memory stands for its relation table too",
+        "found.update(filter(None, (getattr(field, 'relation', None),)))",
+        "pass",
+        'TestOrmCache',
+    ),
+    (
+        'memory-binary',
+        "ORM cache: a binary field in memory stands for the attachments",
+        "            found.add('ir_attachment')\n",
+        "            pass\n",
+        'TestOrmCache',
+    ),
+    (
+        'memory-company',
+        "ORM cache: a company-dependent field in memory stands for the defaults too",
+        "            found.add('ir_default')\n",
+        "            pass\n",
+        'TestOrmCache',
+    ),
+    (
+        'memory-computed',
+        "ORM cache: a computed value in memory may come from anywhere",
+        "return '' if str(field) in _KNOWN_COMPUTED else str(field)",
+        "return ''",
+        'TestOrmCache',
+    ),
+    (
+        'memory-related',
+        "ORM cache: a related field in memory stands for every table on its way",
+        "            return self._collect_related(field, found, depth)\n",
+        "            return ''\n",
+        'TestOrmCache',
+    ),
+    (
+        'memory-properties',
+        "ORM cache: properties in memory may come from anywhere",
+        "        if field.type in ('properties', 'properties_definition'):\n"
+        "            return str(field)\n",
+        "",
+        'TestOrmCache',
+    ),
+    (
+        'memory-one2many',
+        "ORM cache: a one2many field in memory stands for the table of its lines",
+        "        if field.type == 'one2many' and not field.compute:\n"
+        "            found.add(self._registry[field.comodel_name]._table)\n",
+        "        if field.type == 'one2many' and not field.compute:\n",
+        'TestOrmCache',
+        (
+            'services/recorder.py',
+            "            found.add(self._registry[field.comodel_name]._table)\n"
+            "        if field.type == 'binary'",
+            "        if field.type == 'binary'",
+        ),
+    ),
+)
+_plant(
+    'P5',
+    'services/reading.py',
+    (
+        'memory-ignored',
+        "ORM cache: what was in memory before the computation counts as read",
+        "    recording.relations |= relations\n    if opaque",
+        "    if opaque",
+        'TestWhatIsNotInTheDatabase',
+    ),
+    (
+        'memory-opaque',
+        "ORM cache: an opaque value in memory keeps the result from being stored",
+        "        recording.refuse(f'in memory: {opaque}')\n",
+        "        pass\n",
+        'TestWhatIsNotInTheDatabase',
+    ),
+    (
+        'memory-asked',
+        "what sits in the ORM cache is not asked of the cache",
+        "if method in _MEMORY_READS and in_orm_cache(records, args):",
+        "if False:",
+        'TestWhatIsNotInTheDatabase',
+    ),
+    (
+        'always-relations',
+        "every result depends on users, groups, rights, rules, companies, languages",
+        "map(tree, recording.relations | engine.always)",
+        "map(tree, recording.relations)",
+        'TestCodeSafety',
+    ),
+    (
+        'always-all',
+        "every result depends on the row \"everything\"",
+        "(relation, known[relation], None) for relation in (ALL, *recording.relations)",
+        "(relation, known[relation], None) for relation in recording.relations",
+        'TestCodeSafety',
+    ),
+    (
+        'partition-tree',
+        "a table stands for its partitions and parents",
+        "set().union(*map(tree, recording.relations | engine.always))",
+        "recording.relations | engine.always",
+        'TestViews TestCatalogue',
+        (
+            'services/catalogue.py',
+            "            trees.update(dict.fromkeys(tree, tree))\n",
+            "            trees = {}\n",
+        ),
+    ),
+    (
+        'guard-before-store',
+        "a result that needs an unguarded relation is not stored",
+        "missing = recording.relations - ticket.versions.versions.keys()",
+        "missing = set()",
+        'TestStatements TestGuards',
+        (
+            'services/reading.py',
+            "(relation, known[relation], None) for relation",
+            "(relation, known.get(relation), None) for relation",
+        ),
+        ('services/entry.py', "type(version) is not int", "False"),
+    ),
+    (
+        'guard-before-store-zero',
+        "nor with version 0 for what has no row in cache_version",
+        "missing = recording.relations - ticket.versions.versions.keys()",
+        "missing = set()",
+        'TestStatements TestGuards',
+        (
+            'services/reading.py',
+            "(relation, known[relation], None) for relation",
+            "(relation, known.get(relation, 0), None) for relation",
+        ),
+        (
+            'services/reading.py',
+            "if known.get(relation) != version:",
+            "if known.get(relation, 0) != version:",
+        ),
+    ),
+    (
+        'unseen-sql',
+        "SQL that the recorder has not seen keeps the result from being stored",
+        "if records.env.cr.query is not ticket.recording.last_query:",
+        "if False:",
+        'TestRecording TestOwnWrites',
+    ),
+    (
+        'refusal-ignored',
+        "a recording that was refused keeps the result from being stored",
+        "    if refusal:\n",
+        "    if False:\n",
+        'TestRecording TestWhatIsNotInTheDatabase',
+    ),
+    (
+        'inner-dependencies',
+        "an inner hit's dependencies become those of the outer result",
+        "    ticket.recording.inherit(found.entry.dependencies, "
+        "bool(found.entry.flags & FLAG_CLOCK))\n",
+        "",
+        'TestRecording',
+    ),
+    (
+        'inner-cursor',
+        "an inner call on another cursor is not answered by the cache",
+        "        and records.env.cr is recording.cr\n",
+        "",
+        'TestRecording',
+    ),
+    (
+        'inner-unflushed',
+        "an inner call after an unflushed write is not answered by the cache",
+        "        and is_settled(records)\n        and not ticket",
+        "        and not ticket",
+        'TestRecording TestOwnWrites',
+    ),
+    (
+        'rule-check',
+        "record rules: the tables behind a rule's domain become dependencies",
+        "    engine.rule_book.check(\n",
+        "    return\n    engine.rule_book.check(\n",
+        'TestAttack',
+    ),
+    (
+        'rule-inherits',
+        "record rules: those of the models that it inherits from count too",
+        "        found |= _rules_of(rules, parent, mode)\n",
+        "        pass\n",
+        'TestAttack',
+    ),
+    (
+        'request-in-compute',
+        "a computed field that reads the web request is not kept",
+        "            ticket.recording.refuse(f'web request: {field}')\n",
+        "            pass\n",
+        'TestShortLives',
+    ),
+)
+_plant(
+    'P5',
+    'services/rules.py',
+    (
+        'rule-older-domain',
+        "record rules: a result under an older domain in memory is not stored",
+        "            if repr(compute()) != repr(domain):\n",
+        "            if False:\n",
+        'TestAttack',
+    ),
+    (
+        'rule-relations',
+        "record rules: the tables on the way of user.… are found",
+        "            found |= relations\n",
+        "",
+        'TestAttack',
+    ),
+    (
+        'rule-recheck',
+        "record rules: a domain is looked at again when its tables have changed",
+        "if relations is None or seen != _versions_of(relations, versions):",
+        "if relations is None:",
+        'TestAttack',
+    ),
+    (
+        'rule-opaque',
+        "record rules: a computed field on the way makes the result not stored",
+        "                recording.refuse(f'record rule: {opaque}')\n",
+        "                pass\n",
+        'TestAttack',
+    ),
+)
+_plant(
+    'P5',
+    'services/engine.py',
+    (
+        'always-signals',
+        "ormcache sequences: results depend on Odoo's signal tables",
+        'relations = set(SIGNAL_RELATIONS) | {"ir_config_parameter", "cache_rule"}',
+        'relations = {"ir_config_parameter", "cache_rule"}',
+        'TestCodeSafety',
+    ),
+    (
+        'always-parameters',
+        "every result depends on parameters",
+        'relations = set(SIGNAL_RELATIONS) | {"ir_config_parameter", "cache_rule"}',
+        'relations = set(SIGNAL_RELATIONS) | {"cache_rule"}',
+        'TestCodeSafety',
+    ),
+    (
+        'always-rules',
+        "every result depends on the cache's own rules",
+        'relations = set(SIGNAL_RELATIONS) | {"ir_config_parameter", "cache_rule"}',
+        'relations = set(SIGNAL_RELATIONS) | {"ir_config_parameter"}',
+        'TestCodeSafety',
+    ),
+    (
+        'always-security',
+        "security relations: users, groups, rights, record rules",
+        "        relations.add(model._table)\n",
+        "        pass\n",
+        'TestCodeSafety',
+    ),
+    (
+        'always-groups',
+        "security relations: who is in which group",
+        "if field.type == \"many2many\" and field.store and field.comodel_name in ALWAYS_MODELS",
+        "if False",
+        'TestCodeSafety',
+    ),
+    (
+        'unknown-name',
+        "a name that the catalogue does not know makes the result not stored",
+        'return Reading(None, "unknown name")',
+        'return Reading(frozenset())',
+        'TestViews',
+    ),
+    (
+        'catalogue-follow',
+        "a view replaced or a partition attached at run time makes everything invalid",
+        "                journal.note(cr, [journal.ALL])\n",
+        "                pass\n",
+        'TestViews',
+    ),
+)
+_plant(
+    'P5',
+    'services/catalogue.py',
+    (
+        'view-tables',
+        "a view is the tables under it",
+        "self._tables[name.lower()] = frozenset(tables)",
+        "self._tables[name.lower()] = frozenset()",
+        'TestCatalogue TestViews',
+    ),
+    (
+        'view-on-view',
+        "a view on a view is the tables under both",
+        "                tables |= below\n",
+        "                pass\n",
+        'TestCatalogue',
+    ),
+    (
+        'partition-children',
+        "a partitioned table is its partitions too",
+        "found[name].update(names.get(o, name) for o in trees.get(oid, (oid,)))",
+        "found[name].add(name)",
+        'TestCatalogue',
+    ),
+    (
+        'odd-names',
+        "a name with blanks is never lost",
+        "self._odd_names = [name for name in self._tables if not _TOKEN.fullmatch(name)]",
+        "self._odd_names = []",
+        'TestCatalogue',
+    ),
+    (
+        'refuse-writes',
+        "a reading statement that hides a write or a lock (FOR UPDATE) is refused",
+        "        if not _WRITES.isdisjoint(tokens):\n            return \"writes or locks\"\n",
+        "",
+        'TestCatalogue TestRecording',
+    ),
+    (
+        'refuse-share',
+        "FOR SHARE is refused",
+        'if "share" in tokens and re.search',
+        'if False and re.search',
+        'TestCatalogue',
+    ),
+    (
+        'refuse-statements',
+        "statements that do not only read are refused",
+        'if first not in _READS or ";" in lowered:',
+        'if ";" in lowered:',
+        'TestCatalogue',
+    ),
+    (
+        'refuse-two',
+        "two statements in one text are refused",
+        'if first not in _READS or ";" in lowered:',
+        'if first not in _READS:',
+        'TestCatalogue',
+    ),
+    (
+        'refuse-quoting',
+        "quoting that hides a name is refused",
+        "        if 'u&\"' in lowered:\n            return \"system catalogue\"\n",
+        "",
+        'TestCatalogue',
+    ),
+    (
+        'refuse-functions',
+        "functions of others, which may read tables, are refused",
+        "            if name in self._foreign_functions:\n"
+        "                return f\"function {name}\"\n",
+        "",
+        'TestCatalogue',
+    ),
+    (
+        'refuse-volatile',
+        "volatile functions are refused",
+        "if name in self._volatile or name in _SESSION:",
+        "if name in _SESSION:",
+        'TestCatalogue',
+    ),
+    (
+        'refuse-session',
+        "functions that look at the session are refused",
+        "if name in self._volatile or name in _SESSION:",
+        "if name in self._volatile:",
+        'TestCatalogue',
+    ),
+    (
+        'refuse-system',
+        "PostgreSQL's own catalogue is refused",
+        "        return _refuse_system(tokens)\n",
+        "        return \"\"\n",
+        'TestCatalogue',
+    ),
+    (
+        'refuse-kinds',
+        "materialized views, foreign tables and sequences are refused",
+        "        return by_kind[kind]\n",
+        "        return \"\"\n",
+        'TestCatalogue',
+    ),
+    (
+        'refuse-temporary',
+        "temporary tables are refused",
+        "        return \"temporary table\"\n",
+        "        return \"\"\n",
+        'TestCatalogue',
+    ),
+    (
+        'refuse-schema',
+        "tables of other schemas are refused",
+        "        return \"another schema\"\n",
+        "        return \"\"\n",
+        'TestCatalogue',
+    ),
+    (
+        'refuse-row-security',
+        "tables with row security are refused",
+        "        return \"row security\"\n",
+        "        return \"\"\n",
+        'TestCatalogue',
+    ),
+    (
+        'refuse-view-system',
+        "views on PostgreSQL's own catalogue are refused",
+        "            if not refusal and any(tree.system for tree in trees):\n"
+        "                refusal = \"system catalogue\"\n",
+        "",
+        'TestCatalogue',
+        (
+            'services/catalogue.py',
+            "            elif source not in names:\n"
+            "                return tables, \"system catalogue\"\n",
+            "            elif source not in names:\n                continue\n",
+        ),
+    ),
+    (
+        'refuse-view-volatile',
+        "views with volatile functions are refused",
+        "if refusal := refusal or self._refuse_calls(calls) or _refuse_system(calls):",
+        "if refusal:",
+        'TestCatalogue',
+    ),
+    (
+        'refuse-view-function',
+        "views on functions of others are refused",
+        "                return tables, \"view on a function\"\n",
+        "                continue\n",
+        'TestCatalogue',
+    ),
+    (
+        'clock-words',
+        "SQL that looks at the clock is noticed",
+        "clock = not (_CLOCK_WORDS | self._clock_views).isdisjoint(tokens)",
+        "clock = not self._clock_views.isdisjoint(tokens)",
+        'TestCatalogue',
+    ),
+    (
+        'clock-views',
+        "a view that looks at the clock says so",
+        "                self._clock_views.add(name.lower())\n",
+        "                pass\n",
+        'TestCatalogue',
+    ),
+)
+
+# -- keys: what shapes an answer -------------------------------------------------------------------
+
+_plant(
+    'P6',
+    'services/reading.py',
+    (
+        'key-uid',
+        "the user in the key",
+        "uid=env.uid,\n                su",
+        "uid=0,\n                su",
+        'TestUsersAndCompanies',
+    ),
+    ('key-su', "superuser mode in the key", "su=env.su,", "su=False,", 'TestUsersAndCompanies'),
+    (
+        'key-rule-context',
+        "the companies that record rules see in the key",
+        "rule_context=tuple(env['ir.rule']._compute_domain_context_values()),",
+        "rule_context=(),",
+        'TestUsersAndCompanies TestCircumstances',
+        (
+            'services/keys.py',
+            "NOISE_CONTEXT_KEYS: Final = frozenset({'params', 'uid'})",
+            "NOISE_CONTEXT_KEYS: Final = frozenset({'params', 'uid', 'allowed_company_ids'})",
+        ),
+    ),
+    (
+        'key-context',
+        "the context in the key",
+        "context=env.context,",
+        "context={},",
+        'TestCircumstances',
+    ),
+    (
+        'key-request',
+        "host, website and debug mode of the web request in the key",
+        "request=read.origin,",
+        "request=None,",
+        'TestCircumstances',
+    ),
+    ('key-dates', "the date in the key", "dates=dates(env),", "dates=(),", 'TestCircumstances'),
+    ('key-ids', "the records in the key", "ids=read.records._ids,", "ids=(),", 'TestCircumstances'),
+    (
+        'key-arguments',
+        "the arguments in the key",
+        "args=shapes.key_arguments(read.method, read.args),",
+        "args=(),",
+        'TestCircumstances',
+    ),
+    (
+        'key-keywords',
+        "the keyword arguments in the key",
+        "kwargs=read.kwargs,",
+        "kwargs={},",
+        'TestCircumstances TestViews TestOverrides',
+    ),
+    (
+        'key-registry',
+        "the sequence of the registry in the key",
+        "registry_sequence=env.registry.registry_sequence,",
+        "registry_sequence=0,",
+        'TestCodeSafety',
+    ),
+    (
+        'key-code',
+        "the digest of the running code in the key",
+        "code_fingerprint=engine.code,",
+        "code_fingerprint='',",
+        'TestCodeSafety',
+    ),
+)
+_plant(
+    'P6',
+    'services/keys.py',
+    (
+        'key-model',
+        "the model in the key",
+        "digest = hashlib.blake2b(form, digest_size=16).hexdigest()\n"
+        "    return f'v1:orm:{call.model}:",
+        "digest = hashlib.blake2b(form, digest_size=16).hexdigest()\n    return f'v1:orm:any:",
+        'TestCallKey',
+        (
+            'services/keys.py',
+            "form = call._replace(kwargs=kwargs,",
+            "form = call._replace(model='', kwargs=kwargs,",
+        ),
+    ),
+    (
+        'key-language',
+        "the language in the key",
+        "frozenset({'params', 'uid'})",
+        "frozenset({'params', 'uid', 'lang'})",
+        'TestCircumstances',
+    ),
+    (
+        'key-time-zone',
+        "the time zone in the key",
+        "frozenset({'params', 'uid'})",
+        "frozenset({'params', 'uid', 'tz'})",
+        'TestCircumstances',
+    ),
+    (
+        'key-companies',
+        "the first of the allowed companies is the current one",
+        "return [first, *sorted(others)]",
+        "return sorted(companies)",
+        'TestCallKey TestUsersAndCompanies',
+    ),
+    (
+        'key-typed-text',
+        "typed arguments: a Markup is not the text that it holds",
+        "    Markup: lambda value: _tag(_MARKUP, str(value)),\n",
+        "    Markup: str,\n",
+        'TestCallKey',
+    ),
+    (
+        'key-typed-date',
+        "typed arguments: a date is not its text",
+        "date: lambda value: _tag(_DATE, value.isoformat()),",
+        "date: lambda value: value.isoformat(),",
+        'TestCallKey',
+    ),
+    (
+        'key-typed-bool',
+        "typed arguments: True is not 1",
+        "    if kind is tuple:\n        return list(value)\n",
+        "    if kind is tuple:\n"
+        "        return [int(v) if v is True or v is False else v for v in value]\n",
+        'TestCallKey TestCircumstances',
+    ),
+    (
+        'key-strict',
+        "subclasses of the built-in types have no canonical form",
+        "return msgpack.packb(value, default=_pack_other, strict_types=True)",
+        "return msgpack.packb(value, default=_pack_other)",
+        'TestCallKey',
+    ),
+    (
+        'key-domain',
+        "a domain is not the list that it iterates to",
+        "return [_tag(_DOMAIN, type(domain).__name__), int(domain._opt_level), *parts]",
+        "return list(domain)",
+        'TestCallKey',
+    ),
+    (
+        'key-domain-level',
+        "a domain optimized for one user is not one that is still to be optimized",
+        "int(domain._opt_level), *parts]",
+        "*parts]",
+        'TestCallKey',
+    ),
+    (
+        'key-unknown',
+        "what has no canonical form has no key",
+        "    raise Unkeyable(f'A value of type {kind.__qualname__} cannot be part of a key.')",
+        "    return repr(value)",
+        'TestCallKey',
+    ),
+    (
+        'key-format',
+        "the format of the payload in the key",
+        "return [FORMAT_VERSION, *form]",
+        "return [*form]",
+        'TestCodeSafety TestCallKey',
+    ),
+)
+_plant(
+    'P6',
+    'services/shapes.py',
+    (
+        'key-read-group',
+        "read_group returns what it was given, so a tuple is not a list there",
+        "        return (*args, type(args[2]).__name__)\n",
+        "        return args\n",
+        'TestAttack',
+    ),
+    (
+        'shape-progress-bar',
+        "a progress bar keeps its default for groups without records",
+        "return collections.defaultdict(lambda: dict.fromkeys(colors, 0), value)",
+        "return value",
+        'TestShapes',
+    ),
+)
+_plant(
+    'P6',
+    'services/clock.py',
+    (
+        'date-utc',
+        "midnight in UTC changes the key",
+        "return f'{utc:%Y%m%d}', f'{utc.astimezone(pytz.timezone(zone)):%Y%m%d}'",
+        "return ('', f'{utc.astimezone(pytz.timezone(zone)):%Y%m%d}')",
+        'TestDates',
+    ),
+    (
+        'date-user',
+        "midnight of the user changes the key",
+        "f'{utc.astimezone(pytz.timezone(zone)):%Y%m%d}'",
+        "''",
+        'TestDates',
+    ),
+    (
+        'date-no-zone',
+        "without a time zone a quarter of an hour stands for it",
+        "str(minute // 15)",
+        "''",
+        'TestDates',
+    ),
+    (
+        'clock-argument',
+        "a relative date in a domain makes the result short-lived",
+        "return bool(_RELATIVE_DATE.match(value))",
+        "return False",
+        'TestDates',
+    ),
+    (
+        'clock-code',
+        "code of compute methods is inspected for the clock",
+        "found = {'clock'} if not _CLOCK_NAMES.isdisjoint(names) else set()",
+        "found = set()",
+        'TestCode',
+    ),
+    (
+        'clock-code-deep',
+        "and the methods which it names",
+        "    if depth < _MAX_DEPTH:\n",
+        "    if False:\n",
+        'TestCode',
+    ),
+    (
+        'clock-search',
+        "search methods are inspected for the clock",
+        "    return 'clock' in known[name]\n",
+        "    return False\n",
+        'TestCode',
+    ),
+    (
+        'request-code',
+        "code of compute methods is inspected for the web request",
+        "        found.add('request')\n",
+        "        pass\n",
+        'TestCode',
+    ),
+)
+_plant(
+    'P9',
+    'services/fingerprint.py',
+    (
+        'fingerprint-content',
+        "the digest covers the content of Python files",
+        "return hashlib.blake2b(file.read(), digest_size=16).digest()",
+        "return b''",
+        'TestFingerprint TestCodeSafety',
+    ),
+    (
+        'fingerprint-orm',
+        "the digest covers the ORM and its tools",
+        "    folders['odoo.orm'] = os.path.dirname(odoo.orm.__file__)\n"
+        "    folders['odoo.tools'] = os.path.dirname(odoo.tools.__file__)\n",
+        "",
+        'TestFingerprint',
+    ),
+    (
+        'fingerprint-unreadable',
+        "a file that cannot be read does not stop the cache",
+        "    except OSError:\n",
+        "    except KeyError:\n",
+        'TestAttack TestFingerprint',
+    ),
+)
+
+# -- time ------------------------------------------------------------------------------------------
+
+_plant(
+    'P1',
+    'services/reading.py',
+    (
+        'clock-ttl',
+        "a result that looked at the clock lives briefly",
+        "settings.time_dependent_ttl_s if recording.clock else None,",
+        "None,",
+        'TestShortLives',
+    ),
+    (
+        'clock-datetime-now',
+        "fields.Datetime.now() tells the recording",
+        "    if ticket is not None:\n        ticket.recording.clock = True\n",
+        "    if False:\n        ticket.recording.clock = True\n",
+        'TestShortLives',
+    ),
+    (
+        'clock-computed-field',
+        "a computed field whose code names the clock makes the result short-lived",
+        "        if 'clock' in found:\n            ticket.recording.clock = True\n",
+        "",
+        'TestShortLives',
+    ),
+    (
+        'clock-domain',
+        "arguments relative to now make the result short-lived",
+        "recording.clock = mentions_clock(read.args) or searches_clock(records, read.args)",
+        "recording.clock = False",
+        'TestShortLives',
+    ),
+    (
+        'clock-not-audited',
+        "that the clock went on is no difference to the auditor",
+        "if hit.clock or not auditor",
+        "if not auditor",
+        'TestAuditor',
+    ),
+    (
+        'clock-flag',
+        "an entry says that it looked at the clock",
+        "flags=FLAG_CLOCK if recording.clock else 0,",
+        "flags=0,",
+        'TestAuditor',
+    ),
+    (
+        'expiry',
+        "an entry whose time is over is not served",
+        "if entry.expires <= time.time():",
+        "if False:",
+        'TestConsistency TestMemoryLru',
+        ('services/tiers/memory.py', "if entry.expires > self._clock():\n", "if True:\n"),
+    ),
+    (
+        'removal-judged',
+        "an entry made before a removal is not valid after it",
+        "if entry.removal_version != versions.removals.version(entry.key):",
+        "if False:",
+        'TestManagerRemovals',
+    ),
+    (
+        'removal-race',
+        "what was being computed before a removal is not valid after it",
+        "removal_version=versions.removals.version(ticket.key),",
+        "removal_version=engine._books[False].state.removals.version(ticket.key),",
+        'TestManagerRemovals',
+    ),
+    (
+        'weak-removal-of-all',
+        "\"invalidate everything\" reaches entries that trust their time to live",
+        "if weak and entry.dependencies[0][1] != versions.versions[ALL]:",
+        "if False:",
+        'TestAttack TestConsistency',
+    ),
+    (
+        'weak-own-process',
+        "WEAK sees the commits of its own process",
+        "if relation := engine.written_since(entry):",
+        "if relation := '':",
+        'TestConsistency',
+    ),
+    (
+        'config-follow',
+        "a rule or setting takes effect with its commit",
+        "if not engine.config_is_current(versions):",
+        "if False:",
+        'TestConsistency TestAuditRule',
+    ),
+    (
+        'config-at-once',
+        "and for the very call that finds it",
+        "if engine.policy is not policy:",
+        "if False:",
+        'TestConsistency',
+    ),
+    (
+        'auditor-recursion',
+        "what the auditor computes is computed",
+        "if _local.computing or not engine.available:",
+        "if not engine.available:",
+        'TestAuditor',
+    ),
+    (
+        'auditor-served',
+        "the caller gets the computed value when the auditor finds a difference",
+        "        engine.suspend(name)\n    return value\n",
+        "        engine.suspend(name)\n    return hit.value\n",
+        'TestAuditor',
+    ),
+    (
+        'auditor-suspends',
+        "a difference switches the cache off for the method",
+        "        engine.suspend(name)\n    return value\n",
+        "        pass\n    return value\n",
+        'TestAuditor TestAuditRule',
+    ),
+    (
+        'suspended-heeded',
+        "a method that is suspended is computed",
+        "if engine.suspender.suspended(read.name):",
+        "if False:",
+        'TestAuditor',
+    ),
+)
+_plant(
+    'P1',
+    'services/engine.py',
+    (
+        'eventual-bound',
+        "EVENTUAL lags behind no longer than told",
+        "return age_s <= plan.max_staleness_s and",
+        "return",
+        'TestConsistency',
+    ),
+    (
+        'eventual-own-process',
+        "EVENTUAL sees the commits of its own process",
+        " and versions.read_at > self._last_local_write",
+        "",
+        'TestConsistency',
+    ),
+    (
+        'auditor-rule',
+        "a difference is told to all workers by a rule",
+        "            configuration.write_suspension(cr, *name)\n",
+        "",
+        'TestAuditor TestAuditRule',
+    ),
+    (
+        'auditor-removal',
+        "what was kept of a suspended method does not come back",
+        "            removal.remove_pattern(self, cr, 'v1:orm:{}:{}:*'.format(*name))\n",
+        "",
+        'TestAuditRule',
+    ),
+    (
+        'compact-longest-life',
+        "removals outlive the longest life of any entry",
+        "return journal.compact(cr, longest + 3600)",
+        "return journal.compact(cr, 0)",
+        'TestCompaction TestManagerRemovals',
+    ),
+    (
+        'maintain-guards',
+        "the scheduled action looks for broken guards",
+        '"broken": self.guards.check(),',
+        '"broken": 0,',
+        'TestGuards',
+    ),
+)
+_plant(
+    'P1',
+    'services/removal.py',
+    (
+        'removal-key',
+        "removal by key counts",
+        "total = self._keys.get(key, 0)",
+        "total = 0",
+        'TestManagerRemovals',
+    ),
+    (
+        'removal-pattern',
+        "removal by pattern counts",
+        "                total += token\n",
+        "                pass\n",
+        'TestManagerRemovals',
+    ),
+    (
+        'removal-model',
+        "removal by model reaches what was read from its table",
+        "[journal.PATTERN + pattern, *engine.catalogue.tree(model._table)]",
+        "[journal.PATTERN + pattern]",
+        'TestManagerRemovals',
+    ),
+    (
+        'removal-model-calls',
+        "removal by model reaches what was computed by calling it",
+        "[journal.PATTERN + pattern, *engine.catalogue.tree(model._table)]",
+        "[*engine.catalogue.tree(model._table)]",
+        'TestManagerRemovals TestManager',
+    ),
+    (
+        'removal-all',
+        "removal of everything is journalled",
+        "    journal.note(cr, [journal.ALL])\n",
+        "",
+        'TestManagerRemovals TestAttack',
+    ),
+)
+_plant(
+    'P1',
+    'services/auditor.py',
+    (
+        'auditor-types',
+        "the auditor compares types",
+        "    if type(left) is not type(right):\n        return False\n"
+        "    if isinstance(left, dict)",
+        "    if isinstance(left, dict)",
+        'TestComparison',
+    ),
+    (
+        'auditor-key-types',
+        "the auditor compares types of dictionary keys",
+        "return _typed(left) == _typed(right) and all(same(left[k], right[k]) for k in left)",
+        "return left.keys() == right.keys() and all(same(left[k], right[k]) for k in left)",
+        'TestComparison',
+    ),
+    (
+        'auditor-twice',
+        "what gives two answers by itself is no difference",
+        "    if not same(computed, again):\n",
+        "    if False:\n",
+        'TestComparison',
+    ),
+)
+_plant(
+    'P1',
+    'services/policy.py',
+    (
+        'own-models',
+        "the models of the cache itself are not cached",
+        "model._name in OWN_MODELS + LEFT_ALONE",
+        "model._name in LEFT_ALONE",
+        'TestPolicy',
+    ),
+    (
+        'left-alone',
+        "models whose answers depend on the session are not cached",
+        "model._name in OWN_MODELS + LEFT_ALONE",
+        "model._name in OWN_MODELS",
+        'TestPolicy',
+    ),
+    (
+        'transient-models',
+        "wizards are not cached",
+        "if model._transient or model._abstract or",
+        "if",
+        'TestPolicy',
+    ),
+    (
+        'rule-off',
+        "a rule switches a method off",
+        "        if not rule.get('enabled', True):\n            return None\n",
+        "",
+        'TestPolicy',
+    ),
+)
+
+# -- nothing of a tier is believed -----------------------------------------------------------------
+
+_plant(
+    'P7',
+    'services/entry.py',
+    (
+        'seal-open',
+        "HMAC: whatever was signed by somebody else is refused",
+        "if not hmac.compare_digest(sealed[:DIGEST_BYTES], self._digest(storage_key, body)):",
+        "if False:",
+        'TestSeal TestRedisValues',
+    ),
+    (
+        'seal-key',
+        "HMAC: the key is inside the seal",
+        "        digest.update(name)\n",
+        "",
+        'TestSeal',
+    ),
+    (
+        'seal-length',
+        "HMAC: key and body are kept apart",
+        "        digest.update(len(name).to_bytes(8, 'big'))\n",
+        "",
+        'TestSeal',
+    ),
+    (
+        'seal-secret',
+        "HMAC: the secret of the database",
+        "key=hashlib.blake2b(secret).digest(),",
+        "key=b'tiered_cache',",
+        'TestSeal',
+    ),
+    (
+        'seal-guessable',
+        "HMAC: a secret that could be guessed is refused",
+        "if len(secret) < MIN_SECRET_BYTES:",
+        "if False:",
+        'TestSeal',
+    ),
+    (
+        'entry-checksum',
+        "a flipped bit is noticed",
+        "if data[:_CHECKSUM_BYTES] != zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, 'big'):",
+        "if False:",
+        'TestEntry TestDatabaseValues',
+    ),
+    (
+        'entry-version',
+        "bytes of another format are refused",
+        " or fields[0] != FORMAT_VERSION:",
+        ":",
+        'TestEntry',
+    ),
+    (
+        'entry-types',
+        "fields of other types are refused",
+        "if list(map(type, fields)) != _FIELD_TYPES or",
+        "if",
+        'TestEntry',
+    ),
+    (
+        'entry-finite',
+        "an entry that would never expire is refused",
+        "if not all(map(math.isfinite, (created, expires, cost_ms))):",
+        "if False:",
+        'TestEntry',
+    ),
+    (
+        'entry-dependency-types',
+        "a dependency that is not a relation with a version is refused",
+        "if type(relation) is not str or type(version) is not int:",
+        "if False:",
+        'TestEntry',
+    ),
+)
+_plant(
+    'P7',
+    'services/tiers/redis.py',
+    (
+        'redis-limit',
+        "of a huge value in Redis only so much is loaded",
+        "return 'GETRANGE', self._name(key), 0, self._max_entry_bytes",
+        "return 'GETRANGE', self._name(key), 0, -1",
+        'TestRedisValues',
+        (
+            'services/tiers/redis.py',
+            "        if len(reply) > self._max_entry_bytes:\n"
+            "            return self._discard(key, 'oversized')\n",
+            "",
+        ),
+    ),
+    (
+        'redis-other-key',
+        "an entry of another key is refused",
+        "        if entry.key != key:\n",
+        "        if False:\n",
+        'TestRedisValues',
+    ),
+    (
+        'redis-expiry',
+        "an expired value that was put back is not served",
+        "return entry if entry.expires > self._clock() else MISS",
+        "return entry",
+        'TestRedisValues',
+    ),
+    (
+        'redis-prefix',
+        "databases that share a Redis have prefixes of their own",
+        "return (self._prefix + key).encode('utf-8', 'surrogatepass')",
+        "return key.encode('utf-8', 'surrogatepass')",
+        'TestRedis',
+    ),
+    (
+        'redis-forged-removed',
+        "a bad value is counted and removed",
+        "        self._note(kind)\n        self._unlink([self._name(key)])\n        return MISS",
+        "        return MISS",
+        'TestRedisValues',
+    ),
+    (
+        'redis-too-large',
+        "an entry above the limit is not stored",
+        "if body is None or len(body) + DIGEST_BYTES > self._max_entry_bytes:",
+        "if body is None:",
+        'TestRedisUp',
+    ),
+    (
+        'redis-ttl',
+        "a value lives in Redis no longer than its entry",
+        "math.ceil(min((entry.expires - self._clock()) * 1000, MAX_TTL_MS))",
+        "MAX_TTL_MS",
+        'TestRedisUp TestRedis',
+    ),
+    (
+        'redis-breaker',
+        "a Redis that is down is left alone for a while",
+        "if link is None or not self._breaker.allow():",
+        "if link is None:",
+        'TestRedisDown',
+    ),
+    (
+        'redis-write-breaker',
+        "a Redis that refuses writes is left alone for a while",
+        "            if not self._writes.allow():\n                break\n",
+        "",
+        'TestRedisRefusesWrites',
+    ),
+    (
+        'redis-stale-reply',
+        "a late answer is not taken for the next one",
+        "        link.close_idle()\n",
+        "",
+        'TestRedisDown',
+    ),
+    (
+        'redis-fork',
+        "after a fork the child opens a connection of its own",
+        "        if self._pid != os.getpid():\n            self._forget_parent()\n",
+        "",
+        'TestRedisFork',
+    ),
+    (
+        'redis-fork-close',
+        "a child does not close what its parent uses",
+        "        if link is not None and self._pid == os.getpid():\n",
+        "        if link is not None:\n",
+        'TestRedisFork',
+    ),
+    (
+        'redis-deadline',
+        "every call has a deadline",
+        "        link.deadline.start()\n        try:\n            reply = run(link.client)",
+        "        link.deadline._until = float('inf')\n"
+        "        try:\n            reply = run(link.client)",
+        'TestRedisDown TestRedisImpostors',
+    ),
+)
+_plant(
+    'P7',
+    'services/tiers/redis_connection.py',
+    (
+        'redis-socket',
+        "each wait of the socket gets what is left of the deadline",
+        "            self._sock.settimeout(self._deadline.left_s())\n",
+        "            self._sock.settimeout(self._deadline.timeout_s)\n",
+        'TestRedisImpostors',
+    ),
+    (
+        'redis-dns',
+        "name resolution is bounded",
+        "answer = answers.get(timeout=timeout_s)",
+        "answer = answers.get(timeout=60)",
+        'TestRedisDown',
+    ),
+    (
+        'redis-retry',
+        "nothing is retried, whatever the URL says",
+        "if name in ('host', 'port', 'path', 'db', 'username', 'password', 'client_name')",
+        "if name not in ('connection_class',)",
+        'TestRedisUp',
+    ),
+)
+_plant(
+    'P7',
+    'services/tiers/database.py',
+    (
+        'l3-other-key',
+        "an entry of another key is refused",
+        "if entry is None or entry.key != key:",
+        "if entry is None:",
+        'TestDatabaseValues TestDatabaseFaults',
+    ),
+    (
+        'l3-expiry',
+        "an entry whose time is over is not served",
+        " WHERE key = ANY(%s) AND expires > now() AT TIME ZONE 'utc'\n",
+        " WHERE key = ANY(%s)\n",
+        'TestDatabase TestDatabaseRows',
+        (
+            'services/tiers/database.py',
+            "return entry if entry.expires > self._clock() else MISS",
+            "return entry",
+        ),
+    ),
+    (
+        'l3-own-connection',
+        "L3 writes on a connection of its own, each statement in a transaction of its own",
+        "            self._connection.autocommit = True\n",
+        "            pass\n",
+        'TestDatabaseFaults TestDatabaseConcurrency',
+    ),
+    (
+        'l3-read-committed',
+        "two workers that store one key do not fail",
+        '_WRITE_LIMITS = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; " + _LIMITS',
+        '_WRITE_LIMITS = _LIMITS',
+        'TestDatabaseConcurrency',
+    ),
+    (
+        'l3-timeouts',
+        "a statement of L3 waits no longer than told",
+        '_LIMITS = "SET LOCAL statement_timeout = %s; SET LOCAL lock_timeout = %s;"',
+        '_LIMITS = "SELECT %s, %s;"',
+        'TestDatabaseFaults',
+    ),
+    (
+        'l3-busy',
+        "a read does not wait long for a batch of its own process",
+        "if not self._lock.acquire(timeout=limits_ms[0] / 1000):",
+        "if not self._lock.acquire():",
+        'TestDatabaseFaults',
+    ),
+    (
+        'l3-breaker',
+        "a table that fails is left alone for a while",
+        "        if not self._breaker.allow():\n            return None\n",
+        "",
+        'TestDatabaseFaults',
+    ),
+    (
+        'l3-reconnect',
+        "a connection that was killed is replaced",
+        "            kind = 'connection'\n            self._drop()\n",
+        "            kind = 'connection'\n",
+        'TestDatabaseFaults',
+    ),
+    (
+        'l3-killed',
+        "a call that was killed in the middle leaves no answer behind",
+        "            self._drop()  # killed in the middle;",
+        "            pass  # killed in the middle;",
+        'TestDatabaseFaults',
+    ),
+    (
+        'l3-fork',
+        "after a fork the child opens a connection of its own",
+        "        if self._pid != os.getpid():\n            self._start_process()\n",
+        "",
+        'TestDatabaseFork',
+    ),
+    (
+        'l3-purge-order',
+        "beyond the limits the oldest go",
+        "WINDOW newest AS (ORDER BY created DESC, key DESC ROWS UNBOUNDED PRECEDING)",
+        "WINDOW newest AS (ORDER BY created, key ROWS UNBOUNDED PRECEDING)",
+        'TestDatabasePurge',
+    ),
+    (
+        'l3-purge-locks',
+        "the purge leaves rows that another worker is writing",
+        "        LIMIT %s FOR UPDATE SKIP LOCKED)\n\"\"\"\n)\n\n# The newest",
+        "        LIMIT %s FOR UPDATE)\n\"\"\"\n)\n\n# The newest",
+        'TestDatabasePurge',
+    ),
+)
+_plant(
+    'P7',
+    'services/breaker.py',
+    (
+        'breaker-one-probe',
+        "one caller at a time tries a server that is down",
+        "            self._probing = True\n            self._retry_at = now + self._cooldown_s\n",
+        "            self._probing = True\n",
+        'TestCircuitBreaker',
+    ),
+    (
+        'breaker-longer',
+        "a server that stays down is tried less and less often",
+        "self._cooldown_s = min(2 * self._cooldown_s, self._max_cooldown_s)",
+        "pass",
+        'TestCircuitBreaker',
+    ),
+    (
+        'breaker-opens',
+        "a failure opens the breaker",
+        "                self._retry_at = self._clock() + self._cooldown_s\n"
+        "                self._opened_at",
+        "                self._opened_at",
+        'TestCircuitBreaker',
+    ),
+    (
+        'breaker-fork',
+        "after a fork the lock is a new one",
+        "        self._lock = threading.Lock()\n        self._failures = 0",
+        "        self._lock = getattr(self, '_lock', None) or threading.Lock()\n"
+        "        self._failures = 0",
+        'TestCircuitBreaker.test_reset_works_while_the_lock_is_held',
+    ),
+)
+_plant(
+    'P7',
+    'models/read_through.py',
+    (
+        'fail-open-find',
+        "a fault while looking fails open",
+        "    except Exception as error:  # noqa: BLE001 fail open: see above\n",
+        "    except ZeroDivisionError as error:\n",
+        'TestOwnFaults',
+    ),
+    (
+        'fail-open-keep',
+        "a fault while keeping fails open",
+        "    except Exception as error:  # noqa: BLE001\n",
+        "    except ZeroDivisionError as error:\n",
+        'TestOwnFaults',
+    ),
+    (
+        'website-pages',
+        "website pages are not cached",
+        "        return False\n    session",
+        "        pass\n    session",
+        'TestCircumstances',
+    ),
+    (
+        'uninstalled-elsewhere',
+        "a request survives that the addon is being uninstalled elsewhere",
+        "if engine is None or not engine.lost_journal(error):",
+        "if True:",
+        'TestAttack',
+    ),
+)
+_plant(
+    'P7',
+    'services/engine.py',
+    (
+        'engine-fork',
+        "after a fork the engine of the parent is left alone",
+        "return self.pid == os.getpid() and (self.available",
+        "return (self.available",
+        'TestOwnFaults',
+    ),
+    (
+        'engine-patience',
+        "connections of the engine wait for no lock of others",
+        "cr.execute(\"SET LOCAL lock_timeout = '200ms'; SET LOCAL statement_timeout = '60s'\")",
+        "pass",
+        'TestAttack',
+    ),
+    (
+        'engine-journal',
+        "without its journal the cache is off",
+        "        VersionBook().check(cr)\n",
+        "        pass\n",
+        'TestOwnFaults',
+    ),
+)
+_plant(
+    'P6',
+    'services/configuration.py',
+    (
+        'database-prefix',
+        "each database has a prefix of its own in Redis",
+        "prefix=f'tc:{config.uuid}:',",
+        "prefix='tc:',",
+        'TestRedisFaults',
+    ),
+    (
+        'database-secret',
+        "each database has a secret of its own for its seals",
+        "        database_secret.encode(), digest_size=32",
+        "        b'one for all of them', digest_size=32",
+        'TestRedisFaults',
+    ),
+    (
+        'no-secret-no-redis',
+        "without a secret nothing is kept in Redis",
+        "if new.settings.redis_url and new.secret:",
+        "if new.settings.redis_url:",
+        'TestRedisFaults',
+    ),
+)
+
+# -- values are the caller's own -------------------------------------------------------------------
+
+_plant(
+    'P8',
+    'services/codec.py',
+    (
+        'type-subclass',
+        "type round trip: a subclass is not packed as what it derives from",
+        "    code, to_text = _text_form(kind)\n    return [_TEXT, code], to_text(value)",
+        "    if isinstance(value, str):\n        return None, str(value)\n"
+        "    code, to_text = _text_form(kind)\n    return [_TEXT, code], to_text(value)",
+        'TestRefusal TestRoundTrip',
+    ),
+    (
+        'type-time-zone',
+        "type round trip: a datetime with a time zone is refused",
+        "    if value.tzinfo is not None or value.fold:\n        raise _Refused\n",
+        "",
+        'TestRefusal',
+    ),
+    (
+        'type-tuple',
+        "type round trip: a tuple comes back as a tuple",
+        "    tuple: _shape_tuple,\n",
+        "    tuple: lambda value, depth: _shape_list(list(value), depth),\n",
+        'TestRoundTrip',
+    ),
+    (
+        'type-markup',
+        "type round trip: a Markup comes back as a Markup",
+        "    _MARKUP: Markup,\n",
+        "    _MARKUP: str,\n",
+        'TestRoundTrip',
+    ),
+    (
+        'type-column-keys',
+        "type round trip: rows whose keys are equal but of other types",
+        "if set(map(type, chain.from_iterable(rows))) != {str} or len(set(map(tuple, rows))) != 1:",
+        "if len(set(map(tuple, rows))) != 1:",
+        'TestRoundTrip',
+    ),
+    (
+        'type-row-order',
+        "type round trip: rows with keys in different orders keep them",
+        "or len(set(map(tuple, rows))) != 1:\n        return None\n    plans, columns = "
+        "_shape_columns(zip(*map(dict.values, rows), strict=True), depth)",
+        "or len(set(map(frozenset, rows))) != 1:\n        return None\n    plans, columns = "
+        "_shape_columns(zip(*([row[k] for k in rows[0]] for row in rows), strict=True), depth)",
+        'TestRoundTrip',
+    ),
+    (
+        'type-holes',
+        "type round trip: False among dates is not None",
+        "_HOLE_VALUES: Final = (False, True, None)",
+        "_HOLE_VALUES: Final = (None, True, None)",
+        'TestRoundTrip',
+    ),
+    (
+        'size-body',
+        "a value that is too large is refused",
+        "    if len(body) > MAX_BODY_BYTES:\n        raise Unserializable('', 'size')\n",
+        "",
+        'TestRefusal',
+    ),
+    (
+        'size-inflated',
+        "decompression has a limit",
+        "body = inflater.decompress(body, MAX_BODY_BYTES)",
+        "body = inflater.decompress(body)",
+        'TestCorruption',
+    ),
+    (
+        'size-plain',
+        "a plain body has the same limit",
+        "    elif len(body) > MAX_BODY_BYTES:\n"
+        "        raise CorruptPayload('the body is too large')\n",
+        "",
+        'TestCorruption',
+    ),
+    (
+        'cut-off',
+        "a body that is cut off, or followed by something, is refused",
+        "        if not inflater.eof or inflater.unused_data:\n",
+        "        if False:\n",
+        'TestCorruption',
+    ),
+    (
+        'depth',
+        "a value that is too deep is refused",
+        "MAX_DEPTH: Final = 64",
+        "MAX_DEPTH: Final = 100_000",
+        'TestRefusal',
+    ),
+    (
+        'split-lengths',
+        "lengths in a payload are compared with what is there",
+        "_check(min(lengths) >= 0 and sum(lengths) == len(flat))",
+        "pass",
+        'TestCorruption',
+    ),
+    (
+        'hole-count',
+        "holes in a payload are compared with what is there",
+        "    _check(next(items, items) is items)\n",
+        "",
+        'TestCorruption',
+    ),
+)
+_plant(
+    'P8',
+    'services/reading.py',
+    (
+        'copy-isolation',
+        "every hit is a copy that its caller may change",
+        "value = shapes.restore(read.method, codec.unpack(entry.payload), read.args)",
+        "value = engine.__dict__.setdefault('_values', {}).setdefault(\n"
+        "            entry.payload, shapes.restore(read.method, codec.unpack(entry.payload), "
+        "read.args)\n        )",
+        'TestIsolationOfValues',
+    ),
+    (
+        'corrupt-payload',
+        "a payload that cannot be unpacked is a miss",
+        "    except codec.CorruptPayload:\n",
+        "    except ZeroDivisionError:\n",
+        'TestOwnFaults',
+    ),
+)
+
+# -- bounds ----------------------------------------------------------------------------------------
+
+_plant(
+    'P10',
+    'services/reading.py',
+    (
+        'size-entry',
+        "a result larger than the limit is not kept",
+        "if len(payload) > settings.max_entry_kb * 1024:",
+        "if False:",
+        'TestBounds',
+    ),
+    (
+        'cost-least',
+        "admission by cost: a cheap result is not kept",
+        "    if cost_ms < ticket.plan.least_cost_ms:\n        return 'cheap', ''\n",
+        "",
+        'TestHierarchy TestConsistency',
+        (
+            'services/hierarchy.py',
+            "if tier is None or floor is None or entry.cost_ms < floor:",
+            "if tier is None or floor is None:",
+        ),
+    ),
+)
+_plant(
+    'P10',
+    'services/hierarchy.py',
+    (
+        'cost-tier',
+        "admission by cost: a result is kept near if it was cheap",
+        "if tier is None or floor is None or entry.cost_ms < floor:",
+        "if tier is None or floor is None:",
+        'TestHierarchy',
+    ),
+    (
+        'cost-asked',
+        "a tier that would not have admitted an answer is not asked",
+        "if name != 'l1' and expected_ms is not None and expected_ms < plan.min_cost_ms[name]:",
+        "if False:",
+        'TestHierarchy',
+    ),
+    (
+        'ttl-cap',
+        "the cap of a short-lived result holds in every tier",
+        "                ttl_s = min(ttl_s, ttl_cap_s)\n",
+        "                pass\n",
+        'TestHierarchy',
+    ),
+    (
+        'ttl-promoted',
+        "promotion does not prolong a life",
+        "expires = min(entry.expires, entry.created + plan.ttl_s[name])",
+        "expires = entry.created + plan.ttl_s[name]",
+        'TestHierarchy',
+    ),
+    (
+        'stale-passed-over',
+        "an entry that fails the judgement is passed over",
+        "            if not why:\n",
+        "            if True:\n",
+        'TestHierarchy',
+    ),
+    (
+        'evictions-remembered',
+        "the memory of evictions is bounded",
+        "            if len(self._gone) > 10_000:\n",
+        "            if False:\n",
+        'TestHierarchy',
+    ),
+    (
+        'tiers-closed',
+        "tiers that are not used any more are closed",
+        "                tier.close()\n\n    def all",
+        "                pass\n\n    def all",
+        'TestHierarchy',
+    ),
+)
+_plant(
+    'P10',
+    'services/tiers/memory.py',
+    (
+        'l1-entries',
+        "L1 holds no more entries than configured",
+        "        while len(self) >= self._max_entries and entry.key not in self:\n"
+        "            self.popitem()\n",
+        "",
+        'TestMemoryLimits TestBounds',
+    ),
+    (
+        'l1-bytes',
+        "L1 holds no more bytes than configured",
+        "            getsizeof=_SIZE_BYTES,\n",
+        "            getsizeof=lambda entry: 0,\n",
+        'TestMemoryLimits',
+    ),
+    (
+        'l1-refused-replacement',
+        "a refused replacement leaves no older value",
+        "                self._cache.pop(entry.key, None)\n",
+        "                pass\n",
+        'TestMemoryLimits',
+    ),
+    (
+        'l1-expired-memory',
+        "an expired entry gives its memory back",
+        "                cache.drop_expired(key)\n",
+        "                pass\n",
+        'TestMemoryNews',
+    ),
+)
+_plant(
+    'P10',
+    'services/outbox.py',
+    (
+        'outbox-bytes',
+        "what waits for a slow tier is bounded",
+        "        if self._waiting_bytes >= MAX_WAITING_BYTES:\n",
+        "        if False:\n",
+        'TestOutbox',
+    ),
+    (
+        'outbox-job-fault',
+        "a job that raises harms no other",
+        "        except Exception:\n            self.job_faults[name] += 1\n",
+        "        except ZeroDivisionError:\n            self.job_faults[name] += 1\n",
+        'TestOutbox',
+    ),
+    (
+        'outbox-weak',
+        "the thread ends with its owner",
+        "                    args=(weakref.ref(self), self._wake, self._idle_s),\n",
+        "                    args=(lambda: self, self._wake, self._idle_s),\n",
+        'TestOutbox',
+    ),
+)
+_plant(
+    'P10',
+    'services/policy.py',
+    (
+        'suspend-cheap',
+        "what is always too cheap is left alone",
+        "            self._judge(record, record.cheap)\n",
+        "            pass\n",
+        'TestSuspender',
+    ),
+    (
+        'suspend-stale',
+        "what is stale before it is hit is left alone",
+        "        self._judge(record, record.unhit)\n",
+        "        pass\n",
+        'TestSuspender',
+    ),
+)
+_plant(
+    'P10',
+    'services/metrics.py',
+    (
+        'figures-rows',
+        "figures in memory are bounded",
+        "        if len(self._rows) >= MAX_ROWS:\n",
+        "        if False:\n",
+        'TestCounting',
+    ),
+)
+_plant(
+    'P10',
+    'services/catalogue.py',
+    (
+        'texts-remembered',
+        "the memory of SQL texts is bounded",
+        "            while len(self._readings) > 2048:\n",
+        "            while False:\n",
+        'TestCatalogue',
+    ),
+)
+
+# -- who may do what -------------------------------------------------------------------------------
+
+_plant(
+    'P6',
+    'models/cache_manager.py',
+    *(
+        (
+            f'rights-{name.replace("_", "-")}',
+            f"only cache administrators may call {name}()",
+            text,
+            text.replace("        self._check_group(GROUP_ADMIN)\n", ""),
+            'TestManager',
+        )
+        for name, text in (
+            (
+                'invalidate_key',
+                "        self._check_group(GROUP_ADMIN)\n"
+                "        self._check_key(keys.validate_key, key)\n",
+            ),
+            (
+                'invalidate_pattern',
+                "        self._check_group(GROUP_ADMIN)\n"
+                "        self._check_key(keys.validate_pattern, pattern)\n",
+            ),
+            (
+                'invalidate_model',
+                "        self._check_group(GROUP_ADMIN)\n        records = self.env.get(model)",
+            ),
+            (
+                'invalidate_all',
+                "        self._check_group(GROUP_ADMIN)\n"
+                "        return self._removed(\"everything\"",
+            ),
+            (
+                'test_redis',
+                "        self._check_group(GROUP_ADMIN)\n        if url and not",
+            ),
+        )
+    ),
+    (
+        'rights-get-stats',
+        "only cache users may call get_stats()",
+        "        self._check_group(GROUP_USER)\n",
+        "",
+        'TestManager',
+    ),
+    (
+        'key-validated',
+        "a key or pattern that cannot be one is refused",
+        "            validate(text)\n",
+        "            pass\n",
+        'TestManager',
+    ),
+)
+_plant(
+    'P6',
+    'models/cache_entry.py',
+    (
+        'entry-value-hidden',
+        "the value of an entry is shown to system administrators only",
+        "if not (self.env.su or self.env.user.has_group('base.group_system')):",
+        "if False:",
+        'TestEntryView',
+    ),
+    (
+        'entry-value-model',
+        "the value of an entry is hidden from who may not read its model",
+        "        if not model.has_access('read'):\n",
+        "        if False:\n",
+        'TestEntryView',
+    ),
+    (
+        'entry-body',
+        "nobody reads the packed entry by RPC",
+        "attachment=False, groups=fields.NO_ACCESS)",
+        "attachment=False)",
+        'TestModels',
+    ),
+    (
+        'entry-unlogged',
+        "the table of L3 is UNLOGGED",
+        'self.env.cr.execute("ALTER TABLE cache_entry SET UNLOGGED")',
+        'self.env.cr.execute("ALTER TABLE cache_entry SET LOGGED")',
+        'TestEntryView',
+        (
+            'models/cache_entry.py',
+            "if self.env.cr.fetchone()[0] == 'p':",
+            "if self.env.cr.fetchone()[0]:",
+        ),
+        # any change of this file makes the run upgrade the addon
+        ('services/journal.py', "def install(cr) -> None:\n", "def install(cr, *_) -> None:\n"),
+    ),
+)
+_plant(
+    'P6',
+    'security/ir.model.access.csv',
+    (
+        'access-entry',
+        "access rights: cache users read entries and do not remove them",
+        "access_cache_entry_user,cache.entry user,model_cache_entry,group_cache_user,1,0,0,0",
+        "access_cache_entry_user,cache.entry user,model_cache_entry,group_cache_user,1,1,1,1",
+        'TestModels',
+    ),
+    (
+        'access-entry-everybody',
+        "access rights: entries are for cache users",
+        "model_cache_entry,group_cache_user,",
+        "model_cache_entry,base.group_user,",
+        'TestModels',
+    ),
+    (
+        'access-metric',
+        "access rights: figures are for cache users",
+        "model_cache_metric,group_cache_user,",
+        "model_cache_metric,base.group_user,",
+        'TestModels',
+    ),
+    (
+        'access-rule',
+        "access rights: rules are changed by cache administrators",
+        "access_cache_rule_user,cache.rule user,model_cache_rule,group_cache_user,1,0,0,0",
+        "access_cache_rule_user,cache.rule user,model_cache_rule,group_cache_user,1,1,1,1",
+        'TestModels',
+    ),
+)
+_plant(
+    'P6',
+    'patches.py',
+    (
+        'rpc-any-model',
+        "the patch opens one method of one model to RPC",
+        "if name == 'invalidate_model' and model._name == 'cache.manager':",
+        "if name == 'invalidate_model':",
+        'TestManager',
+    ),
+    (
+        'rpc-closed',
+        "the patch opens it at all",
+        "if name == 'invalidate_model' and model._name == 'cache.manager':",
+        "if False:",
+        'TestManager',
+    ),
+)
+_plant(
+    'P9',
+    'services/journal.py',
+    (
+        'uninstall-triggers',
+        "uninstalling drops the triggers",
+        "    for table, name in cr.fetchall():\n",
+        "    for table, name in ():\n",
+        'TestUninstall',
+    ),
+    (
+        'uninstall-functions',
+        "uninstalling drops the functions",
+        "    cr.execute(\"DROP FUNCTION IF EXISTS cache_look(xid8, xid8[])\")\n",
+        "",
+        'TestUninstall',
+    ),
+    (
+        'upgrade-locks',
+        "an upgrade takes no lock on a journal that exists",
+        "        if not cr.fetchone()[0]:\n            cr.execute(statement)\n",
+        "        if not cr.fetchone()[0]:\n            cr.execute(statement)\n"
+        "        cr.execute(f'LOCK TABLE {table}')\n",
+        'TestAttack',
+    ),
+)
+_plant(
+    'P9',
+    'hooks.py',
+    (
+        'uninstall-engine',
+        "uninstalling stops the engine of the process",
+        "    forget_engine(env.registry)\n",
+        "",
+        'TestUninstall',
+    ),
+    (
+        'uninstall-patience',
+        "uninstalling gives up where it would wait for others",
+        "[f'{LOCK_TIMEOUT_S}s']",
+        "['0']",
+        'TestUninstall',
+    ),
+)
+
+NOT_PROTECTIONS = (
+    (
+        "`LOCK TABLE` before the triggers are created (services/journal.py)",
+        "CREATE TRIGGER and ENABLE TRIGGER take the same lock and keep it until the commit",
+    ),
+    (
+        "the memory of notes is local to the transaction (`set_config` in services/journal.py)",
+        "it begins with the number of the transaction, so what is left over is ignored",
+    ),
+    (
+        "the signals are compared before the computation (`_look` in services/reading.py)",
+        "they are compared again before anything is kept, and a hit was computed under the signals "
+        "on which it depends",
+    ),
+    (
+        "an inner call is answered only under STRONG (`_may_be_inner` in services/reading.py)",
+        "it is judged by the versions of the outer call's own snapshot under any consistency",
+    ),
+    (
+        "an older snapshot does not replace the state of a process (`_load`, services/versions.py)",
+        "any state of the server's history can be carried on; it costs time only",
+    ),
+    (
+        "the mark of the ORM hooks is asked before keeping (`_objection`, services/reading.py)",
+        "what is flushed is SQL that makes the recording refuse, what is not is found in memory",
+    ),
+)

@@ -129,12 +129,12 @@ def _unpack():
     return codec.unpack
 
 
-def serve(env, path):
+def serve(child, path):
     """Answer until the other side closes the socket.
 
-    :param str path: of the UNIX socket that the measuring process listens on
+    :param child: whose public methods are the operations
+    :param str path: of the UNIX socket that the asking process listens on
     """
-    child = Child(env)
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(path)
         with connection.makefile("rw") as stream:

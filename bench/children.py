@@ -1,4 +1,4 @@
-"""Processes that measure inside themselves: the near end of ``child.py``.
+"""Processes that do what they are told: the near end of ``child.py``.
 
 The one idea: one socket per process, one question at a time, so that the caller decides the
 order in which processes work and they never disturb each other.
@@ -20,15 +20,19 @@ class ChildProcess(Process):
 
     :param str database: its database
     :param dict env: variables on top of the environment, None removes one
+    :param tuple answers: module and class of what answers; the class is called with the
+        environment of the shell
     """
 
-    def __init__(self, database, env=None):
+    def __init__(self, database, env=None, answers=("bench.child", "Child")):
         self.stream = None
         self.folder = tempfile.TemporaryDirectory(prefix="tiered-cache-")
         path = os.path.join(self.folder.name, "socket")
+        module, name = answers
         program = (
             f"import sys; sys.path.append({str(ROOT)!r})\n"
-            f"from bench import child; child.serve(env, {path!r})\n"
+            f"from bench import child; from {module} import {name}\n"
+            f"child.serve({name}(env), {path!r})\n"
         )
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)

@@ -18,6 +18,7 @@ from . import (
     test_keys,
     test_manager_access,
     test_metrics,
+    test_model,
     test_options,
     test_outbox,
     test_policy,

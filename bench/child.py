@@ -135,7 +135,11 @@ def serve(env, path, operations=Child):
     :param str path: of the UNIX socket that the measuring process listens on
     :param operations: class whose public methods may be asked for
     """
-    child = operations(env)
+    answer(operations(env), path)
+
+
+def answer(child, path):
+    """As :func:`serve`, by an object's public methods."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(path)
         with connection.makefile("rw") as stream:

@@ -1,4 +1,4 @@
-"""Processes that measure inside themselves: the near end of ``child.py``.
+"""Processes that do what they are told: the near end of ``child.py``.
 
 The one idea: one socket per process, one question at a time, so that the caller decides the
 order in which processes work and they never disturb each other.

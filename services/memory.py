@@ -11,7 +11,9 @@ between leaves all others with what they knew; and where a server has threads, a
 an old snapshot fills the memory again after the signal has emptied it.
 
 What may go wrong: a transaction with an old snapshot that has neither asked the cache nor written
-by the ORM is not known here.
+by the ORM is not known here.  A worker is killed after it has changed a table that is written all day
+(variants of products, attachments) and before it has told the others: they go on with what they
+remember of it, as in plain Odoo, and results made of that may be kept.
 """
 
 from __future__ import annotations
@@ -85,11 +87,19 @@ class Memory:
 
 
 def _tables_of_values(env) -> set[str]:
-    """Tables of the models that say, by clearing it, that the memory depends on them."""
+    """Tables of the models that say, by clearing it, that the memory depends on them.
+
+    Of Odoo's own framework only, and not attachments: tables that are written all day would
+    have the memory emptied all day.  For the others Odoo's signals have to do.
+    """
     return {
         model._table
         for model in map(env.__getitem__, env.registry)
-        if not model._abstract and not model._transient and clears_ormcache(model)
+        if model._original_module == 'base'
+        and model._name not in _WRITTEN_ALL_DAY
+        and not model._abstract
+        and not model._transient
+        and clears_ormcache(model)
     }
 
 
@@ -105,5 +115,6 @@ def clears_ormcache(model) -> bool:
     return known[model._name]
 
 
+_WRITTEN_ALL_DAY = frozenset(('ir.attachment', 'res.partner'))
 _CLEARING_SLOT = '_tiered_cache_clearing_models'
 _CLEARING = frozenset(('clear_cache', 'clear_all_caches', 'call_cache_clearing_methods'))

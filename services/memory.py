@@ -11,8 +11,8 @@ between leaves all others with what they knew; and where a server has threads, a
 an old snapshot fills the memory again after the signal has emptied it.
 
 What may go wrong: a transaction with an old snapshot that has neither asked the cache nor written
-by the ORM is not known here.  A worker is killed after it has changed a table that is written all day
-(variants of products, attachments) and before it has told the others: they go on with what they
+by the ORM is not known here.  A worker is killed after it has changed a table that is written
+all day (variants of products) and before it has told the others: they go on with what they
 remember of it, as in plain Odoo, and results made of that may be kept.
 """
 

@@ -21,6 +21,7 @@ from .leaks_changes import KINDS, SLOW
 
 MODELS_PER_GROUP = 6
 SEATS_PER_MODEL = 4
+OTHER_LANGUAGE = 0.25  # share of seats that read the same in two languages
 FOREIGN_COMPANY = 0.06  # share of reads that ask for a company which is not the user's
 CALLS_PER_MODEL = 3
 BATCH = 60
@@ -309,6 +310,9 @@ class Hunt:
 
     def _some_contexts(self, seat):
         some = self.chance.sample(seat["contexts"], min(1 + self.chance.randrange(2), 2))
+        if self.chance.random() < OTHER_LANGUAGE:
+            lang = "fr_FR" if some[0]["lang"] == "en_US" else "en_US"
+            some.append({**some[0], "lang": lang})
         if self.chance.random() < FOREIGN_COMPANY and seat["foreign"]:
             some.append(seat["foreign"])
         return some

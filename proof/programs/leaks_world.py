@@ -36,6 +36,7 @@ PEOPLE = {
     "project_user": (["project.group_project_user"], [1, 2], "en_US"),
     "project_manager": (["project.group_project_manager"], [1], "en_US"),
     "hr_user": (["hr.group_hr_user"], [1, 2, 3], "en_US"),
+    "hr_manager": (["hr.group_hr_manager"], [1, 2], "en_US"),
     "stock_user": (["stock.group_stock_user"], [1, 2], "en_US"),
     "purchase_user": (["purchase.group_purchase_user"], [1, 3], "fr_FR"),
     "editor": (["website.group_website_designer"], [1], "en_US"),

@@ -23,6 +23,7 @@ from . import (
     test_list_append,
     test_manager_access,
     test_metrics,
+    test_model,
     test_options,
     test_outbox,
     test_policy,

@@ -1,0 +1,194 @@
+"""The model-based test, long: random operations over real connections and processes.
+
+The one idea: :mod:`.model_walk` draws operations, :mod:`.model_machine` carries them out, and every
+answer of the cache is compared with what the same transaction computes with the cache off.  Every
+few hundred operations everything is put back to the beginning, so that the script of a failure is
+short enough to be replayed.
+
+The short form, with hypothesis, is ``tests/test_model.py``.
+"""
+
+import argparse
+import contextlib
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench import databases
+
+from . import model_machine, model_walk
+
+EPISODE = 400
+"""Operations between two resets."""
+
+FOCUS = 60
+"""Operations for which the same pages and users are read."""
+
+PROGRESS_S = 30
+MINIMISE = 60
+"""Replays that a failure is worth."""
+
+
+def main():
+    options = _options()
+    print(f'seed {options.seed}', flush=True)
+    with _database(options.database) as database:
+        try:
+            with _machine(database, options) as machine:
+                if options.replay:
+                    return _replay(machine, options.replay)
+                return Walk(machine, options).run()
+        except KeyboardInterrupt:
+            print('verdict: nothing wrong, but interrupted before anything was checked')
+            return 1
+
+
+def _options():
+    parser = argparse.ArgumentParser(prog='proof/model', description=__doc__.partition('\n')[0])
+    parser.add_argument('--seed', type=int, default=1, help="of the random operations (1)")
+    parser.add_argument('--hits', type=int, help="stop after so many checked hits")
+    parser.add_argument('--minutes', type=float, help="stop after so many minutes (2)")
+    parser.add_argument('--workers', type=int, default=2, help="worker processes (2)")
+    parser.add_argument('--replay', metavar='FILE', help="run the operations of a file instead")
+    parser.add_argument(
+        '--database', help="one with the addon installed, kept (a new one, dropped)"
+    )
+    parser.add_argument('--script', default=None, help="where a failing script is written to")
+    parser.add_argument(
+        '--told',
+        action='store_true',
+        help="background work only when an operation says so, as in the tests",
+    )
+    options = parser.parse_args()
+    if options.hits is None and options.minutes is None:
+        options.minutes = 2.0
+    if options.script is None:
+        options.script = str(Path(tempfile.gettempdir()) / f'model-{options.seed}.script')
+    return options
+
+
+@contextlib.contextmanager
+def _database(name):
+    """The database to work on."""
+    if name:
+        yield name
+        return
+    name = f'tiered_cache_model_{time.time_ns() // 1_000_000}'
+    print(f'installing the addon in a new database, {name}', flush=True)
+    try:
+        databases.install(name, 'tiered_cache')
+        yield name
+    finally:
+        databases.drop(name)
+
+
+def _machine(database, options):
+    background = not (options.told or options.replay)
+    return model_machine.Machine(database, options.workers, background)
+
+
+def _replay(machine, path):
+    script = model_machine.load(path)
+    try:
+        for operation in script:
+            machine.apply(operation)
+    except model_machine.Wrong as error:
+        print(error)
+        print(f'verdict: WRONG: operation {len(machine.script)} of {len(script)} fails')
+        return 1
+    print(machine.figures())
+    print(f'verdict: nothing wrong in {len(script)} operations')
+    return 0
+
+
+class Walk:
+    """One long run.
+
+    :param machine: :class:`.model_machine.Machine`
+    :param options: of the command line
+    """
+
+    def __init__(self, machine, options):
+        self.machine = machine
+        self.options = options
+        self.random = random.Random(options.seed)
+        self.kinds = model_walk.kinds(model_walk.MANY_READS)
+        self.started = self.told = time.monotonic()
+        machine.counts.clear()  # what it read to get going
+
+    def run(self):
+        """:return int: exit code"""
+        try:
+            while not self._is_enough():
+                self._episode()
+        except KeyboardInterrupt:
+            print('interrupted')
+        except model_machine.Wrong as error:
+            return self._failed(error)
+        self._say()
+        print(f'at the end: {self.machine.stats()}')
+        print(f'verdict: nothing wrong in {self.machine.hits:,} checked hits')
+        return 0 if self.machine.hits else 1
+
+    def _is_enough(self):
+        minutes = (time.monotonic() - self.started) / 60
+        return (self.options.minutes is not None and minutes >= self.options.minutes) or (
+            self.options.hits is not None and self.machine.hits >= self.options.hits
+        )
+
+    def _episode(self):
+        machine, choose = self.machine, self.random.choice
+        machine.reset()
+        for number in range(EPISODE):
+            if number % FOCUS == 0:
+                focus = model_walk.Focus(choose)
+            kind = choose(self.kinds)
+            if kind == 'read':
+                machine.apply(model_walk.reads_together(choose, focus, machine.count))
+            else:
+                machine.apply(model_walk.operation(choose, kind, focus, machine.count))
+            if time.monotonic() - self.told > PROGRESS_S:
+                self._say()
+                if self._is_enough():
+                    return
+
+    def _say(self):
+        self.told = time.monotonic()
+        seconds = self.told - self.started
+        rate = self.machine.hits / seconds
+        print(f'{seconds:.0f} s, {rate:.0f} hits/s: {self.machine.figures()}', flush=True)
+
+    def _failed(self, error):
+        self._say()
+        hits = self.machine.hits
+        path = Path(self.options.script)
+        path.write_text(model_machine.lines(error.script))
+        print(f'a difference; the script of {len(error.script)} operations is made shorter')
+        last = [error]
+
+        def fails(script):
+            self.machine.reset()
+            try:
+                for operation in script:
+                    self.machine.apply(operation)
+            except model_machine.Wrong as again:
+                last[0] = again
+                path.write_text(model_machine.lines(again.script))
+                return True
+            return False
+
+        with contextlib.suppress(KeyboardInterrupt):
+            if not fails(error.script):
+                print('it does not fail again when replayed: it depends on when things happen')
+            else:
+                model_walk.minimise(last[0].script, fails, MINIMISE)
+        print(last[0])
+        print(f'replay: proof/model --replay {path}')
+        print(f'verdict: WRONG: a difference after {hits:,} checked hits')
+        return 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())

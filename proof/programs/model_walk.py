@@ -1,0 +1,135 @@
+"""Operations of the model-based test, drawn at random, and failures made small.
+
+The one idea: :func:`operation` draws one operation with whatever chooses, hypothesis or a random
+generator.  Reads are drawn from a *focus* of few pages and few users: an answer that nobody asks
+for again is never hit.
+
+Slot 0 mostly begins a new request for each page, slot 1 mostly writes, and slot 2 reads in a
+transaction that stays open, with its old snapshot.
+"""
+
+from .model_changes import ORM, REMOVALS, RIGHTS, STATEMENTS
+from .model_reads import PAGES, SEATS
+
+BOTH = (False, True)
+RELATIONS = (
+    *('res_partner', 'res_partner_category', 'res_partner_res_partner_category_rel', 'res_bank'),
+    *('res_users', 'res_groups_users_rel', 'ir_rule', 'ir_model_access', 'res_country_state'),
+    *('orm_signaling_default', 'res_company', 'ir_config_parameter'),
+)
+MANY_READS = 120
+FEW_READS = 40
+"""Weight of reads: of many, most are hits; of few, more happens between them."""
+
+
+class Focus:
+    """What is read for a while.
+
+    :param choose: ``choose(sequence)`` returns one of its items
+    """
+
+    def __init__(self, choose):
+        self.pages = [choose(list(PAGES)) for _ in range(2)]
+        self.seats = [choose(range(len(SEATS))) for _ in range(2)]
+
+
+def _read(choose, focus, worker):
+    slot = choose((0, 0, 0, 2, 2, 1))
+    mode = choose(('new', 'new', 'new', 'go on')) if slot == 0 else 'go on'
+    seat, page = choose(focus.seats), choose(focus.pages)
+    return ['read', worker, slot, seat, page, mode, choose((False, False, True)), choose(BOTH)]
+
+
+def _change(names):
+    return lambda choose, focus, worker: [
+        *('change', worker, choose((1, 1, 1, 0, 2)), choose(names)),
+        *(choose(range(6)), choose(range(8))),
+    ]
+
+
+def _named(changes):
+    return [change.__name__ for change in changes]
+
+
+def _in_slot(name, *options):
+    """An operation on the slot that mostly writes."""
+    return lambda choose, focus, worker: [
+        *(name, worker, choose((1, 1, 1, 1, 0, 2))),
+        *(choose(values) for values in options),
+    ]
+
+
+def _on_worker(name, *options):
+    return lambda choose, focus, worker: [name, worker, *(choose(values) for values in options)]
+
+
+_SQL = (list(STATEMENTS), range(6), range(8))
+
+KINDS = {
+    'read': (0, _read),
+    'commit': (9, _in_slot('commit', (False, False, True))),
+    'ORM': (6, _change(_named(ORM))),
+    'rights': (2, _change(_named(RIGHTS))),
+    'statement': (2, _in_slot('statement', *_SQL)),
+    'sql': (2.5, _on_worker('sql', *_SQL)),
+    'settle': (8, _on_worker('settle')),
+    'begin': (2, _in_slot('begin', (False, False, True))),
+    'begin old': (1, lambda choose, focus, worker: ['begin', worker, 2]),
+    'rollback': (2, _in_slot('rollback')),
+    'savepoint': (1.5, _in_slot('savepoint')),
+    'release savepoint': (1.5, _in_slot('release_savepoint', BOTH)),
+    'removal': (0.3, _change(_named(REMOVALS))),
+    'compact': (1.5, _on_worker('compact')),
+    'tick': (0.3, _on_worker('tick')),
+    'guard': (0.7, _on_worker('guard', RELATIONS)),
+    'release': (0.4, _on_worker('release', RELATIONS, BOTH)),
+    'evict': (2, _on_worker('evict', range(3))),
+    'clear': (0.5, _on_worker('clear', ('l1', 'l2', 'l3'))),
+    'flush Redis': (0.3, lambda choose, focus, worker: ['flush_redis']),
+    'dump Redis': (0.4, lambda choose, focus, worker: ['dump_redis']),
+    'restore Redis': (0.8, lambda choose, focus, worker: ['restore_redis']),
+    'restart': (0.3, _on_worker('restart')),
+    'reload': (0.03, _on_worker('reload')),
+}
+"""Weight and maker of each kind of operation; reads get theirs from the caller."""
+
+
+def kinds(reads) -> list[str]:
+    """Names of kinds, each as often as its weight says, in hundredths."""
+    weights = {name: weight for name, (weight, _make) in KINDS.items()} | {'read': reads}
+    return [name for name, weight in weights.items() for _ in range(round(weight * 100))]
+
+
+def operation(choose, kind, focus, workers):
+    """One operation.
+
+    :param choose: ``choose(sequence)`` returns one of its items
+    :param str kind: one of KINDS
+    :param int workers: how many there are
+    """
+    return KINDS[kind][1](choose, focus, choose(range(workers)))
+
+
+def reads_together(choose, focus, workers):
+    """A read of each worker, at the same time."""
+    return ['together', *(_read(choose, focus, worker) for worker in range(workers))]
+
+
+def minimise(script, fails, patience=200):
+    """A shorter script that still fails.
+
+    :param fails: ``fails(script) -> bool`` replays
+    :param int patience: how many replays at most
+    """
+    size = len(script) // 2
+    while size and patience > 0:
+        start = 0
+        while start < len(script) and patience > 0:
+            shorter = script[:start] + script[start + size :]
+            patience -= 1
+            if shorter and fails(shorter):
+                script = shorter
+            else:
+                start += size
+        size //= 2
+    return script

@@ -36,6 +36,36 @@ SCRIPT = os.environ.get('TIERED_CACHE_MODEL_SCRIPT') or os.path.join(
     tempfile.gettempdir(), 'tiered-cache-model.script'
 )
 
+FOUND = {
+    'a transaction with an old snapshot fills the memory with a right that was revoked': [
+        ['begin', 0, 2],
+        ['write', 1, 'access', 0, 0],
+        ['begin', 0, 0],
+        ['read', 0, 2, 1, 'banks', 'go on'],
+        ['read', 0, 0, 1, 'banks', 'go on'],
+        ['settle', 0],
+        ['read', 1, 0, 1, 'banks', 'new'],
+    ],
+    'a worker is killed between the commit that revokes a right and the signal': [
+        ['read', 1, 0, 1, 'banks', 'new'],
+        ['change', 0, 1, 'access', 0, 0],
+        ['crash_commit', 0, 1],
+        ['read', 1, 0, 1, 'banks', 'new'],
+        ['settle', 1],
+        ['read', 0, 0, 1, 'banks', 'new'],
+    ],
+    'a right that is granted, used, and never committed': [
+        ['write', 1, 'access', 0, 0],
+        ['change', 0, 1, 'access', 0, 1],
+        ['read', 0, 1, 1, 'banks', 'go on'],
+        ['read', 0, 0, 1, 'banks', 'new'],
+        ['settle', 0],
+        ['rollback', 0, 1],
+        ['read', 1, 0, 1, 'banks', 'new'],
+    ],
+}
+"""Scripts that once gave a wrong value."""
+
 
 class Operations(RuleBasedStateMachine):
     """One example: operations from the beginning of the records.
@@ -77,6 +107,13 @@ class TestModel(BaseCase):
         stack = cls.enterClassContext(contextlib.ExitStack())
         cls.machine = stack.enter_context(model_machine.Machine(get_db_name()))
         stack.callback(cls.machine.remove)
+
+    def test_what_was_found_before(self):
+        for name, script in FOUND.items():
+            with self.subTest(name):
+                self.machine.reset()
+                for operation in script:
+                    self.machine.apply(operation)
 
     def test_every_hit_is_what_the_database_says(self):
         machine = self.machine

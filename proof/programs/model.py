@@ -28,7 +28,6 @@ FOCUS = 60
 
 PROGRESS_S = 30
 MINIMISE = 60
-"""Replays that a failure is worth."""
 
 
 def main():
@@ -60,6 +59,9 @@ def _options():
         '--told',
         action='store_true',
         help="background work only when an operation says so, as in the tests",
+    )
+    parser.add_argument(
+        '--minimise', type=int, default=MINIMISE, help="replays that a failure is worth (60)"
     )
     options = parser.parse_args()
     if options.hits is None and options.minutes is None:
@@ -180,10 +182,12 @@ class Walk:
             return False
 
         with contextlib.suppress(KeyboardInterrupt):
-            if not fails(error.script):
+            if not self.options.minimise:
+                pass
+            elif not fails(error.script):
                 print('it does not fail again when replayed: it depends on when things happen')
             else:
-                model_walk.minimise(last[0].script, fails, MINIMISE)
+                model_walk.minimise(last[0].script, fails, self.options.minimise)
         print(last[0])
         print(f'replay: proof/model --replay {path}')
         print(f'verdict: WRONG: a difference after {hits:,} checked hits')

@@ -11,6 +11,16 @@ OURS = [('ref', '=like', 'model%')]
 NAMED = {'fields': {'display_name': {}}}
 
 PAGES = {
+    'counts': [
+        ('res.partner', 'search_count', None, [OURS], {}),
+        ('res.partner', 'search_count', None, [OURS], {}, {'active_test': False}),
+        ('res.partner', 'search_count', None, [[('category_id', 'child_of', '@category0')]], {}),
+        ('res.partner', 'search_count', None, [[('parent_id.city', '=', 'Gent')]], {}),
+        ('res.partner', 'search_count', None, [[*OURS, ('company_id', '=', '@company2')]], {}),
+        ('res.partner', 'search_count', None, [[*OURS, ('bank_ids.bank_id', '=', '@bank0')]], {}),
+        ('res.users', 'search_count', None, [[('all_group_ids', 'in', '@group1')]], {}),
+        ('res.country.state', 'search_count', None, [[('country_id', '=', '@belgium')]], {}),
+    ],
     'partners': [
         (
             'res.partner',
@@ -36,10 +46,7 @@ PAGES = {
             ],
             {'order': 'complete_name, id'},
         ),
-        ('res.partner', 'search_count', None, [OURS], {}),
-        ('res.partner', 'search_count', None, [OURS], {}, {'active_test': False}),
         ('res.partner', 'name_search', None, ['model', OURS], {}),
-        ('res.partner', 'search_count', None, [[('category_id', 'child_of', '@category0')]], {}),
     ],
     'groups of partners': [
         (

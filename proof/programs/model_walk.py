@@ -17,9 +17,13 @@ RELATIONS = (
     *('res_users', 'res_groups_users_rel', 'ir_rule', 'ir_model_access', 'res_country_state'),
     *('orm_signaling_default', 'res_company', 'ir_config_parameter'),
 )
-MANY_READS = 120
+MANY_READS = 150
 FEW_READS = 40
 """Weight of reads: of many, most are hits; of few, more happens between them."""
+
+
+OFTEN = [*PAGES, *('partners', 'counts', 'counts', 'banks', 'shapes')]
+"""Pages as often as they are read: more often those that matter more, or cost less."""
 
 
 class Focus:
@@ -29,15 +33,60 @@ class Focus:
     """
 
     def __init__(self, choose):
-        self.pages = [choose(list(PAGES)) for _ in range(2)]
+        self.pages = [choose(OFTEN) for _ in range(2)]
         self.seats = [choose(range(len(SEATS))) for _ in range(2)]
+
+
+RELEVANT = {
+    'partner': (
+        *('partner_name', 'partner_values', 'partner_archive', 'partner_categories'),
+        *('partner_parent', 'partner_company', 'partner_new', 'partner_unlink', 'partner_barcode'),
+        *('category_name', 'category_partners', 'state_name', 'rule_domain', 'rule_active'),
+        *('group_member', 'person_city'),
+    ),
+    'categories': ('category_name', 'category_parent', 'category_new', 'category_unlink'),
+    'banks': (
+        'bank_name',
+        'bank_archive',
+        'account_new',
+        'account_unlink',
+        'account_move',
+        'access',
+    ),
+    'users': (
+        *('group_member', 'group_implies', 'rule_domain', 'rule_active', 'rule_groups'),
+        *('user_company', 'user_companies', 'user_lang', 'company_name'),
+    ),
+    'money and places': ('rate_value', 'rate_new', 'rate_unlink', 'state_name', 'state_new'),
+    'shapes': ('view_arch', 'lang_name', 'parameter', 'bank_name'),
+}
+"""Changes that a page shows; its name begins with a key, or all do."""
+
+
+def _relevant(choose, focus):
+    page = choose(focus.pages)
+    names = next((names for key, names in RELEVANT.items() if page.startswith(key)), None)
+    return choose(names or RELEVANT['partner'])
+
+
+def _write(choose, focus, worker):
+    return ['write', worker, _relevant(choose, focus), choose(range(6)), choose(range(8))]
 
 
 def _read(choose, focus, worker):
     slot = choose((0, 0, 0, 2, 2, 1))
     mode = choose(('new', 'new', 'new', 'go on')) if slot == 0 else 'go on'
     seat, page = choose(focus.seats), choose(focus.pages)
-    return ['read', worker, slot, seat, page, mode, choose((False, False, True)), choose(BOTH)]
+    return [
+        'read',
+        worker,
+        slot,
+        seat,
+        page,
+        mode,
+        choose((False, False, True)),
+        choose((True, True, False)),
+    ]
 
 
 def _change(names):
@@ -67,6 +116,7 @@ _SQL = (list(STATEMENTS), range(6), range(8))
 
 KINDS = {
     'read': (0, _read),
+    'write': (10, _write),
     'commit': (9, _in_slot('commit', (False, False, True))),
     'ORM': (6, _change(_named(ORM))),
     'rights': (2, _change(_named(RIGHTS))),
@@ -89,6 +139,7 @@ KINDS = {
     'dump Redis': (0.4, lambda choose, focus, worker: ['dump_redis']),
     'restore Redis': (0.8, lambda choose, focus, worker: ['restore_redis']),
     'restart': (0.3, _on_worker('restart')),
+    'crash': (0.3, _in_slot('crash_commit')),
     'reload': (0.03, _on_worker('reload')),
 }
 """Weight and maker of each kind of operation; reads get theirs from the caller."""

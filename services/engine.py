@@ -29,6 +29,7 @@ from .catalogue import fingerprint as catalogue_fingerprint
 from .fingerprint import code_fingerprint
 from .guards import Guards
 from .hierarchy import Hierarchy
+from .memory import Memory
 from .outbox import Outbox
 from .policy import Policy, Suspender
 from .recorder import OrmCacheReader
@@ -111,6 +112,7 @@ class Engine:
         self.orm_cache = OrmCacheReader(registry)
         self.rule_book = RuleBook(self.orm_cache)
         self.always = always_relations(registry)
+        self.memory = Memory(registry, self.always)
         self.catalogue: Catalogue | None = None
         self.code = ""
         self.config = configuration.Configuration({}, ())

@@ -144,10 +144,11 @@ def _look_up(engine, read: Read, plan, key, transaction, versions) -> Hit | Tick
         engine.suspender.stale(name)
     if plan.consistency != 'strong':
         # what is stored must carry the versions of the snapshot in which it is computed
-        versions, reason = _look(engine, read.records.env.cr, transaction)
+        versions, reason = _look(engine, read.records.env, transaction)
         if versions is None:
             engine.metrics.miss(reason, *name)
             return None
+    engine.memory.settle(transaction)
     return Ticket(
         name,
         key,
@@ -311,11 +312,12 @@ def _versions(engine, records, transaction, plan) -> tuple[State | None, str]:
         if engine.fresh_enough(known, plan):
             # asks the server only where SQL ran before: it may have written
             return (None, 'dirty') if transaction.has_written(cr) else (known, '')
-    return _look(engine, cr, transaction)
+    return _look(engine, records.env, transaction)
 
 
-def _look(engine, cr, transaction) -> tuple[State | None, str]:
+def _look(engine, env, transaction) -> tuple[State | None, str]:
     """The versions that the transaction's own snapshot shows."""
+    cr = env.cr
     if transaction.looked:
         if transaction.has_written(cr):
             return None, 'dirty'
@@ -326,7 +328,9 @@ def _look(engine, cr, transaction) -> tuple[State | None, str]:
     transaction.looked = True
     if versions is None:
         transaction.dirty = True
+        engine.memory.wrote(transaction)
         return None, 'dirty'
+    engine.memory.looked(transaction, env, versions.versions)
     if not engine.config_is_current(versions):
         engine.configure(cr, versions)
     if not engine.settings.enabled:
@@ -465,8 +469,10 @@ def _objection(engine, ticket: Ticket, records, cost_ms: float) -> tuple[str, st
         return 'dirty', ''
     if state_of(records.env.cr) is not ticket.transaction:
         return 'uncacheable', 'commit or rollback'  # half of it has seen another snapshot
-    if engine.disturbed_since(ticket.writer_epoch, ticket.transaction) or not engine.signals_fit(
-        ticket.versions
+    if (
+        engine.disturbed_since(ticket.writer_epoch, ticket.transaction)
+        or not engine.signals_fit(ticket.versions)
+        or not engine.memory.fits(ticket.transaction)
     ):
         return 'old_snapshot', ''
     if records.env.cr.query is not ticket.recording.last_query:

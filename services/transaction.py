@@ -25,6 +25,7 @@ class TransactionState:
     :param looked: the version query was asked
     :param versions: what the snapshot shows, see :class:`.versions.State`
     :param objection: why there are none although the transaction has not written
+    :param rights: what ``tools.ormcache`` may hold for it, see :mod:`.memory`; None is unknown
     :param changes: what the ORM hooks saw: model → ids, for events after commit
     :param journal_engine: the engine for which the ORM hooks write the journal, if they do
     """
@@ -38,6 +39,7 @@ class TransactionState:
         'journal_engine',
         'looked',
         'objection',
+        'rights',
         'versions',
         '__weakref__',
     )
@@ -49,6 +51,7 @@ class TransactionState:
         self.looked = False
         self.versions = None
         self.objection = ''
+        self.rights: tuple | None = None
         self.changes: dict = {}
         self.journal_engine = None
         self._last_query = None

@@ -13,8 +13,8 @@ with the change, whatever savepoint both are in.  Raw SQL is not seen then.
 from __future__ import annotations
 
 from . import journal
-from .clock import code_names, method_codes
 from .engine import engine_for
+from .memory import clears_ormcache
 from .transaction import state_of
 
 
@@ -53,22 +53,6 @@ class Change:
         self.fields: set[str] = set()
 
 
-def clears_ormcache(model) -> bool:
-    """Whether writing to a model drops values of ``tools.ormcache``, as its code says."""
-    known = model.env.registry.__dict__.setdefault(_CLEARING_SLOT, {})
-    if model._name not in known:
-        known[model._name] = any(
-            not _CLEARING.isdisjoint(code_names(code))
-            for method in ('create', 'write', 'unlink', '_write_multi')
-            for code in method_codes(type(model), getattr(type(model), method))
-        )
-    return known[model._name]
-
-
-_CLEARING_SLOT = '_tiered_cache_clearing_models'
-_CLEARING = frozenset(('clear_cache', 'clear_all_caches'))
-
-
 def _note_ormcache(env, transaction) -> None:
     engine = engine_for(env.registry)
     if engine is not None:
@@ -81,6 +65,7 @@ def _first_change(env, transaction) -> None:
     engine = engine_for(registry)
     if engine is None:
         return
+    engine.memory.wrote(transaction)
     changes = transaction.changes
     # after the commit, because a transaction that is rolled back has changed nothing
     cr.postcommit.add(lambda: engine.wrote(relations_of(registry, changes)))

@@ -28,43 +28,13 @@ ROOT = str(Path(__file__).resolve().parents[1])
 if ROOT not in sys.path:
     sys.path.append(ROOT)
 
-from proof.programs import model_machine, model_walk  # noqa: E402 found by the line above
+from proof.programs import model_machine, model_scripts, model_walk  # noqa: E402 found by the line above
 
 EXAMPLES = 50
 STEPS = 50
 SCRIPT = os.environ.get('TIERED_CACHE_MODEL_SCRIPT') or os.path.join(
     tempfile.gettempdir(), 'tiered-cache-model.script'
 )
-
-FOUND = {
-    'a transaction with an old snapshot fills the memory with a right that was revoked': [
-        ['begin', 0, 2],
-        ['write', 1, 'access', 0, 0],
-        ['begin', 0, 0],
-        ['read', 0, 2, 1, 'banks', 'go on'],
-        ['read', 0, 0, 1, 'banks', 'go on'],
-        ['settle', 0],
-        ['read', 1, 0, 1, 'banks', 'new'],
-    ],
-    'a worker is killed between the commit that revokes a right and the signal': [
-        ['read', 1, 0, 1, 'banks', 'new'],
-        ['change', 0, 1, 'access', 0, 0],
-        ['crash_commit', 0, 1],
-        ['read', 1, 0, 1, 'banks', 'new'],
-        ['settle', 1],
-        ['read', 0, 0, 1, 'banks', 'new'],
-    ],
-    'a right that is granted, used, and never committed': [
-        ['write', 1, 'access', 0, 0],
-        ['change', 0, 1, 'access', 0, 1],
-        ['read', 0, 1, 1, 'banks', 'go on'],
-        ['read', 0, 0, 1, 'banks', 'new'],
-        ['settle', 0],
-        ['rollback', 0, 1],
-        ['read', 1, 0, 1, 'banks', 'new'],
-    ],
-}
-"""Scripts that once gave a wrong value."""
 
 
 class Operations(RuleBasedStateMachine):
@@ -108,12 +78,10 @@ class TestModel(BaseCase):
         cls.machine = stack.enter_context(model_machine.Machine(get_db_name()))
         stack.callback(cls.machine.remove)
 
-    def test_what_was_found_before(self):
-        for name, script in FOUND.items():
+    def test_scripts(self):
+        for name, script in model_scripts.SCRIPTS.items():
             with self.subTest(name):
-                self.machine.reset()
-                for operation in script:
-                    self.machine.apply(operation)
+                self.machine.run(script)
 
     def test_every_hit_is_what_the_database_says(self):
         machine = self.machine

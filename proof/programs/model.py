@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench import databases
 
-from . import model_machine, model_walk
+from . import model_machine, model_scripts, model_walk
 
 EPISODE = 400
 """Operations between two resets."""
@@ -38,6 +38,8 @@ def main():
             with _machine(database, options) as machine:
                 if options.replay:
                     return _replay(machine, options.replay)
+                if options.scripts:
+                    return _scripts(machine)
                 return Walk(machine, options).run()
         except KeyboardInterrupt:
             print('verdict: nothing wrong, but interrupted before anything was checked')
@@ -50,6 +52,15 @@ def _options():
     parser.add_argument('--hits', type=int, help="stop after so many checked hits")
     parser.add_argument('--minutes', type=float, help="stop after so many minutes (2)")
     parser.add_argument('--workers', type=int, default=2, help="worker processes (2)")
+    parser.add_argument(
+        '--scripts', action='store_true', help="run the scripts written by hand instead"
+    )
+    parser.add_argument(
+        '--reads',
+        type=int,
+        default=model_walk.MANY_READS,
+        help="weight of reads among the operations; the others weigh 56 together (150)",
+    )
     parser.add_argument('--replay', metavar='FILE', help="run the operations of a file instead")
     parser.add_argument(
         '--database', help="one with the addon installed, kept (a new one, dropped)"
@@ -87,21 +98,37 @@ def _database(name):
 
 
 def _machine(database, options):
-    background = not (options.told or options.replay)
+    background = not (options.told or options.replay or options.scripts)
     return model_machine.Machine(database, options.workers, background)
 
 
 def _replay(machine, path):
     script = model_machine.load(path)
     try:
-        for operation in script:
-            machine.apply(operation)
+        machine.run(script)
     except model_machine.Wrong as error:
         print(error)
         print(f'verdict: WRONG: operation {len(machine.script)} of {len(script)} fails')
         return 1
     print(machine.figures())
     print(f'verdict: nothing wrong in {len(script)} operations')
+    return 0
+
+
+def _scripts(machine):
+    """The scripts written by hand."""
+    wrong = []
+    for name, script in model_scripts.SCRIPTS.items():
+        try:
+            machine.run(script)
+        except model_machine.Wrong as error:
+            wrong.append(name)
+            print(f'{name}\n{error}', flush=True)
+    print(machine.figures())
+    if wrong:
+        print(f"verdict: WRONG: {len(wrong)} scripts fail: {'; '.join(wrong)}")
+        return 1
+    print(f'verdict: nothing wrong in {len(model_scripts.SCRIPTS)} scripts')
     return 0
 
 
@@ -116,7 +143,7 @@ class Walk:
         self.machine = machine
         self.options = options
         self.random = random.Random(options.seed)
-        self.kinds = model_walk.kinds(model_walk.MANY_READS)
+        self.kinds = model_walk.kinds(options.reads)
         self.started = self.told = time.monotonic()
         machine.counts.clear()  # what it read to get going
 
@@ -171,10 +198,8 @@ class Walk:
         last = [error]
 
         def fails(script):
-            self.machine.reset()
             try:
-                for operation in script:
-                    self.machine.apply(operation)
+                self.machine.run(script)
             except model_machine.Wrong as again:
                 last[0] = again
                 path.write_text(model_machine.lines(again.script))

@@ -245,6 +245,12 @@ class Machine(contextlib.ExitStack):
             self.failed = True
             raise Wrong(str(error), self.script) from error
 
+    def run(self, script):
+        """Carry out a script from the beginning."""
+        self.reset()
+        for operation in script:
+            self.apply(operation)
+
     def _count(self, answer):
         self.counts.update(answer['counts'])
         if answer['differences']:

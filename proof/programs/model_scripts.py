@@ -1,0 +1,141 @@
+"""Scripts of the model-based test, written by hand.
+
+The one idea: each fails if one protection of the cache is taken out, or failed once; so the random
+operations of :mod:`.model_walk` are known to be able to see each kind of fault.
+"""
+
+SCRIPTS = {
+    'version of a relation': [
+        ['read', 0, 0, 0, 'partners', 'new'],
+        ['write', 1, 'partner_name', 0, 1],
+        ['read', 0, 0, 0, 'partners', 'new'],
+    ],
+    'raw SQL of another program': [
+        ['read', 0, 0, 0, 'banks', 'new'],
+        ['sql', 1, 'bank by common table expression', 0, 1],
+        ['read', 0, 0, 0, 'banks', 'new'],
+    ],
+    'own writes by the ORM': [
+        ['read', 0, 0, 0, 'partners', 'new'],
+        ['change', 0, 1, 'partner_name', 0, 1],
+        ['read', 0, 1, 0, 'partners', 'go on'],
+        ['rollback', 0, 1],
+        ['read', 0, 0, 0, 'partners', 'new'],
+    ],
+    'own writes by raw SQL': [
+        ['read', 0, 1, 0, 'partners', 'new'],
+        ['statement', 0, 1, 'partner update', 0, 1],
+        ['read', 0, 1, 0, 'partners', 'go on'],
+        ['rollback', 0, 1],
+        ['read', 0, 0, 0, 'partners', 'new'],
+    ],
+    'a savepoint that was rolled back': [
+        ['read', 0, 1, 0, 'partners', 'new'],
+        ['savepoint', 0, 1],
+        ['statement', 0, 1, 'partner update', 0, 1],
+        ['release_savepoint', 0, 1, True],
+        ['read', 0, 1, 0, 'partners', 'go on'],
+        ['commit', 0, 1, True],
+        ['read', 0, 1, 0, 'partners', 'go on'],
+    ],
+    'a reader with an old snapshot': [
+        ['begin', 0, 2],
+        ['write', 1, 'partner_name', 0, 1],
+        ['read', 0, 0, 0, 'partners', 'new'],
+        ['read', 0, 0, 0, 'partners', 'new'],
+        ['read', 0, 2, 0, 'partners', 'go on'],
+        ['read', 0, 0, 0, 'partners', 'new'],
+    ],
+    'commits in another order than their numbers': [
+        ['change', 0, 1, 'partner_name', 0, 1],
+        ['statement', 0, 1, 'no row', 0, 0],
+        ['write', 1, 'partner_name', 1, 1],
+        ['read', 1, 0, 0, 'partners', 'new'],
+        ['commit', 0, 1, False],
+        ['read', 1, 0, 0, 'partners', 'new'],
+    ],
+    'compaction': [
+        ['read', 0, 0, 0, 'partners', 'new'],
+        ['write', 1, 'partner_name', 0, 1],
+        ['compact', 1],
+        ['read', 0, 0, 0, 'partners', 'new'],
+    ],
+    'a guard that was released': [
+        ['read', 0, 0, 0, 'banks', 'new'],
+        ['release', 1, 'res_bank', True],
+        ['write', 1, 'bank_name', 0, 1],
+        ['guard', 1, 'res_bank'],
+        ['read', 0, 0, 0, 'banks', 'new'],
+    ],
+    'entries of Redis from long ago': [
+        ['read', 0, 0, 0, 'partners', 'new'],
+        ['settle', 0],
+        ['dump_redis'],
+        ['write', 1, 'partner_name', 0, 1],
+        ['restore_redis'],
+        ['restart', 1],
+        ['read', 1, 0, 0, 'partners', 'new', False, True],
+    ],
+    'an access right that was revoked': [
+        ['read', 0, 0, 1, 'banks', 'new'],
+        ['read', 0, 0, 1, 'banks', 'new'],
+        ['write', 1, 'access', 0, 0],
+        ['read', 0, 0, 1, 'banks', 'new'],
+    ],
+    'what an administrator may see': [
+        ['write', 1, 'access', 0, 0],
+        ['read', 0, 0, 0, 'banks', 'new'],
+        ['read', 0, 0, 1, 'banks', 'new'],
+    ],
+    'another language': [
+        ['write', 1, 'category_name', 0, 1],
+        ['read', 0, 0, 1, 'categories', 'new'],
+        ['read', 0, 0, 4, 'categories', 'new'],
+    ],
+    'what was in memory before': [
+        ['read', 0, 0, 0, 'banks', 'new', True],
+        ['read', 0, 0, 0, 'partners', 'go on'],
+        ['write', 1, 'bank_name', 0, 1],
+        ['read', 0, 0, 0, 'partners', 'new'],
+    ],
+    'a record rule that reads data': [
+        ['write', 1, 'group_member', 1, 1],
+        ['read', 0, 0, 2, 'partners', 'new'],
+        ['write', 1, 'person_city', 1, 0],
+        ['read', 0, 0, 2, 'partners', 'new'],
+        ['settle', 0],
+        ['restart', 1],
+        ['read', 1, 0, 2, 'partners', 'new'],
+    ],
+    'a caller that changes what it got': [
+        ['read', 0, 0, 0, 'partners', 'new'],
+        ['read', 0, 0, 0, 'partners', 'new'],
+        ['read', 0, 0, 0, 'partners', 'new'],
+    ],
+    'a transaction with an old snapshot fills the memory with a right that was revoked': [
+        ['begin', 0, 2],
+        ['write', 1, 'access', 0, 0],
+        ['begin', 0, 0],
+        ['read', 0, 2, 1, 'banks', 'go on'],
+        ['read', 0, 0, 1, 'banks', 'go on'],
+        ['settle', 0],
+        ['read', 1, 0, 1, 'banks', 'new'],
+    ],
+    'a worker is killed between the commit that revokes a right and the signal': [
+        ['read', 1, 0, 1, 'banks', 'new'],
+        ['change', 0, 1, 'access', 0, 0],
+        ['crash_commit', 0, 1],
+        ['read', 1, 0, 1, 'banks', 'new'],
+        ['settle', 1],
+        ['read', 0, 0, 1, 'banks', 'new'],
+    ],
+    'a right that is granted, used, and never committed': [
+        ['write', 1, 'access', 0, 0],
+        ['change', 0, 1, 'access', 0, 1],
+        ['read', 0, 1, 1, 'banks', 'go on'],
+        ['read', 0, 0, 1, 'banks', 'new'],
+        ['settle', 0],
+        ['rollback', 0, 1],
+        ['read', 1, 0, 1, 'banks', 'new'],
+    ],
+}

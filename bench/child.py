@@ -135,11 +135,7 @@ def serve(env, path, operations=Child):
     :param str path: of the UNIX socket that the measuring process listens on
     :param operations: class whose public methods may be asked for
     """
-    answer(operations(env), path)
-
-
-def answer(child, path):
-    """As :func:`serve`, by an object's public methods."""
+    child = operations(env)
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(path)
         with connection.makefile("rw") as stream:

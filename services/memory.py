@@ -11,9 +11,8 @@ between leaves all others with what they knew; and where a server has threads, a
 an old snapshot fills the memory again after the signal has emptied it.
 
 What may go wrong: a transaction with an old snapshot that has neither asked the cache nor written
-by the ORM is not known here.  A worker is killed after it has changed a table that is written
-all day (variants of products) and before it has told the others: they go on with what they
-remember of it, as in plain Odoo, and results made of that may be kept.
+by the ORM is not known here.  Values that other modules keep in this memory are guarded by Odoo's
+signals only.
 """
 
 from __future__ import annotations
@@ -22,6 +21,33 @@ import weakref
 
 from .clock import code_names, method_codes
 from .versions import SIGNAL_RELATIONS
+
+MODELS = (
+    'decimal.precision',
+    'ir.actions.act_url',
+    'ir.actions.act_window',
+    'ir.actions.act_window_close',
+    'ir.actions.actions',
+    'ir.actions.client',
+    'ir.actions.report',
+    'ir.actions.server',
+    'ir.asset',
+    'ir.config_parameter',
+    'ir.default',
+    'ir.model.access',
+    'ir.model.data',
+    'ir.module.module',
+    'ir.rule',
+    'ir.ui.menu',
+    'ir.ui.view',
+    'res.company',
+    'res.country',
+    'res.currency',
+    'res.groups',
+    'res.lang',
+    'res.users',
+)
+"""Models of Odoo's base that clear the memory when they are written."""
 
 
 class Memory:
@@ -33,19 +59,17 @@ class Memory:
 
     def __init__(self, registry, relations):
         self._registry = registry
-        self._always = frozenset(relations) - SIGNAL_RELATIONS
-        self._relations: tuple[str, ...] | None = None
+        tables = {registry[name]._table for name in MODELS if name in registry}
+        self._relations = tuple(sorted(tables | set(relations) - SIGNAL_RELATIONS))
         self._rights: tuple | None = None
         self._latest: tuple | None = None
         self._transactions: weakref.WeakSet = weakref.WeakSet()
 
-    def looked(self, transaction, env, versions) -> None:
+    def looked(self, transaction, versions) -> None:
         """A transaction has seen its snapshot's versions.
 
         :param versions: by relation
         """
-        if self._relations is None:
-            self._relations = tuple(sorted(self._always | _tables_of_values(env)))
         self._add(transaction, tuple(map(versions.get, self._relations)))
 
     def wrote(self, transaction) -> None:
@@ -86,23 +110,6 @@ class Memory:
         )
 
 
-def _tables_of_values(env) -> set[str]:
-    """Tables of the models that say, by clearing it, that the memory depends on them.
-
-    Of Odoo's own framework only, and not attachments: tables that are written all day would
-    have the memory emptied all day.  For the others Odoo's signals have to do.
-    """
-    return {
-        model._table
-        for model in map(env.__getitem__, env.registry)
-        if model._original_module == 'base'
-        and model._name not in _WRITTEN_ALL_DAY
-        and not model._abstract
-        and not model._transient
-        and clears_ormcache(model)
-    }
-
-
 def clears_ormcache(model) -> bool:
     """Whether writing to a model drops values of ``tools.ormcache``, as its code says."""
     known = model.env.registry.__dict__.setdefault(_CLEARING_SLOT, {})
@@ -115,6 +122,5 @@ def clears_ormcache(model) -> bool:
     return known[model._name]
 
 
-_WRITTEN_ALL_DAY = frozenset(('ir.attachment', 'res.partner'))
 _CLEARING_SLOT = '_tiered_cache_clearing_models'
 _CLEARING = frozenset(('clear_cache', 'clear_all_caches', 'call_cache_clearing_methods'))

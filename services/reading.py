@@ -144,7 +144,7 @@ def _look_up(engine, read: Read, plan, key, transaction, versions) -> Hit | Tick
         engine.suspender.stale(name)
     if plan.consistency != 'strong':
         # what is stored must carry the versions of the snapshot in which it is computed
-        versions, reason = _look(engine, read.records.env, transaction)
+        versions, reason = _look(engine, read.records.env.cr, transaction)
         if versions is None:
             engine.metrics.miss(reason, *name)
             return None
@@ -312,12 +312,11 @@ def _versions(engine, records, transaction, plan) -> tuple[State | None, str]:
         if engine.fresh_enough(known, plan):
             # asks the server only where SQL ran before: it may have written
             return (None, 'dirty') if transaction.has_written(cr) else (known, '')
-    return _look(engine, records.env, transaction)
+    return _look(engine, cr, transaction)
 
 
-def _look(engine, env, transaction) -> tuple[State | None, str]:
+def _look(engine, cr, transaction) -> tuple[State | None, str]:
     """The versions that the transaction's own snapshot shows."""
-    cr = env.cr
     if transaction.looked:
         if transaction.has_written(cr):
             return None, 'dirty'
@@ -330,7 +329,7 @@ def _look(engine, env, transaction) -> tuple[State | None, str]:
         transaction.dirty = True
         engine.memory.wrote(transaction)
         return None, 'dirty'
-    engine.memory.looked(transaction, env, versions.versions)
+    engine.memory.looked(transaction, versions.versions)
     if not engine.config_is_current(versions):
         engine.configure(cr, versions)
     if not engine.settings.enabled:

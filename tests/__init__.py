@@ -22,6 +22,7 @@ from . import (
     test_leaks,
     test_list_append,
     test_manager_access,
+    test_memory,
     test_metrics,
     test_model,
     test_options,

@@ -288,4 +288,5 @@ def remove(env) -> None:
                 record.unlink()
         except Exception:
             record.action_archive()
+    env['res.lang'].browse(ids['french']).active = False
     env['ir.model.data'].search([('module', '=', MODULE)]).unlink()

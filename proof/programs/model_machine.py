@@ -171,11 +171,14 @@ class Machine(contextlib.ExitStack):
 
     def _start(self):
         self.redis = self.enter_context(_redis_server().RedisServer())
-        answers = ('proof.programs.model_worker', 'Nursery')
         environment = {**ENVIRONMENT, 'TIERED_CACHE_REDIS_URL': self.redis.url}
         # two servers: what depends on the order of a set differs between them
         children = [
-            ChildProcess(self.database, {**environment, 'PYTHONHASHSEED': str(number)}, answers)
+            ChildProcess(
+                self.database,
+                {**environment, 'PYTHONHASHSEED': str(number)},
+                'proof.programs.model_worker',
+            )
             for number in range(self.count)
         ]
         for nursery in children:
@@ -213,7 +216,7 @@ class Machine(contextlib.ExitStack):
         self.workers[0].ask('reset', self.relations)
         for worker in self.workers:
             worker.ask('forget')
-        self.redis.call('FLUSHALL')
+        self._flush_redis()
 
     def remove(self):
         """Delete the records."""
@@ -283,7 +286,8 @@ class Machine(contextlib.ExitStack):
         self._restart(worker)
 
     def _flush_redis(self):
-        self.redis.call('FLUSHALL')
+        with self._redis_client() as client:
+            client.flushall()
 
     def _dump_redis(self):
         """Remember what Redis holds; :meth:`_restore_redis` brings it back, long outdated."""

@@ -44,6 +44,11 @@ SHOWN = 600
 """Characters of a value in the report of a difference."""
 
 
+def serve(env, path):
+    """Answer as a nursery; see ``bench/child.py``."""
+    child.serve(env, path, Nursery)
+
+
 class Nursery:
     """Forks workers; its public methods are operations, see ``bench/child.py``.
 
@@ -69,7 +74,7 @@ class Nursery:
         pid = os.fork()
         if pid == 0:
             try:
-                child.answer(Worker(self.database, background), path)
+                child.serve(None, path, lambda _env: Worker(self.database, background))
             finally:
                 os._exit(0)
         return pid

@@ -1,0 +1,54 @@
+"""Which models stand behind the values of ``tools.ormcache``; see ``services/memory.py``.
+
+What happens where their tables change is among the scripts of ``test_model.py``.
+"""
+
+from odoo.addons.tiered_cache.services import memory
+from odoo.tests import tagged
+
+from .common import CacheCase
+
+
+@tagged('post_install', '-at_install')
+class TestMemory(CacheCase):
+    def test_every_model_of_base_that_clears_the_memory_is_listed(self):
+        def clearing(env):
+            return {
+                model._name
+                for model in map(env.__getitem__, env.registry)
+                if model._original_module == 'base'
+                and not model._abstract
+                and not model._transient
+                and memory.clears_ormcache(model)
+            }
+
+        self.assertEqual(self.commit(clearing), set(memory.MODELS))
+
+    def test_values_of_other_versions_are_dropped(self):
+        filled = self.registry._Registry__caches['default']
+
+        def read(env):
+            return env['res.bank'].search_count([])
+
+        self.warm(read)
+        filled['sentinel'] = 1
+        self.addCleanup(filled.pop, 'sentinel', None)
+        self.sql("UPDATE ir_rule SET name = name WHERE id = (SELECT min(id) FROM ir_rule)")
+        with self.request() as env:
+            read(env)  # no signal was sent
+        self.assertNotIn('sentinel', filled)
+
+    def test_values_of_the_same_versions_stay(self):
+        filled = self.registry._Registry__caches['default']
+
+        def read(env):
+            return env['res.bank'].search_count([])
+
+        self.warm(read)
+        filled['sentinel'] = 1
+        self.addCleanup(filled.pop, 'sentinel', None)
+        self.sql("UPDATE res_bank SET name = name")
+        self.forget()
+        with self.assertMiss(), self.request() as env:
+            read(env)
+        self.assertIn('sentinel', filled)

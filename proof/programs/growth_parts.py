@@ -267,7 +267,7 @@ def entries_l3(options, dice, say):
             }
             grown.sql(
                 "UPDATE cache_entry SET expires = created - interval '1 day'"
-                " WHERE key LIKE 'v1:orm:growth%%' AND id %% 10 = 0"
+                " WHERE key LIKE 'v1:orm:growth%' AND id % 10 = 0"
             )
             expired = grown.ask("purge")
             linear["purge of a tenth that has expired"] = round(expired["ms"], 2)
@@ -310,7 +310,7 @@ def fill_l3(sql, count):
         [have, count],
     )
     sql("UPDATE cache_entry SET created = now() AT TIME ZONE 'utc', expires = now() AT TIME ZONE"
-        " 'utc' + interval '1 day' WHERE key NOT LIKE 'v1:orm:growth%%'")  # fmt: skip
+        " 'utc' + interval '1 day' WHERE key NOT LIKE 'v1:orm:growth%'")  # fmt: skip
     sql("ANALYZE cache_entry")
 
 

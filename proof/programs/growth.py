@@ -92,7 +92,19 @@ def keep(name, result):
     parts = {**known()["parts"], name: result}
     RESULTS.parent.mkdir(exist_ok=True)
     ordered = {part: parts[part] for part in PARTS if part in parts}
-    RESULTS.write_text(json.dumps({"parts": ordered}, indent=1) + "\n")
+    RESULTS.write_text(as_text({"parts": ordered}) + "\n")
+
+
+def as_text(value, depth=0):
+    """:return str: JSON with a line for each step or second, so that two runs can be compared"""
+    if not value or not isinstance(value, dict | list) or depth > 3:
+        return json.dumps(value)
+    pad = "\n" + " " * (depth + 1)
+    if isinstance(value, list):
+        lines = [json.dumps(one) for one in value]
+        return f"[{pad}{(',' + pad).join(lines)}{pad[:-1]}]"
+    lines = [f"{json.dumps(key)}: {as_text(one, depth + 1)}" for key, one in value.items()]
+    return f"{{{pad}{(',' + pad).join(lines)}{pad[:-1]}}}"
 
 
 def publish():

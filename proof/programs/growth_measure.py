@@ -34,6 +34,8 @@ OPTIONS = {
     "TIERED_CACHE_L3_ENABLED": "0",
     "TIERED_CACHE_REDIS_URL": None,
     "TIERED_CACHE_AUDIT_RATE": "0",
+    # whatever it looks at, the read that is measured is not to expire meanwhile
+    "TIERED_CACHE_TIME_DEPENDENT_TTL_S": "3600",
     # dictionaries laid out alike in both processes
     "PYTHONHASHSEED": "0",
 }

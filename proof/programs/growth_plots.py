@@ -18,7 +18,7 @@ MARKS = "osD^vP"
 def load():
     """:return: ``matplotlib.pyplot``, installed with pip if it is missing"""
     if importlib.util.find_spec("matplotlib") is None:
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "matplotlib"]
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--quiet", "matplotlib"]
         subprocess.run(command, check=True)
         importlib.invalidate_caches()
     import matplotlib
@@ -118,7 +118,7 @@ def linear(axes, groups, quantity):
             number += 1
     if number:
         axes.set(xscale="log", yscale="log", xlabel=quantity, ylabel="milliseconds")
-        axes.set_title("What may grow: not part of a hit", fontsize=10, loc="left")
+        axes.set_title("What may grow: not in every hit", fontsize=10, loc="left")
         axes.legend(frameon=False, loc="upper left", fontsize=8)
         axes.set_ylim(top=axes.get_ylim()[1] * 30)
     return bool(number)

@@ -200,7 +200,7 @@ class Sentinel(RedisServer):
         self._lines = (
             f'sentinel monitor mymaster 127.0.0.1 {primary.port} {quorum}',
             'sentinel down-after-milliseconds mymaster 400',
-            'sentinel failover-timeout mymaster 3000',
+            'sentinel failover-timeout mymaster 1500',
             *lines,
         )
 

@@ -309,7 +309,7 @@ def open_link(url: RedisUrl, deadline: Deadline, connection_class=None, **option
 
 _INFO_LINE = re.compile(
     rb'^(?:(redis_version|valkey_version|maxmemory_policy):([ -~]{1,40})'
-    rb'|(used_memory|maxmemory):([0-9]{1,18}))\r?$',
+    rb'|(used_memory|maxmemory|cluster_enabled):([0-9]{1,18}))\r?$',
     re.MULTILINE,
 )
 

@@ -389,6 +389,14 @@ class TestWhatIsNotInTheDatabase(CacheCase):
             )
             self.assertEqual(draft.read(['name'])[0]['name'], 'Unsaved')
 
+    def test_p1_after_a_draft_was_made_reads_compute(self):
+        """It shows up in what real records hold in memory."""
+        self.warm(self.read)
+        with self.request() as env:
+            env['res.partner'].new({'name': 'Draft', 'parent_id': self.partner})
+            with self.assertMiss('dirty'):
+                self.read(env)
+
     def test_p1_an_onchange_sees_what_the_database_says(self):
         self.warm(self.read)
         with self.request() as env:

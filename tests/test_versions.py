@@ -393,7 +393,8 @@ class TestBookOnStandby(StandbyCase):
                 self.assertEqual(self.look(old), self.version(old))
 
     def test_an_older_snapshot_with_the_same_bound_is_not_given_newer_sums(self):
-        """100 was running when the older one was taken, which only its lower bound tells."""
+        """100 was running when the older one was taken, which only its lower bound tells: on a
+        standby of PostgreSQL 15 two such snapshots were ``725:727:`` and then ``727:727:``."""
         base = State(
             Snapshot(102, 102, frozenset()), 'g', {'t': 7}, Removals({}), (), frozenset(), True, 0.0
         )

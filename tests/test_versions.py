@@ -204,6 +204,15 @@ class TestBook(BookCase):
             journal.release(cr, self.table)
         self.assertIsNone(self.look())
 
+    def test_a_relation_that_is_journalled_and_not_guarded_has_no_version(self):
+        """Removal by model journals tables, guarded or not."""
+        other = f'{self.table}_2'
+        self.addCleanup(self.sql, "DELETE FROM cache_change WHERE relation = %s", [other])
+        with self.engine.cursor() as cr:
+            journal.note(cr, [other])
+        self.look()
+        self.assertNotIn(other, self.book.state.versions)
+
     def test_a_backend_that_was_never_looked_through_reads_everything(self):
         """After a crash of the server transaction ids may be used again."""
         self.look()

@@ -458,13 +458,6 @@ _plant(
     'P2',
     'services/writing.py',
     (
-        'orm-hook-dirty',
-        "ORM hooks mark the transaction before any SQL is sent",
-        "transaction.dirty = True",
-        "pass",
-        'TestOwnWrites TestConsistency TestAttack',
-    ),
-    (
         'orm-hook-draft',
         "a record made by new() is noted",
         "state_of(records.env.cr).drafts = True",
@@ -2805,6 +2798,11 @@ NOT_PROTECTIONS = (
         "a server that was a standby a moment ago is read anew (`_advance`, services/versions.py)",
         "a primary names no rows, so a state with rows that were counted does not follow from it, "
         "and one without them is carried on exactly",
+    ),
+    (
+        "the ORM hooks mark the transaction before any SQL is sent (services/writing.py)",
+        "what is not flushed is found in memory, what is flushed by asking the server: the mark "
+        "spares that query",
     ),
     (
         "the mark of the ORM hooks is asked before keeping (`_objection`, services/reading.py)",

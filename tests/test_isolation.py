@@ -5,10 +5,11 @@
 
 import base64
 import contextlib
+from unittest.mock import patch
 
 from odoo import Command, api
 from odoo.addons.tiered_cache.models import read_through
-from odoo.addons.tiered_cache.services import reading
+from odoo.addons.tiered_cache.services import overrides, reading
 from odoo.exceptions import AccessError
 from odoo.tests import Form, tagged
 
@@ -526,6 +527,24 @@ class TestOverrides(UsersCase):
         hidden.append(bank)
         with self.request() as env:
             self.assertNotIn(bank, [r['id'] for r in self.read(env)['records']])
+
+    def test_p6_an_override_that_never_reaches_the_bottom_is_cached_on_the_outside(self):
+        model = self.registry['res.bank']
+
+        def by_itself(records, name='', domain=None, operator='ilike', limit=100):
+            return [(bank.id, bank.name) for bank in records.search([('bic', '!=', False)])]
+
+        def read(env):
+            return env['res.bank'].name_search('T')
+
+        self.patch(model, 'name_search', by_itself)
+        with (
+            patch.dict(overrides.WRAPPED, {('res.bank', 'name_search'): "answers by itself"}),
+            self.request() as env,
+        ):
+            env['res.bank']._register_hook()
+        self.warm(read)
+        self.assertExact(read)
 
     def test_p6_odoos_own_override_of_web_search_read_runs(self):
         """``ir.module.module`` of base_import_module asks odoo.com for one kind of domain."""

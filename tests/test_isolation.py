@@ -320,6 +320,20 @@ class TestCircumstances(CacheCase):
         with self.assertComputed(), self.request(show_address=True) as env:
             name(env)
 
+    def test_p6_other_records(self):
+        other = self.make('res.partner', {'name': 'Other'})
+        for id_ in (self.partner, other):
+            (values,) = self.warm(lambda env, i=id_: env['res.partner'].browse(i).read(['name']))
+            self.assertEqual(values['id'], id_)
+
+    def test_p6_other_keyword_arguments(self):
+        def creator(env, **kwargs):
+            domain = [('id', '=', self.partner)]
+            return env['res.partner'].search_read(domain, ['create_uid'], **kwargs)[0]['create_uid']
+
+        self.assertIs(type(self.warm(creator)), tuple)
+        self.assertIs(type(self.warm(lambda env: creator(env, load=''))), int)
+
     def count(self, env):
         return env['res.partner'].search_count([])
 

@@ -10,6 +10,7 @@ from unittest.mock import patch
 from odoo import Command, api
 from odoo.addons.tiered_cache.models import read_through
 from odoo.addons.tiered_cache.services import overrides, reading
+from odoo.addons.tiered_cache.services.removal import Removals
 from odoo.exceptions import AccessError
 from odoo.tests import Form, tagged
 
@@ -717,3 +718,19 @@ class TestManagerRemovals(CacheCase):
             self.read(slow)
         with self.assertMiss('stale', 'removal'), self.request() as env:
             self.read(env)
+
+    def test_what_a_slow_reader_keeps_has_met_only_the_removals_that_it_saw(self):
+        """Other requests of the process look, and go on, before it computes."""
+        self.warm(self.read)
+        with self.request() as slow:
+            self.read(slow)  # asks what its snapshot shows
+            self.commit(lambda env: env['cache.manager'].invalidate_pattern('v1:orm:res.country:*'))
+            with self.request() as env:
+                env['res.bank'].search_count([])  # the process learns of the removal
+            self.read(slow)
+        with self.assertMiss('stale', 'removal'), self.request() as env:
+            self.read(env)
+
+    def test_removals_by_key_and_by_pattern_add_up(self):
+        removals = Removals({'key:v1:a': 5, 'pattern:v1:*': 7})
+        self.assertEqual([removals.version(key) for key in ('v1:a', 'v1:b', 'v2')], [12, 7, 0])

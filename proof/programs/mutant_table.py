@@ -1679,13 +1679,6 @@ _plant(
         'TestConsistency TestAuditRule',
     ),
     (
-        'config-at-once',
-        "and for the very call that finds it",
-        "if engine.policy is not policy:",
-        "if False:",
-        'TestConsistency',
-    ),
-    (
         'auditor-recursion',
         "what the auditor computes is computed",
         "if _local.computing or not engine.available:",
@@ -2803,6 +2796,10 @@ NOT_PROTECTIONS = (
         "the ORM hooks mark the transaction before any SQL is sent (services/writing.py)",
         "what is not flushed is found in memory, what is flushed by asking the server: the mark "
         "spares that query",
+    ),
+    (
+        "the call that learns of a changed rule starts over (`find`, services/reading.py)",
+        "every entry depends on the rules, so that call computes anyway",
     ),
     (
         "the mark of the ORM hooks is asked before keeping (`_objection`, services/reading.py)",

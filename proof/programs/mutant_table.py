@@ -2000,13 +2000,6 @@ _plant(
         'TestRedisRefusesWrites',
     ),
     (
-        'redis-stale-reply',
-        "a late answer is not taken for the next one",
-        "        link.close_idle()\n",
-        "",
-        'TestRedisDown',
-    ),
-    (
         'redis-fork',
         "after a fork the child opens a connection of its own",
         "        if self._pid != os.getpid():\n            self._forget_parent()\n",
@@ -2800,6 +2793,10 @@ NOT_PROTECTIONS = (
     (
         "the call that learns of a changed rule starts over (`find`, services/reading.py)",
         "every entry depends on the rules, so that call computes anyway",
+    ),
+    (
+        "idle connections to Redis are closed after an outage (`_failed`, services/tiers/redis.py)",
+        "redis-py closes the one that failed; another dead one costs one more miss",
     ),
     (
         "the mark of the ORM hooks is asked before keeping (`_objection`, services/reading.py)",

@@ -93,6 +93,27 @@ _plant(
         'TestConsistency',
     ),
     (
+        'signals-keep',
+        "what was computed while a signal came in is not kept",
+        "        or not engine.signals_fit(ticket.versions)\n",
+        "",
+        'TestCodeSafety',
+    ),
+    (
+        'disturbed-keep',
+        "nothing is kept while another thread changes what tools.ormcache holds",
+        "        engine.disturbed_since(ticket.writer_epoch, ticket.transaction)\n",
+        "        False\n",
+        'TestAttack',
+    ),
+    (
+        'memory-keep',
+        "nothing is kept that was computed under rights of another snapshot",
+        "        or not engine.memory.fits(ticket.transaction)\n",
+        "",
+        'TestAttack',
+    ),
+    (
         'store-after-commit',
         "what was computed across a commit or rollback is not kept",
         "if state_of(records.env.cr) is not ticket.transaction:",
@@ -105,22 +126,6 @@ _plant(
         "if not is_snapshot_stable(cr):",
         "if False:",
         'TestSnapshotEquivalence',
-    ),
-    (
-        'signals-keep',
-        "nor does it keep what it computed while a signal came in",
-        "if engine.disturbed_since(ticket.writer_epoch, ticket.transaction) or not "
-        "engine.signals_fit(\n        ticket.versions\n    ):",
-        "if engine.disturbed_since(ticket.writer_epoch, ticket.transaction):",
-        'TestCodeSafety',
-    ),
-    (
-        'disturbed-keep',
-        "nothing is kept while another thread changes what tools.ormcache holds",
-        "if engine.disturbed_since(ticket.writer_epoch, ticket.transaction) or not "
-        "engine.signals_fit(\n        ticket.versions\n    ):",
-        "if not engine.signals_fit(ticket.versions):",
-        'TestAttack',
     ),
 )
 
@@ -1631,8 +1636,8 @@ _plant(
     (
         'clock-flag',
         "an entry says that it looked at the clock",
-        "flags=FLAG_CLOCK if recording.clock else 0,",
-        "flags=0,",
+        "flags=(FLAG_CLOCK if recording.clock else 0)",
+        "flags=0",
         'TestAuditor',
     ),
     (
@@ -1986,39 +1991,36 @@ _plant(
         'TestRedisUp TestRedis',
     ),
     (
-        'redis-breaker',
-        "a Redis that is down is left alone for a while",
-        "if link is None or not self._breaker.allow():",
-        "if link is None:",
-        'TestRedisDown',
-    ),
-    (
-        'redis-write-breaker',
-        "a Redis that refuses writes is left alone for a while",
-        "            if not self._writes.allow():\n                break\n",
-        "",
-        'TestRedisRefusesWrites',
-    ),
-    (
         'redis-fork',
         "after a fork the child opens a connection of its own",
         "        if self._pid != os.getpid():\n            self._forget_parent()\n",
         "",
         'TestRedisFork',
     ),
+)
+_plant(
+    'P7',
+    'services/tiers/redis_servers.py',
     (
-        'redis-fork-close',
-        "a child does not close what its parent uses",
-        "        if link is not None and self._pid == os.getpid():\n",
-        "        if link is not None:\n",
-        'TestRedisFork',
+        'redis-breaker',
+        "a Redis that is down is left alone for a while",
+        "if deadline.is_over() or not self.breaker.allow():",
+        "if deadline.is_over():",
+        'TestRedisDown',
+    ),
+    (
+        'redis-write-breaker',
+        "a Redis that refuses writes is left alone for a while",
+        "        if not self.writes.allow():\n            return [SKIPPED] * len(commands)\n",
+        "",
+        'TestRedisRefusesWrites',
     ),
     (
         'redis-deadline',
         "every call has a deadline",
-        "        link.deadline.start()\n        try:\n            reply = run(link.client)",
-        "        link.deadline._until = float('inf')\n"
-        "        try:\n            reply = run(link.client)",
+        "        deadline.start()\n        try:\n            reply = run(self.link.client)",
+        "        deadline._until = float('inf')\n"
+        "        try:\n            reply = run(self.link.client)",
         'TestRedisDown TestRedisImpostors',
     ),
 )
@@ -2038,13 +2040,6 @@ _plant(
         "answer = answers.get(timeout=timeout_s)",
         "answer = answers.get(timeout=60)",
         'TestRedisDown',
-    ),
-    (
-        'redis-retry',
-        "nothing is retried, whatever the URL says",
-        "if name in ('host', 'port', 'path', 'db', 'username', 'password', 'client_name')",
-        "if name not in ('connection_class',)",
-        'TestRedisUp',
     ),
 )
 _plant(
@@ -2237,8 +2232,8 @@ _plant(
     (
         'database-prefix',
         "each database has a prefix of its own in Redis",
-        "prefix=f'tc:{config.uuid}:',",
-        "prefix='tc:',",
+        "return f'tc:{uuid}:'",
+        "return 'tc:'",
         'TestRedisFaults',
     ),
     (
@@ -2795,8 +2790,12 @@ NOT_PROTECTIONS = (
         "every entry depends on the rules, so that call computes anyway",
     ),
     (
-        "idle connections to Redis are closed after an outage (`_failed`, services/tiers/redis.py)",
+        "idle connections to Redis are closed after an outage (services/tiers/redis_servers.py)",
         "redis-py closes the one that failed; another dead one costs one more miss",
+    ),
+    (
+        "a child does not close connections of its parent (`close`, services/tiers/redis.py)",
+        "redis-py asks for the process before it shuts a socket down",
     ),
     (
         "the mark of the ORM hooks is asked before keeping (`_objection`, services/reading.py)",

@@ -253,6 +253,13 @@ class TestAttack(CacheCase):
             engine.close()
         self.assertFalse(waited, "the first read of a worker hangs")
 
+    def test_connections_of_the_engine_have_limits(self):
+        with self.engine.cursor() as cr:
+            cr.execute(
+                "SELECT current_setting('lock_timeout'), current_setting('statement_timeout')"
+            )
+            self.assertEqual(cr.fetchone(), ('200ms', '1min'))
+
     def test_a_file_that_cannot_be_read(self):
         """Emacs marks an edited file by a dangling link .#name.py."""
         with tempfile.TemporaryDirectory() as folder:

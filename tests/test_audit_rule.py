@@ -47,6 +47,14 @@ class TestAuditRule(CacheCase):
         with self.assertComputed(), self.request() as env:
             self.read(env)
 
+    def test_what_was_kept_is_removed_everywhere(self):
+        self.assertTrue(
+            self.sql(
+                "SELECT 1 FROM cache_change"
+                " WHERE relation = 'pattern:v1:orm:res.bank:search_read:*' LIMIT 1"
+            )
+        )
+
     def test_the_wrong_entry_does_not_come_back_with_the_rule_gone(self):
         self.sql("DELETE FROM cache_rule WHERE model = 'res.bank'")
         self.engine.tick()

@@ -408,6 +408,21 @@ class TestCaptureByOrm(BanksCase):
         self.make('res.partner', {'name': 'Tagged', 'category_id': [Command.link(self.tag)]})
         self.assertGreater(rows(), before)
 
+    def test_orm_links_of_a_model_without_write_date_are_captured(self):
+        """Nothing but the link is written, no column at flush."""
+        partner = self.make('res.partner', {'name': 'Tagged'})
+        self.patch(self.registry['res.partner'], '_log_access', False)
+        self.assertCaptured(
+            lambda env: env['res.partner.category'].browse(self.tag).read(['partner_ids']),
+            lambda: self.commit(
+                lambda env: (
+                    env['res.partner']
+                    .browse(partner)
+                    .write({'category_id': [Command.link(self.tag)]})
+                )
+            ),
+        )
+
     def test_orm_deletions_reach_what_foreign_keys_cascade_to(self):
         export = self.make(
             'ir.exports', {'name': 'Doomed', 'export_fields': [Command.create({'name': 'name'})]}
@@ -435,6 +450,20 @@ class TestCaptureByOrm(BanksCase):
             lambda: self.commit(
                 lambda env: env['res.partner'].browse(company).write({'name': 'Company 2'})
             ),
+        )
+
+    def test_orm_recomputation_alone_is_captured(self):
+        """Of a table to which nobody has called write()."""
+        partner = self.make('res.partner', {'name': 'Alone'})
+        self.sql("UPDATE res_partner SET complete_name = 'Wrong' WHERE id = %s", [partner])
+
+        def recompute(env):
+            records = env['res.partner'].browse(partner)
+            env.add_to_compute(records._fields['complete_name'], records)
+
+        self.assertCaptured(
+            lambda env: env['res.partner'].search_read([('id', '=', partner)], ['complete_name']),
+            lambda: self.commit(recompute),
         )
 
     def test_orm_rollback_publishes_nothing(self):

@@ -112,7 +112,7 @@ class TestCode(BaseCase):
 class TestShortLives(CacheCase):
     """A result whose computation looked at the time of day lives for as long as told."""
 
-    def read(self, env):
+    def names(self, env):
         return env['res.bank'].search_read([], ['display_name'])
 
     def in_search(self, call):
@@ -126,7 +126,7 @@ class TestShortLives(CacheCase):
 
     def assertLives(self, seconds, read=None):
         self.configure(time_dependent_ttl_s='77', l1_ttl_s='999')
-        self.warm(read or self.read)
+        self.warm(read or self.names)
         (entry,) = self.engine.hierarchy.tiers['l1']._cache.values()
         self.assertEqual(round(entry.expires - entry.created), seconds)
 
@@ -156,7 +156,7 @@ class TestShortLives(CacheCase):
         self.make('res.bank', {'name': 'Of a request'})
         for _twice in range(2):
             with self.assertMiss('uncacheable', 'web request'), self.request() as env:
-                self.read(env)
+                self.names(env)
 
 
 @tagged('post_install', '-at_install')

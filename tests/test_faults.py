@@ -457,6 +457,11 @@ class TestAuditor(StatesCase):
         self.assertGreaterEqual(snapshot['audited'], 1)
         self.assertEqual(snapshot['differences'], 0)
 
+    def test_what_the_auditor_computes_is_computed(self):
+        self.warm(self.read)
+        with self.assertComputed(), self.request() as env:
+            self.plain(self.read, env)
+
     def test_answers_that_look_at_the_clock_are_not_audited(self):
         search = self.registry['res.bank']._search
 

@@ -5,10 +5,12 @@
 
 import base64
 import contextlib
+from unittest.mock import patch
 
 from odoo import Command, api
 from odoo.addons.tiered_cache.models import read_through
-from odoo.addons.tiered_cache.services import reading
+from odoo.addons.tiered_cache.services import overrides, reading
+from odoo.addons.tiered_cache.services.removal import Removals
 from odoo.exceptions import AccessError
 from odoo.tests import Form, tagged
 
@@ -319,6 +321,20 @@ class TestCircumstances(CacheCase):
         with self.assertComputed(), self.request(show_address=True) as env:
             name(env)
 
+    def test_p6_other_records(self):
+        other = self.make('res.partner', {'name': 'Other'})
+        for id_ in (self.partner, other):
+            (values,) = self.warm(lambda env, i=id_: env['res.partner'].browse(i).read(['name']))
+            self.assertEqual(values['id'], id_)
+
+    def test_p6_other_keyword_arguments(self):
+        def creator(env, **kwargs):
+            domain = [('id', '=', self.partner)]
+            return env['res.partner'].search_read(domain, ['create_uid'], **kwargs)[0]['create_uid']
+
+        self.assertIs(type(self.warm(creator)), tuple)
+        self.assertIs(type(self.warm(lambda env: creator(env, load=''))), int)
+
     def count(self, env):
         return env['res.partner'].search_count([])
 
@@ -388,6 +404,14 @@ class TestWhatIsNotInTheDatabase(CacheCase):
                 {'name': 'Unsaved'}, origin=env['res.partner'].browse(self.partner)
             )
             self.assertEqual(draft.read(['name'])[0]['name'], 'Unsaved')
+
+    def test_p1_after_a_draft_was_made_reads_compute(self):
+        """It shows up in what real records hold in memory."""
+        self.warm(self.read)
+        with self.request() as env:
+            env['res.partner'].new({'name': 'Draft', 'parent_id': self.partner})
+            with self.assertMiss('dirty'):
+                self.read(env)
 
     def test_p1_an_onchange_sees_what_the_database_says(self):
         self.warm(self.read)
@@ -518,6 +542,24 @@ class TestOverrides(UsersCase):
         hidden.append(bank)
         with self.request() as env:
             self.assertNotIn(bank, [r['id'] for r in self.read(env)['records']])
+
+    def test_p6_an_override_that_never_reaches_the_bottom_is_cached_on_the_outside(self):
+        model = self.registry['res.bank']
+
+        def by_itself(records, name='', domain=None, operator='ilike', limit=100):
+            return [(bank.id, bank.name) for bank in records.search([('bic', '!=', False)])]
+
+        def read(env):
+            return env['res.bank'].name_search('T')
+
+        self.patch(model, 'name_search', by_itself)
+        with (
+            patch.dict(overrides.WRAPPED, {('res.bank', 'name_search'): "answers by itself"}),
+            self.request() as env,
+        ):
+            env['res.bank']._register_hook()
+        self.warm(read)
+        self.assertExact(read)
 
     def test_p6_odoos_own_override_of_web_search_read_runs(self):
         """``ir.module.module`` of base_import_module asks odoo.com for one kind of domain."""
@@ -676,3 +718,19 @@ class TestManagerRemovals(CacheCase):
             self.read(slow)
         with self.assertMiss('stale', 'removal'), self.request() as env:
             self.read(env)
+
+    def test_what_a_slow_reader_keeps_has_met_only_the_removals_that_it_saw(self):
+        """Other requests of the process look, and go on, before it computes."""
+        self.warm(self.read)
+        with self.request() as slow:
+            self.read(slow)  # asks what its snapshot shows
+            self.commit(lambda env: env['cache.manager'].invalidate_pattern('v1:orm:res.country:*'))
+            with self.request() as env:
+                env['res.bank'].search_count([])  # the process learns of the removal
+            self.read(slow)
+        with self.assertMiss('stale', 'removal'), self.request() as env:
+            self.read(env)
+
+    def test_removals_by_key_and_by_pattern_add_up(self):
+        removals = Removals({'key:v1:a': 5, 'pattern:v1:*': 7})
+        self.assertEqual([removals.version(key) for key in ('v1:a', 'v1:b', 'v2')], [12, 7, 0])

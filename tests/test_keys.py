@@ -284,6 +284,12 @@ class TestCallKey(BaseCase):
         domain = Domain('parent_id', 'any!', Domain('name', '=', 'a'))
         self.assertDifferent(new_call(domain), new_call(list(domain)))
 
+    def test_domain_that_counts_as_optimized_is_not_one_that_is_to_be_optimized(self):
+        fresh, optimized = Domain('name', '=', 'a'), Domain('name', '=', 'a')
+        # for one user and one company: Odoo does so in place
+        object.__setattr__(optimized, '_opt_level', type(fresh._opt_level).FULL)
+        self.assertDifferent(new_call(fresh), new_call(optimized))
+
     def test_what_has_no_key(self):
         query = Query(None, 'res_partner', SQL.identifier('res_partner'))
         for value in (

@@ -208,6 +208,14 @@ class TestSnapshotEquivalence(BankCase):
                 with self.assertMiss('uncacheable'):
                     self.read(api.Environment(cr, ADMIN, {'lang': 'en_US'}))
 
+    def test_p1_in_autocommit_nothing_is_asked(self):
+        self.warm(self.read)
+        with contextlib.closing(db_connect(self.registry.db_name).cursor()) as cr:
+            cr.connection.autocommit = True
+            self.addCleanup(setattr, cr.connection, 'autocommit', False)
+            with self.assertMiss('uncacheable'):
+                self.read(api.Environment(cr, ADMIN, {'lang': 'en_US'}))
+
     def test_p1_what_was_computed_across_a_commit_is_not_kept(self):
         self.warm(self.read)
         self.forget()
@@ -560,16 +568,17 @@ class TestCodeSafety(BankCase):
             self.read(env)
 
     def test_p9_a_process_that_has_not_reloaded_its_registry_computes(self):
+        self.assertComputesAfterSignal('orm_signaling_registry')
+
+    def test_p9_a_process_that_has_not_dropped_its_ormcache_values_computes(self):
+        self.assertComputesAfterSignal('orm_signaling_groups')
+
+    def assertComputesAfterSignal(self, table):
+        """On a signal of another process that this one has not acted on yet."""
         self.warm(self.read)
         # not the next value of the sequence, which Odoo expects for its next own signal
-        self.sql(
-            "INSERT INTO orm_signaling_registry (id) SELECT max(id) + 1 FROM orm_signaling_registry"
-        )
-        self.addCleanup(
-            self.sql,
-            "DELETE FROM orm_signaling_registry"
-            " WHERE id = (SELECT max(id) FROM orm_signaling_registry)",
-        )
+        self.sql(f"INSERT INTO {table} (id) SELECT max(id) + 1 FROM {table}")
+        self.addCleanup(self.sql, f"DELETE FROM {table} WHERE id = (SELECT max(id) FROM {table})")
         with (
             patch.object(type(self.registry), 'check_signaling'),
             self.assertMiss('old_snapshot'),

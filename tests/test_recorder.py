@@ -132,6 +132,20 @@ class TestRecording(RecordingCase):
             with self.assertMiss('uncacheable', 'writes or locks'), self.request() as env:
                 env['res.bank'].search_read([], ['name'])
 
+    def test_a_computation_that_ends_with_sql_past_odoo_s_cursor_is_not_kept(self):
+        model = self.registry['res.bank']
+        plain = model._read_format
+
+        def past_the_hooks(records, *args, **kwargs):
+            values = plain(records, *args, **kwargs)
+            records.env.cr._obj.execute("SELECT count(*) FROM res_country")
+            return values
+
+        self.patch(model, '_read_format', past_the_hooks)
+        for _twice in range(2):
+            with self.assertMiss('uncacheable', 'not seen'), self.request() as env:
+                env['res.bank'].search_read([], ['name'])
+
     def test_a_computation_on_two_cursors_is_not_kept(self):
         model = self.registry['res.bank']
         plain = model._search

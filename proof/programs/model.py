@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 from bench import databases
+from bench.common import ServerFailed
 
 from . import model_machine, model_scripts, model_walk
 
@@ -152,12 +153,18 @@ class Walk:
         try:
             while not self._is_enough():
                 self._episode()
+            print(f'at the end: {self.machine.stats()}')
         except KeyboardInterrupt:
             print('interrupted')
+        except (ServerFailed, OSError) as error:
+            self._say()
+            print(
+                f'{error}\nverdict: WRONG: a worker failed after {self.machine.hits:,} checked hits'
+            )
+            return 1
         except model_machine.Wrong as error:
             return self._failed(error)
         self._say()
-        print(f'at the end: {self.machine.stats()}')
         print(f'verdict: nothing wrong in {self.machine.hits:,} checked hits')
         return 0 if self.machine.hits else 1
 

@@ -24,7 +24,7 @@ from bench.common import ROOT, ServerFailed
 from .model_reads import PAGES, SEATS
 
 START_TIMEOUT_S = 60
-STEP_TIMEOUT_S = 60
+STEP_TIMEOUT_S = 180
 
 ENVIRONMENT = {
     'TIERED_CACHE_ENABLED': '1',

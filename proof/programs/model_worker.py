@@ -61,6 +61,7 @@ class Nursery:
         engine = env.registry.__dict__.pop(engines._SLOT, None)
         if engine is not None:
             engine.close()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driving process
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a killed worker
 
     def fork(self, path, background):

@@ -2006,7 +2006,7 @@ _plant(
         "a Redis that is down is left alone for a while",
         "if deadline.is_over() or not self.breaker.allow():",
         "if deadline.is_over():",
-        'TestRedisDown.test_one_probe_after_the_cooldown TestRedisDown.test_black_hole',
+        'TestRedisDown.test_one_probe_after_the_cooldown TestRedisDown.test_refused',
     ),
     (
         'redis-write-breaker',

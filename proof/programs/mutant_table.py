@@ -2083,7 +2083,7 @@ _plant(
         "a statement of L3 waits no longer than told",
         '_LIMITS = "SET LOCAL statement_timeout = %s; SET LOCAL lock_timeout = %s;"',
         '_LIMITS = "SELECT %s, %s;"',
-        'TestDatabaseFaults',
+        'TestDatabaseFaults.test_slow_statement_costs_a_read_the_statement_timeout',
     ),
     (
         'l3-busy',

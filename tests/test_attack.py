@@ -95,6 +95,19 @@ class TestAttack(CacheCase):
         with patch.object(engine_module, 'ROLLBACK_PAUSE_S', 0):
             self.assertFalse(self.engine.disturbed_since(epoch, None))
 
+    def test_nothing_is_kept_while_a_transaction_with_other_rights_is_open(self):
+        """It may fill ``tools.ormcache`` with what its older snapshot shows."""
+
+        def call(env):
+            return env['res.bank'].search_count([])
+
+        self.warm(call)
+        with self.request() as old:
+            call(old)
+            self.make('res.groups', {'name': 'Attack'})
+            with self.assertMiss('old_snapshot'), self.request() as env:
+                call(env)
+
     def test_record_rule_that_reads_another_table(self):
         """P1, P6: the domain of a rule is an ormcache value that Odoo does not invalidate;
         it must not travel to a worker whose own domain is newer."""

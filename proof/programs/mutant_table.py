@@ -2006,7 +2006,7 @@ _plant(
         "a Redis that is down is left alone for a while",
         "if deadline.is_over() or not self.breaker.allow():",
         "if deadline.is_over():",
-        'TestRedisDown',
+        'TestRedisDown.test_one_probe_after_the_cooldown TestRedisDown.test_refused',
     ),
     (
         'redis-write-breaker',
@@ -2083,7 +2083,7 @@ _plant(
         "a statement of L3 waits no longer than told",
         '_LIMITS = "SET LOCAL statement_timeout = %s; SET LOCAL lock_timeout = %s;"',
         '_LIMITS = "SELECT %s, %s;"',
-        'TestDatabaseFaults',
+        'TestDatabaseFaults.test_slow_statement_costs_a_read_the_statement_timeout',
     ),
     (
         'l3-busy',

@@ -199,7 +199,6 @@ class GrowthChild(child.Child):
 
         :return int: how many there are, this one included
         """
-        sql_db.close_all()
         while len(self.workers) + 1 < count:
             self.workers.append(_Worker(self))
         return len(self.workers) + 1
@@ -220,10 +219,13 @@ class _Worker:
     def __init__(self, child_):
         questions, self._ask = os.pipe()
         self._answers, answers = os.pipe()
-        # nobody else may hold the pool's lock while the process is copied
+        # the tick of this process must not hold the pool's lock while the process is copied
         with sql_db._Pool._lock:
             self.pid = os.fork()
         if self.pid == 0:
+            # two processes must not talk on one connection
+            self.inherited = list(sql_db._Pool._connections)
+            sql_db._Pool._connections.clear()
             for other in child_.workers:
                 os.close(other._ask)
             os.close(self._ask)

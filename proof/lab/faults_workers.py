@@ -2,10 +2,8 @@
 
 import contextlib
 import os
-import select
-import signal
 
-import psycopg2
+import psutil
 
 from .faults import every, fault
 
@@ -18,30 +16,23 @@ def worker_killed(scene):
 
 @fault("workers", "SIGKILL of a worker right after its COMMIT", plain=True)
 def worker_killed_after_commit(scene):
-    where = scene.stage.environment
-    listener = psycopg2.connect(
-        host=where["PGHOST"],
-        port=where["PGPORT"],
-        user=where["PGUSER"],
-        dbname=scene.stage.database,
-    )
-    listener.autocommit = True
-    listener.cursor().execute("LISTEN committed")
+    """The proxy holds PostgreSQL's answer to COMMIT back until the worker is dead."""
 
-    def kill_who_told():
-        if select.select([listener], [], [], 0.2)[0]:
-            listener.poll()
-            while listener.notifies:
-                name = listener.notifies.pop(0).payload
-                # one in three, so that something gets done as well
-                if scene.rng.random() < 0.34:
-                    with contextlib.suppress(ValueError, ProcessLookupError):
-                        os.kill(int(name.rpartition("-")[2]), signal.SIGKILL)
+    def kill_who_committed(answer, port):
+        # one in ten, so that something gets done as well
+        if b"COMMIT\0" not in answer or scene.rng.random() > 0.1:
+            return False
+        for worker in scene.workers():
+            with contextlib.suppress(psutil.Error):
+                if any(one.laddr.port == port for one in worker.net_connections()):
+                    worker.kill()
+                    scene.killed += 1
+                    return True
+        return False  # one of the sessions that speak SQL
 
-    scene.load.doomed = True
-    with contextlib.closing(listener), every(0, kill_who_told):
-        yield
-    scene.load.doomed = False
+    scene.database_proxy.inspect = kill_who_committed
+    yield
+    scene.database_proxy.inspect = None
 
 
 def _clock(scene):

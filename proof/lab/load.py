@@ -67,7 +67,6 @@ class Load:
     ):
         self.stage, self.port, self.read_port = stage, port, read_port or port
         self.recent = recent
-        self.doomed = False  # transfers tell PostgreSQL's listeners who has just committed
         self.values = itertools.count(1)
         self.history_lock = threading.Lock()
         self.failures = []  # (epoch seconds, "read" or "write", what)
@@ -291,8 +290,7 @@ class _Writer(_Session):
             versions = self._sql_transfer(pair, amount)
         else:
             context = {"accounts": pair, "amount": amount}
-            name = "doomed" if self.load.doomed else "transfer"
-            versions = self.run_action(way, name, context)["versions"]
+            versions = self.run_action(way, "transfer", context)["versions"]
         for key, version in versions.items():
             self.load.recency.acknowledged(int(key), version)
 

@@ -18,11 +18,14 @@ class Proxy:
     """A context manager; ``target`` is the port that new connections are led to.
 
     :ivar delay_s: how long an answer is held back
+    :ivar inspect: called as ``inspect(answer, port)`` before an answer is passed on to the client
+        that connects from ``port``; if it says True, the answer never arrives
     """
 
     def __init__(self, target, backlog=64):
         self.target, self.backlog = target, backlog
         self.delay_s = 0
+        self.inspect = None
         self._open = set()
         self._lock = threading.Lock()
         self._accepting = threading.Event()
@@ -88,6 +91,8 @@ class Proxy:
             while chunk := source.recv(CHUNK_BYTES):
                 if answers and self.delay_s:
                     time.sleep(self.delay_s)
+                if answers and self.inspect and self.inspect(chunk, sink.getpeername()[1]):
+                    break
                 sink.sendall(chunk)
         for end in (source, sink):
             with contextlib.suppress(OSError):

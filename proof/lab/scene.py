@@ -13,7 +13,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import time
 from pathlib import Path
 
@@ -90,6 +89,7 @@ class Scene:
         self.rng = random.Random(seed)
         self.env, self.redis_options = dict(env or {}), redis or {}
         self.replica = None
+        self.killed = 0
         self.others = []  # loads on other databases, to be checked too
         self.stack = contextlib.ExitStack()
 
@@ -150,7 +150,8 @@ class Scene:
     def kill_worker(self):
         """SIGKILL for one of the workers."""
         with contextlib.suppress(psutil.Error):
-            os.kill(self.rng.choice(self.workers()).pid, signal.SIGKILL)
+            self.rng.choice(self.workers()).kill()
+            self.killed += 1
 
     def figures(self):
         """:return tuple: calls answered from a tier, and all calls, so far."""

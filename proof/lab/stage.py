@@ -30,15 +30,6 @@ action = {'versions': {str(a.id): a.x_version for a in accounts.browse(env.conte
 """
 """Both rows in one transaction; Odoo runs it again when PostgreSQL reports a conflict."""
 
-DOOMED = (
-    """
-env.cr.execute("SELECT pg_notify('committed', current_setting('application_name'))")
-"""
-    + TRANSFER
-)
-"""PostgreSQL delivers the notice right after the commit: whoever listens may kill the worker,
-named by its process id, before it has told anybody."""
-
 APPEND = """
 accounts, seen = env['x_account'], []
 for kind, account_id, value in env.context['operations']:
@@ -95,7 +86,6 @@ class Stage:
             "TIERED_CACHE_L3_MIN_COST_MS": "0",
             "TIERED_CACHE_METRICS_FLUSH_S": "1",
             "TIERED_CACHE_REDIS_URL": "",
-            "PGAPPNAME": "odoo-{pid}",
             **(env or {}),
         }
         self.port = None  # of a proxy before the cluster
@@ -111,7 +101,7 @@ class Stage:
             "FIELDS": FIELDS,
             "ACCOUNTS": ACCOUNTS,
             "START_BALANCE": START_BALANCE,
-            "ACTIONS": {"transfer": TRANSFER, "append": APPEND, "doomed": DOOMED},
+            "ACTIONS": {"transfer": TRANSFER, "append": APPEND},
         }
         names = "".join(f"{name} = {value!r}\n" for name, value in values.items())
         output = self._odoo(

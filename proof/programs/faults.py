@@ -49,6 +49,7 @@ def strike(fault, *, addon, seed, seconds):
         "failures": len(failures),
         "kinds": dict(Counter(what.partition("(")[0][:90] for _at, _who, what in failures)),
         "failures_before": failed_before,
+        "killed": scene.killed,
         "hit_share": normal,
         "recovery_s": recovery_s,
         "checked": dict(checked),

@@ -137,8 +137,8 @@ class TestRedisFailover(SentinelCase):
     def test_a_refused_write_makes_it_look_for_the_primary(self):
         """A Sentinel that is behind has sent us to a replica; the connection stays open."""
         tier = self.new_tier(self.servers.url)
-        tier.set(make_entry('k'))
         self.wait_for_replica(primary := self.servers.primary())
+        self.assertTrue(tier.set(make_entry('k')))
         primary.call('WAIT', 1, 10_000)
         other = next(server for server in self.servers.servers if server is not primary)
         sentinels = tier._servers.nodes()[0].sentinels

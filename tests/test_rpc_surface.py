@@ -309,7 +309,7 @@ class TestRpcSurface(TransactionCase):
     def test_added_methods_answer_whom_the_table_says(self):
         found = {'server': 'redis', 'version': '7', 'round_trip_ms': 0.1}
         for (model, method), (expected, arguments) in ADDED.items():
-            with patch.object(redis_probe, 'probe', lambda _url: found):
+            with patch.object(redis_probe, 'probe', lambda _url, **_options: found):
                 self.check(model, method, arguments, expected)
 
     def test_settings_are_told_to_system_administrators_only(self):

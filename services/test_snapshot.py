@@ -24,7 +24,6 @@ rollback leaves behind are Odoo's own: the plain call uses them too.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading

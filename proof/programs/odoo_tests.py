@@ -19,7 +19,6 @@ more, and called flaky when it passes then; both outcomes are in the results.
 
 import argparse
 import contextlib
-import json
 import os
 import shutil
 import socket
@@ -82,7 +81,8 @@ def main():
         try:
             rows.append(run_module(module, options, work, path))
         finally:
-            drop(f'{PREFIX}_{module}')
+            if not options.keep and module != 'base':
+                drop(f'{PREFIX}_{module}')
         reports.save(options.results, ODOO, rows)
         print(reports.line(rows[-1]), flush=True)
     print(reports.table(rows))
@@ -112,7 +112,9 @@ def parse():
     parser.add_argument('--limit-s', type=int, default=3600, help='for one run of one module')
     parser.add_argument('--tags', default='', help="Odoo's --test-tags instead of /MODULE")
     parser.add_argument('--reuse', action='store_true', help='logs of earlier runs that ended')
-    parser.add_argument('--keep', action='store_true', help='keep the database with base alone')
+    parser.add_argument(
+        '--keep', action='store_true', help='keep the databases that are copied, for the next time'
+    )
     parser.add_argument('--seed', type=int, default=0, help='for no use: the tests decide')
     parser.add_argument('--results', type=Path, default=RESULTS)
     options = parser.parse_args()
@@ -128,9 +130,12 @@ def run_module(module, options, work, path):
     row = {'module': module}
     prepare_base(work, path)
     template = f'{PREFIX}_{module}'
-    clone(f'{PREFIX}_base', template)
-    if module not in ('base', 'web'):
-        odoo(template, work / f'{module}-install.log', path, '-i', module)
+    if module in ('base', 'web'):
+        template = f'{PREFIX}_base'
+    elif not exists(template):
+        clone(f'{PREFIX}_base', f'{PREFIX}_making')
+        odoo(f'{PREFIX}_making', work / f'{module}-install.log', path, '-i', module)
+        rename(f'{PREFIX}_making', template)
     for mode in options.modes:
         row[mode] = run_mode(module, mode, options, work, path, template)
     reports.compare(row)
@@ -239,17 +244,25 @@ def install_oca():
 def prepare_base(work, path):
     """A database with base and web in which nothing installs itself; made once."""
     name = f'{PREFIX}_base'
-    if sql('postgres', "SELECT 1 FROM pg_database WHERE datname = %s", name):
+    if exists(name):
         return
     making = f'{PREFIX}_making'
     drop(making)
     odoo(making, work / 'base-install.log', path, '-i', 'base', '--skip-auto-install')
     sql(making, NO_AUTO_INSTALL)
     odoo(making, work / 'web-install.log', path, '-i', 'web')
-    sql('postgres', f'ALTER DATABASE {making} RENAME TO {name}')
-    drop_files(name)
+    rename(making, name)
+
+
+def exists(name):
+    return bool(sql('postgres', "SELECT 1 FROM pg_database WHERE datname = %s", name))
+
+
+def rename(old, new):
+    sql('postgres', f'ALTER DATABASE {old} RENAME TO {new}')
+    drop_files(new)
     with contextlib.suppress(FileNotFoundError):
-        filestore(making).rename(filestore(name))
+        filestore(old).rename(filestore(new))
 
 
 def clone(source, target):

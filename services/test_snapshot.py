@@ -106,12 +106,13 @@ class TestEngine(engines.Engine):
         self._code = ''
         self._local = threading.local()
         self._cleared = _count_clearing(registry)
+        self.guarded_now: list[str] = []
         super().__init__(registry)
         self.suspender = _NeverSuspender()
         self._book = _OwnBook(self)
 
     def _read_database(self, cr) -> list[str]:
-        prepare(cr)
+        self.guarded_now = prepare(cr)
         return super()._read_database(cr)
 
     # -- keys and places ---------------------------------------------------------------
@@ -165,6 +166,11 @@ class TestEngine(engines.Engine):
             or records.env.registry.registry_invalidated
         )
 
+    def close(self) -> None:
+        super().close()
+        for name in _CLEARING:
+            self.registry.__dict__.pop(name, None)
+
     def disturbed_since(self, epoch: int, own) -> bool:
         return False  # the only writer is the test itself, and clearing is part of the key
 
@@ -209,12 +215,17 @@ class _OwnBook:
         """There is nothing to forget: every look reads all."""
 
 
-def prepare(cr) -> None:
-    """Guard every table, and let the triggers write a row for each statement."""
+def prepare(cr) -> list[str]:
+    """Guard every table, and let the triggers write a row for each statement.
+
+    :return: the tables that were not guarded before
+    """
     cr.execute(_UNGUARDED, [['cache_change', 'cache_version', 'cache_entry']])
-    for (relation,) in cr.fetchall():
+    relations = [relation for (relation,) in cr.fetchall()]
+    for relation in relations:
         journal.guard(cr, relation)
     cr.execute(_NOTE_EVERY_STATEMENT)
+    return relations
 
 
 def restore(cr) -> None:
@@ -238,6 +249,9 @@ def _unsaved(values: dict) -> bool:
     return False
 
 
+_CLEARING = ('clear_cache', 'clear_all_caches')
+
+
 def _count_clearing(registry) -> list[int]:
     """Count how often this registry's ``tools.ormcache`` values are dropped."""
     count = [0]
@@ -249,6 +263,6 @@ def _count_clearing(registry) -> list[int]:
 
         return clear
 
-    for name in ('clear_cache', 'clear_all_caches'):
+    for name in _CLEARING:
         setattr(registry, name, counted(getattr(type(registry), name).__get__(registry)))
     return count

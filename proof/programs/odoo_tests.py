@@ -38,7 +38,20 @@ RESULTS = ROOT / 'proof/results/odoo_tests.json'
 PINNED = ROOT / 'proof/oca-addons.txt'
 PREFIX = 'odootests'
 
-MODULES = 'product,sale,purchase,stock,crm,hr,project,base,web,mail,account,website_sale'.split(',')
+MODULES = (
+    'product',
+    'sale',
+    'purchase',
+    'stock',
+    'crm',
+    'hr',
+    'project',
+    'base',
+    'web',
+    'mail',
+    'account',
+    'website_sale',
+)
 MODES = ('without', 'with', 'cache')
 
 NO_AUTO_INSTALL = """
@@ -68,7 +81,7 @@ class Failed(Exception):
 
 def main():
     options = parse()
-    print(f'seed: none, the tests decide; Odoo {reports.odoo_version(ODOO)}', flush=True)
+    print(f'seed {options.seed}; Odoo {reports.odoo_version(ODOO)}', flush=True)
     modules = options.modules or ([] if options.oca else MODULES)
     path = ''
     if options.oca:
@@ -111,11 +124,9 @@ def parse():
     parser.add_argument('--modes', default='', help='only these, e.g. without,cache')
     parser.add_argument('--limit-s', type=int, default=3600, help='for one run of one module')
     parser.add_argument('--tags', default='', help="Odoo's --test-tags instead of /MODULE")
-    parser.add_argument('--reuse', action='store_true', help='logs of earlier runs that ended')
-    parser.add_argument(
-        '--keep', action='store_true', help='keep the databases that are copied, for the next time'
-    )
-    parser.add_argument('--seed', type=int, default=0, help='for no use: the tests decide')
+    parser.add_argument('--reuse', default='', help='modes whose last logs do, e.g. without')
+    parser.add_argument('--keep', action='store_true', help='keep databases for the next time')
+    parser.add_argument('--seed', type=int, default=0, help='chooses the reads that are repeated')
     parser.add_argument('--results', type=Path, default=RESULTS)
     options = parser.parse_args()
     default = MODES if options.use_cache else MODES[:2]
@@ -127,7 +138,6 @@ def parse():
 
 
 def run_module(module, options, work, path):
-    row = {'module': module}
     prepare_base(work, path)
     template = f'{PREFIX}_{module}'
     if module in ('base', 'web'):
@@ -136,6 +146,16 @@ def run_module(module, options, work, path):
         clone(f'{PREFIX}_base', f'{PREFIX}_making')
         odoo(f'{PREFIX}_making', work / f'{module}-install.log', path, '-i', module)
         rename(f'{PREFIX}_making', template)
+    with_addon = f'{template}_addon'
+    drop(with_addon)
+    try:
+        return run_modes(module, options, work, path, template)
+    finally:
+        drop(with_addon)
+
+
+def run_modes(module, options, work, path, template):
+    row = {'module': module}
     for mode in options.modes:
         row[mode] = run_mode(module, mode, options, work, path, template)
     reports.compare(row)
@@ -153,17 +173,19 @@ def run_mode(module, mode, options, work, path, template, tags='', suffix=''):
     database = f'{PREFIX}_{module}_{mode}'
     log = work / f'{module}-{mode}{suffix}.log'
     figures = log.with_suffix('.json')
-    if options.reuse and not tags and figures.exists():
+    if mode in options.reuse.split(',') and not tags and figures.exists():
         result = reports.read(log, figures, 0)
         result['duration_s'] = 0
         return result
     figures.unlink(missing_ok=True)
     started = time.monotonic()
-    clone(template, database)
+    clone(template if mode == 'without' else addon_in(template, work, path), database)
     try:
-        if mode != 'without':
-            odoo(database, work / f'{module}-addon.log', path, '-i', 'tiered_cache')
-        environment = {**ENVIRONMENT[mode], 'ODOO_TESTS_REPORT': str(figures)}
+        environment = {
+            **ENVIRONMENT[mode],
+            'ODOO_TESTS_REPORT': str(figures),
+            'ODOO_TESTS_SEED': str(options.seed),
+        }
         tags = tags or options.tags or f'/{module}'
         code = odoo(
             database,
@@ -181,6 +203,15 @@ def run_mode(module, mode, options, work, path, template, tags='', suffix=''):
     result['duration_s'] = round(time.monotonic() - started)
     print(f'{module} {mode}{suffix}: {reports.short(result)}', flush=True)
     return result
+
+
+def addon_in(template, work, path):
+    """A copy of a database with the addon."""
+    name = f'{template}_addon'
+    if not exists(name):
+        clone(template, name)
+        odoo(name, work / f'{template}-addon.log', path, '-i', 'tiered_cache')
+    return name
 
 
 def odoo(database, log, path, *args, environment=None, limit_s=3600, tests=False):

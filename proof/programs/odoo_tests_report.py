@@ -51,6 +51,7 @@ def read(log, figures, code):
             'differences': cache.get('differences', 0),
             'faults': cache.get('faults', {}),
         },
+        'replay': report.get('replay', {}),
     }
 
 

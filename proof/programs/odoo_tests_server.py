@@ -17,8 +17,11 @@ import os
 from pathlib import Path
 
 import odoo.cli
+from odoo import sql_db
 from odoo.modules.registry import Registry
 from odoo.service import server
+
+REPLAYS = []
 
 
 def main():
@@ -70,7 +73,26 @@ def start_engine(db_name):
     if 'cache.manager' in registry:
         from odoo.addons.tiered_cache.services.engine import engine_for  # noqa: PLC0415
 
-        engine_for(registry)
+        engine = engine_for(registry)
+        # the queries of our own thread are none of the tests'
+        engine.outbox._thread.query_hooks = [uncount]
+        if type(engine).__name__ == 'TestEngine':
+            start_replay()
+
+
+def uncount(cr, query, params, start, delay):
+    sql_db.sql_counter -= 1
+
+
+def start_replay():
+    # only now: the addon's modules are loaded with the database
+    from odoo.addons.tiered_cache.services import reading, transaction, writing  # noqa: PLC0415
+
+    from . import odoo_tests_replay  # noqa: PLC0415
+
+    replay = odoo_tests_replay.Replay(os.environ.get('ODOO_TESTS_SEED', '0'))
+    replay.install(reading, transaction, writing)
+    REPLAYS.append(replay)
 
 
 def write_report(registry, path):
@@ -84,6 +106,7 @@ def write_report(registry, path):
         from odoo.addons.tiered_cache.services.engine import engine_for  # noqa: PLC0415
 
         report['cache'] = engine_for(registry).stats()
+        report['replay'] = dict(REPLAYS[0].done) if REPLAYS else {}
     path.write_text(json.dumps(report, default=str))
 
 

@@ -15,23 +15,24 @@ from .common import ADMIN, CacheCase
 class TestOwnSnapshot(CacheCase):
     options = {'l3_enabled': '1', 'audit_rate': '1'}
 
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.own = test_snapshot.TestEngine(cls.registry)
+        cls.addClassCleanup(cls.forget_guards)
+        cls.addClassCleanup(cls.own.close)
+        cls.startClassPatcher(patch.dict(cls.registry.__dict__, {engines._SLOT: cls.own}))
+        cls.startClassPatcher(patch.object(cls, 'engine', cls.own))
+
     def setUp(self):
         super().setUp()
         self.bank = self.make('res.bank', {'name': 'Old'})
-        self.own = test_snapshot.TestEngine(self.registry)
-        self.addCleanup(self.forget_guards)
-        self.addCleanup(self.own.close)
-        self.assertTrue(self.own.available)
-        self.own.metrics = self.log
-        slot = patch.dict(self.registry.__dict__, {engines._SLOT: self.own})
-        slot.start()
-        self.addCleanup(slot.stop)
-        self.startPatcher(patch.object(type(self), 'engine', self.own))
 
-    def forget_guards(self):
-        with self.own.cursor() as cr:
+    @classmethod
+    def forget_guards(cls):
+        with cls.own.cursor() as cr:
             test_snapshot.restore(cr)
-            for relation in self.own.guarded_now:
+            for relation in cls.own.guarded_now:
                 journal.release(cr, relation)
                 journal.drop_triggers(cr, relation)
 
@@ -141,10 +142,9 @@ class TestOwnSnapshot(CacheCase):
         with self.request(commit=False) as env:
             self.write(env, 'New')
             self.names(env)
+            wrong = [{'id': self.bank, 'name': 'Wrong'}]
             with (
-                patch.object(
-                    reading.codec, 'unpack', return_value=[{'id': self.bank, 'name': 'X'}]
-                ),
+                patch.object(reading.shapes, 'restore', return_value=wrong),
                 self.assertLogs('odoo.addons.tiered_cache.services.auditor', 'ERROR'),
             ):
                 self.assertEqual(self.names(env), ['New'])
@@ -162,7 +162,7 @@ class TestOwnSnapshot(CacheCase):
 
 
 @tagged('post_install', '-at_install', 'tiered_cache')
-class TestRefusal(BaseCase):
+class TestOwnSnapshotRefused(BaseCase):
     def is_on(self, test_enable, value='1'):
         with (
             patch.object(test_snapshot, 'config', {'test_enable': test_enable}),

@@ -82,17 +82,16 @@ class Failed(Exception):
 def main():
     options = parse()
     print(f'seed {options.seed}; Odoo {reports.odoo_version(ODOO)}', flush=True)
-    modules = options.modules or ([] if options.oca else MODULES)
+    modules = {name: [name] for name in options.modules or ([] if options.oca else MODULES)}
     path = ''
     if options.oca:
-        addons, path = install_oca()
-        modules = [*modules, *addons]
+        modules['oca'], path = install_oca()
     work = CACHE / 'odoo_tests'
     work.mkdir(parents=True, exist_ok=True)
     rows = []
     for module in modules:
         try:
-            rows.append(run_module(module, options, work, path))
+            rows.append(run_module(module, modules[module], options, work, path))
         finally:
             if not options.keep and module != 'base':
                 drop(f'{PREFIX}_{module}')
@@ -137,43 +136,47 @@ def parse():
 # -- one module --------------------------------------------------------------------------
 
 
-def run_module(module, options, work, path):
+def run_module(module, names, options, work, path):
+    """:param module: what the databases and logs are called after
+    :param names: what is installed and tested: the module itself, or several together
+    """
     prepare_base(work, path)
     template = f'{PREFIX}_{module}'
     if module in ('base', 'web'):
         template = f'{PREFIX}_base'
     elif not exists(template):
         clone(f'{PREFIX}_base', f'{PREFIX}_making')
-        odoo(f'{PREFIX}_making', work / f'{module}-install.log', path, '-i', module)
+        odoo(f'{PREFIX}_making', work / f'{module}-install.log', path, '-i', ','.join(names))
         rename(f'{PREFIX}_making', template)
     with_addon = f'{template}_addon'
     drop(with_addon)
     try:
-        return run_modes(module, options, work, path, template)
+        return run_modes(module, names, options, work, path, template)
     finally:
         drop(with_addon)
 
 
-def run_modes(module, options, work, path, template):
+def run_modes(module, names, options, work, path, template):
+    tags = options.tags or ','.join(f'/{name}' for name in names)
     row = {'module': module}
     for mode in options.modes:
-        row[mode] = run_mode(module, mode, options, work, path, template)
+        row[mode] = run_mode(module, mode, options, work, path, template, tags)
     reports.compare(row)
     for mode in set(options.modes) - {'without'}:
         again = [test for test in row[mode]['only'] if '.' in test]
         if again:
-            tags = ','.join(reports.tag_of(test) for test in again)
-            print(f'{module} {mode}: once more: {tags}', flush=True)
-            second = run_mode(module, mode, options, work, path, template, tags, '-again')
+            chosen = ','.join(reports.tag_of(test) for test in again)
+            print(f'{module} {mode}: once more: {chosen}', flush=True)
+            second = run_mode(module, mode, options, work, path, template, chosen, '-again')
             row[mode]['flaky'] = sorted(set(again) - set(second['failed']))
     return row
 
 
-def run_mode(module, mode, options, work, path, template, tags='', suffix=''):
+def run_mode(module, mode, options, work, path, template, tags, suffix=''):
     database = f'{PREFIX}_{module}_{mode}'
     log = work / f'{module}-{mode}{suffix}.log'
     figures = log.with_suffix('.json')
-    if mode in options.reuse.split(',') and not tags and figures.exists():
+    if mode in options.reuse.split(',') and not suffix and figures.exists():
         result = reports.read(log, figures, 0)
         result['duration_s'] = 0
         return result
@@ -186,7 +189,6 @@ def run_mode(module, mode, options, work, path, template, tags='', suffix=''):
             'ODOO_TESTS_REPORT': str(figures),
             'ODOO_TESTS_SEED': str(options.seed),
         }
-        tags = tags or options.tags or f'/{module}'
         code = odoo(
             database,
             log,
@@ -256,17 +258,17 @@ def install_oca():
     :return: their names, and the folder for the addons path
     """
     target = CACHE / 'oca'
-    lines = [line.split('#')[0].strip() for line in PINNED.read_text().splitlines()]
-    pinned = [line for line in lines if line]
+    lines = [line for line in PINNED.read_text().splitlines() if line and line[0] != '#']
+    pinned = [line.split('#')[0].strip() for line in lines]
     stamp = target / 'pinned.txt'
     if not stamp.exists() or stamp.read_text() != '\n'.join(pinned):
         shutil.rmtree(target, ignore_errors=True)
         pip = [sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--target']
         subprocess.run([*pip, str(target), *pinned], check=True)  # noqa: S603
         stamp.write_text('\n'.join(pinned))
-    wanted = [line.split('==')[0].removeprefix('odoo-addon-').replace('-', '_') for line in pinned]
-    tested = [name for name in wanted if (target / 'odoo/addons' / name / 'tests').is_dir()]
-    return tested, str(target / 'odoo/addons')
+    tested = [line.split('==')[0] for line in lines if 'dependency' not in line]
+    names = [name.removeprefix('odoo-addon-').replace('-', '_') for name in tested]
+    return names, str(target / 'odoo/addons')
 
 
 # -- databases ---------------------------------------------------------------------------

@@ -1,10 +1,12 @@
 """The test-only mode in which a transaction's own writes are a snapshot of their own."""
 
+import copy
 import os
 from unittest.mock import patch
 
 from odoo.addons.tiered_cache.services import engine as engines
 from odoo.addons.tiered_cache.services import journal, reading, test_snapshot
+from odoo.addons.tiered_cache.services.transaction import state_of
 from odoo.tests import tagged
 from odoo.tests.common import BaseCase
 
@@ -187,3 +189,19 @@ class TestOwnSnapshotRefused(BaseCase):
         ):
             test_snapshot.post_load()
             self.assertIs(engines.engine_class, engines.Engine)
+
+
+@tagged('post_install', '-at_install', 'tiered_cache')
+class TestInTransactionCase(CacheCase):
+    """What Odoo's ``TransactionCase`` does to the state of a transaction before each test."""
+
+    options = {'capture': 'orm'}
+
+    def test_a_copy_is_the_same_state(self):
+        with self.request(commit=False) as env:
+            env['res.bank'].create({'name': 'New'})
+            state = state_of(env.cr)
+            self.assertIs(state.journal_engine, self.engine)
+            for queue in (env.cr.postcommit, env.cr.postrollback):
+                queue.data = copy.deepcopy(queue.data)
+            self.assertIs(state_of(env.cr), state)

@@ -97,18 +97,24 @@ class TestOwnSnapshot(CacheCase):
             with self.assertMiss('stale', 'res_bank'):
                 self.assertEqual(self.names(env), ['Next'])
 
-    def test_unflushed_changes_and_unsaved_records_compute(self):
+    def test_unflushed_changes_compute(self):
         with self.request(commit=False) as env:
             self.names(env)
-            bank = env['res.bank'].browse(self.bank)
-            bank.name = 'Pending'
+            with self.assertHit():
+                self.names(env)
+            env['res.bank'].browse(self.bank).bic = 'PENDING'
             with self.assertComputed():
-                env['res.bank'].search_read([('id', '=', self.bank)], ['bic'])
-            env.invalidate_all()
+                env['res.bank'].search_read([('id', '=', self.bank)], ['name'])
+
+    def test_unsaved_records_compute_until_they_are_dropped(self):
+        with self.request(commit=False) as env:
+            self.names(env)
             draft = env['res.partner'].new({'name': 'Nobody'})
             with self.assertComputed():
                 env['res.bank'].search_read([('id', '=', self.bank)], ['name'])
             self.assertEqual(draft.name, 'Nobody')
+            with self.assertHit():
+                self.names(env)
 
     def test_nothing_outlives_the_transaction(self):
         with self.request(commit=False) as env:

@@ -3,11 +3,12 @@
 The one idea: whoever wrote the test says by an assertion that something has just been done.
 Before each assertion a few earlier reads of the same test class are repeated, and reads of
 every model that was written, each in an ORM environment of its own over the transaction of the
-test, as if another request came.  The ORM memory of the test, what it has not flushed yet and
-its query counts stay as they are.  What the cache then answers was computed before whatever
-the test did in between, and the auditor compares it.
+test, as if another request came.  What is pending is flushed before, as the end of a request
+would; the ORM memory of the test and its query counts stay as they are.  What the cache then
+answers was computed before whatever the test did in between, and the auditor compares it.
 
-What may go wrong: a test that replaces a read method by a mock and counts its calls.
+What may go wrong: a test that replaces a read method by a mock and counts its calls, or that
+expects an error of the database later than here.  An error here is undone.
 """
 
 import collections
@@ -24,10 +25,13 @@ from odoo.sql_db import Savepoint
 from odoo.tests import common
 
 AGAIN_AT_ONCE = 3
-"""Calls before one assertion that this test has made before: these find entries."""
+"""Before one assertion, of the calls that were asked again already: these find entries."""
+
+LAST_ASKED = 8
+"""Of these, the last ones: where code drops ``tools.ormcache`` values older entries are lost."""
 
 OTHERS_AT_ONCE = 2
-"""Calls of earlier tests, and of what was written: these leave entries."""
+"""Before one assertion, of all known calls: these leave entries."""
 
 CALLS_OF_A_TEST = 60
 
@@ -61,18 +65,18 @@ class Replay:
         self._known = collections.OrderedDict()
         self._models = set()
         self._left = 0
-        self._asked = set()
+        self._asked = collections.OrderedDict()
         self._random = None
         self._busy = False
         self._counting = 0
         self.done = collections.Counter()
 
-    def install(self, reading, transaction, writing):
+    def install(self, reading, transaction):
         """Watch the reads and the assertions from now on.
 
         :param reading: the addon's modules of these names
         """
-        self._state_of, self._clears = transaction.state_of, writing.clears_ormcache
+        self._state_of = transaction.state_of
         find = reading.find
 
         @functools.wraps(find)
@@ -84,7 +88,7 @@ class Replay:
         reading.find = watched
         for name in ASSERTIONS:
             self._before(name)
-        for name in ('assertQueries', 'assertQueriesContain'):
+        for name in ('assertQueries', 'assertQueriesContain', 'assertQueryCount'):
             self._not_within(name)
 
     def _before(self, name):
@@ -169,28 +173,45 @@ class Replay:
         if self._left <= 0:
             return
         self._busy = True
-        counts = cr.sql_log_count, odoo.sql_db.sql_counter
-        transaction, cr.transaction = cr.transaction, None
         try:
-            self._learn(test)
-            if not self._may_clear(transaction, test.env):
+            if self._flush(test.env.transaction, cr):
+                self._learn(test)
                 self._repeat(cr)
         except Exception as error:  # noqa: BLE001 the test must not suffer
             self.done[f'fault {type(error).__name__} {error}'[:80]] += 1
         finally:
-            cr.transaction = transaction
-            cr.sql_log_count, odoo.sql_db.sql_counter = counts
             self._busy = False
+
+    def _flush(self, orm, cr):
+        """Write what is pending, as the end of a request would; undo it if that is an error.
+
+        :return: whether nothing is pending now
+        """
+        if orm.protected or orm.registry.registry_invalidated:
+            return False
+        if not (orm.field_dirty or orm.tocompute):
+            return True
+        before = _copy_of(orm)
+        savepoint = Savepoint(cr)
+        try:
+            orm.flush()
+        except Exception:  # noqa: BLE001 the test will see it, or never flush
+            self.done['cannot be flushed'] += 1
+            savepoint.close(rollback=True)
+            _put_back(orm, before)
+            return False
+        savepoint.close(rollback=False)
+        return True
 
     def _enter(self, test):
         if type(test) is not self._class:
             self._class = type(test)
             self._known.clear()
+            self._asked.clear()
             self._models.clear()
         if test.id() != self._test:
             self._test = test.id()
             self._left = CALLS_OF_A_TEST
-            self._asked.clear()
             self._random = random.Random(f'{self._seed} {self._test}')
 
     def _learn(self, test):
@@ -198,17 +219,19 @@ class Replay:
             self._models.add(name)
             self._note_model(test.env, name)
 
-    def _may_clear(self, transaction, env):
-        """Whether something pending would be in ``tools.ormcache`` values too: they would be
-        computed from what the database still holds."""
-        if transaction is None:
-            return False
-        pending = {*transaction.field_dirty, *transaction.tocompute}
-        return any(self._clears(env[field.model_name]) for field in pending)
-
     def _repeat(self, cr):
+        """In an ORM memory of its own, and not counted among the queries of the test."""
+        counts = cr.sql_log_count, odoo.sql_db.sql_counter
+        transaction, cr.transaction = cr.transaction, None
+        try:
+            self._repeat_some(cr)
+        finally:
+            cr.transaction = transaction
+            cr.sql_log_count, odoo.sql_db.sql_counter = counts
+
+    def _repeat_some(self, cr):
         names = list(self._known)
-        again = [name for name in names if name in self._asked]
+        again = [name for name in list(self._asked)[-LAST_ASKED:] if name in self._known]
         for some, count in ((again, AGAIN_AT_ONCE), (names, OTHERS_AT_ONCE)):
             for name in self._random.sample(some, min(count, len(some))):
                 if name in self._known:
@@ -216,7 +239,8 @@ class Replay:
 
     def _repeat_one(self, cr, name):
         self._left -= 1
-        self._asked.add(name)
+        self._asked[name] = True
+        self._asked.move_to_end(name)
         self.done['calls'] += 1
         savepoint = Savepoint(cr)
         try:
@@ -233,3 +257,33 @@ class Replay:
     def _ask(cr, model, ids, method, args, kwargs, uid, su, context):
         records = api.Environment(cr, uid, context, su)[model].browse(ids)
         getattr(records, method)(*copy.deepcopy(args), **copy.deepcopy(kwargs))
+
+
+def _copy_of(orm):
+    return (
+        {field: _copied(values) for field, values in orm.field_data.items()},
+        {field: type(ids)(ids) for field, ids in orm.field_dirty.items()},
+        {field: type(ids)(ids) for field, ids in orm.tocompute.items()},
+        {field: _copied(values) for field, values in orm.field_data_patches.items()},
+    )
+
+
+def _copied(values):
+    """A cache of one field, which may be one cache for each context."""
+    return type(values)(
+        *((values.default_factory,) if isinstance(values, collections.defaultdict) else ()),
+        {
+            key: copy.copy(value) if isinstance(value, dict | list) else value
+            for key, value in values.items()
+        },
+    )
+
+
+def _put_back(orm, before):
+    orm.invalidate_field_data()
+    orm.field_data.update(before[0])
+    for place, values in zip(
+        (orm.field_dirty, orm.tocompute, orm.field_data_patches), before[1:], strict=True
+    ):
+        place.clear()
+        place.update(values)

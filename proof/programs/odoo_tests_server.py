@@ -86,12 +86,12 @@ def uncount(cr, query, params, start, delay):
 
 def start_replay():
     # only now: the addon's modules are loaded with the database
-    from odoo.addons.tiered_cache.services import reading, transaction, writing  # noqa: PLC0415
+    from odoo.addons.tiered_cache.services import reading, transaction  # noqa: PLC0415
 
     from . import odoo_tests_replay  # noqa: PLC0415
 
     replay = odoo_tests_replay.Replay(os.environ.get('ODOO_TESTS_SEED', '0'))
-    replay.install(reading, transaction, writing)
+    replay.install(reading, transaction)
     REPLAYS.append(replay)
 
 

@@ -103,6 +103,8 @@ class TestEngine(engines.Engine):
     __test__ = False  # not a test, whatever its name begins with
 
     def __init__(self, registry):
+        if not config['test_enable']:
+            raise RuntimeError(f"{VARIABLE} is for tests only")
         self._code = ''
         self._local = threading.local()
         self._cleared = _count_clearing(registry)
@@ -128,7 +130,7 @@ class TestEngine(engines.Engine):
         self._code = code
 
     def configure(self, cr, versions=None) -> None:
-        super().configure(cr, versions)
+        super().configure(cr, versions)  # pylint: disable=missing-return
         tiers, writers = self.hierarchy.tiers, self.hierarchy.writers
         for name in ('l2', 'l3'):
             for tier in filter(None, (tiers.pop(name, None), writers.pop(name, None))):
@@ -167,7 +169,7 @@ class TestEngine(engines.Engine):
         )
 
     def close(self) -> None:
-        super().close()
+        super().close()  # pylint: disable=missing-return
         self.registry.__dict__.pop('clear_cache', None)
 
     def disturbed_since(self, epoch: int, own) -> bool:

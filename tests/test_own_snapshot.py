@@ -44,13 +44,13 @@ class TestOwnSnapshot(CacheCase):
         rows = env['res.bank'].search_read([('id', '=', self.bank)], ['name'])
         return [row['name'] for row in rows]
 
-    def write(self, env, name):
+    def rename(self, env, name):
         env['res.bank'].browse(self.bank).name = name
         env.flush_all()
 
     def test_a_transaction_that_has_written_gets_hits(self):
         with self.request(commit=False) as env:
-            self.write(env, 'New')
+            self.rename(env, 'New')
             with self.assertMiss('cold'):
                 self.assertEqual(self.names(env), ['New'])
             with self.assertHit('l1'):
@@ -60,7 +60,7 @@ class TestOwnSnapshot(CacheCase):
         with self.request(commit=False) as env:
             self.names(env)
             for name in ('One', 'Two', 'Three'):
-                self.write(env, name)
+                self.rename(env, name)
                 with self.assertMiss('stale', 'res_bank'):
                     self.assertEqual(self.names(env), [name])
                 with self.assertHit():
@@ -68,7 +68,7 @@ class TestOwnSnapshot(CacheCase):
 
     def test_raw_sql_changes_the_answer(self):
         with self.request(commit=False) as env:
-            self.write(env, 'New')
+            self.rename(env, 'New')
             self.names(env)
             env.cr.execute("UPDATE res_bank SET name = 'Raw' WHERE id = %s", [self.bank])
             with self.assertMiss('stale', 'res_bank'):
@@ -76,24 +76,24 @@ class TestOwnSnapshot(CacheCase):
 
     def test_savepoint_rollback_brings_the_former_answer_back(self):
         with self.request(commit=False) as env:
-            self.write(env, 'New')
+            self.rename(env, 'New')
             self.names(env)
             with self.assertRaises(ZeroDivisionError), env.cr.savepoint():
-                self.write(env, 'Gone')
+                self.rename(env, 'Gone')
                 raise ZeroDivisionError
             with self.assertHit('l1'):
                 self.assertEqual(self.names(env), ['New'])
 
     def test_what_was_read_in_a_savepoint_is_gone_with_it(self):
         with self.request(commit=False) as env:
-            self.write(env, 'New')
+            self.rename(env, 'New')
             with self.assertRaises(ZeroDivisionError), env.cr.savepoint():
-                self.write(env, 'Gone')
+                self.rename(env, 'Gone')
                 self.assertEqual(self.names(env), ['Gone'])
                 raise ZeroDivisionError
             with self.assertMiss('stale', 'res_bank'):
                 self.assertEqual(self.names(env), ['New'])
-            self.write(env, 'Next')
+            self.rename(env, 'Next')
             with self.assertMiss('stale', 'res_bank'):
                 self.assertEqual(self.names(env), ['Next'])
 
@@ -118,7 +118,7 @@ class TestOwnSnapshot(CacheCase):
 
     def test_nothing_outlives_the_transaction(self):
         with self.request(commit=False) as env:
-            self.write(env, 'New')
+            self.rename(env, 'New')
             self.names(env)
             with self.assertHit():
                 self.names(env)
@@ -127,7 +127,7 @@ class TestOwnSnapshot(CacheCase):
 
     def test_two_transactions_share_nothing(self):
         with self.request(commit=False) as one:
-            self.write(one, 'New')
+            self.rename(one, 'New')
             self.names(one)
             with self.assertMiss('cold'), self.request(commit=False) as other:
                 self.assertEqual(self.names(other), ['Old'])
@@ -140,7 +140,7 @@ class TestOwnSnapshot(CacheCase):
 
     def test_dropping_ormcache_makes_entries_unreachable(self):
         with self.request(commit=False) as env:
-            self.write(env, 'New')
+            self.rename(env, 'New')
             self.names(env)
             self.registry.clear_cache()
             with self.assertMiss('cold'):
@@ -148,7 +148,7 @@ class TestOwnSnapshot(CacheCase):
 
     def test_a_wrong_entry_is_found_and_not_suspended(self):
         with self.request(commit=False) as env:
-            self.write(env, 'New')
+            self.rename(env, 'New')
             self.names(env)
             wrong = [{'id': self.bank, 'name': 'Wrong'}]
             with (
@@ -162,7 +162,7 @@ class TestOwnSnapshot(CacheCase):
 
     def test_another_user_of_the_transaction_has_answers_of_his_own(self):
         with self.request(commit=False) as env:
-            self.write(env, 'New')
+            self.rename(env, 'New')
             self.names(env)
             with self.assertMiss('cold'):
                 self.names(env(user=env.ref('base.public_user').id, su=True))
@@ -187,6 +187,13 @@ class TestOwnSnapshotRefused(BaseCase):
         self.assertFalse(self.is_on(test_enable=True, value=''))
         self.assertFalse(self.is_on(test_enable=True, value='0'))
         self.assertTrue(self.is_on(test_enable=True))
+
+    def test_no_engine_of_tests_outside_of_tests(self):
+        with (
+            patch.object(test_snapshot, 'config', {'test_enable': False}),
+            self.assertRaisesRegex(RuntimeError, 'for tests only'),
+        ):
+            test_snapshot.TestEngine(None)
 
     def test_a_refusal_changes_nothing(self):
         with (

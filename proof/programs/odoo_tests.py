@@ -81,6 +81,9 @@ class Failed(Exception):
 
 def main():
     options = parse()
+    if options.table:
+        print(reports.saved_table(options.results))
+        return 0
     print(f'seed {options.seed}; Odoo {reports.odoo_version(ODOO)}', flush=True)
     modules = {name: [name] for name in options.modules or ([] if options.oca else MODULES)}
     path = ''
@@ -124,6 +127,7 @@ def parse():
     parser.add_argument('--limit-s', type=int, default=3600, help='for one run of one module')
     parser.add_argument('--tags', default='', help="Odoo's --test-tags instead of /MODULE")
     parser.add_argument('--reuse', default='', help='modes whose last logs do, e.g. without')
+    parser.add_argument('--table', action='store_true', help='only show the results as they are')
     parser.add_argument('--keep', action='store_true', help='keep databases for the next time')
     parser.add_argument('--seed', type=int, default=0, help='chooses the reads that are repeated')
     parser.add_argument('--results', type=Path, default=RESULTS)

@@ -111,7 +111,7 @@ def short(result):
     cache = result['cache']
     return (
         f'{result["tests"]} tests, {result["skipped"]} skipped, {len(result["failed"])} failed, '
-        f'{sum(result["queries"].values())} queries, {result["duration_s"]} s; '
+        f'{_sum(result["queries"])} queries, {result["duration_s"]} s; '
         f'{cache["hits"]} hits, {cache["audited"]} audited, {cache["differences"]} differ'
     )
 
@@ -152,14 +152,24 @@ def _cells(row):
     yield len(base['failed']) if base else ''
     yield len(plain['failed']) if plain else ''
     yield len(plain['only']) if plain else ''
-    yield sum(base['queries'].values()) if base else ''
-    yield sum(plain['queries'].values()) if plain else ''
+    yield _sum(base['queries']) if base else ''
+    yield _sum(plain['queries']) if plain else ''
     if cache:
         yield from (cache['cache'][name] for name in ('hits', 'audited', 'differences'))
         yield len(cache['only'])
         yield len(set(cache['only']) & set(cache['counts']))
     else:
         yield from ('',) * 5
+
+
+def saved_table(path):
+    """The table of a results file."""
+    saved = json.loads(Path(path).read_text())['modules']
+    return table([{'module': module, **modes} for module, modes in saved.items()])
+
+
+def _sum(queries):
+    return queries if isinstance(queries, int) else sum(queries.values())
 
 
 def tag_of(test):
@@ -184,4 +194,4 @@ def save(path, odoo, rows):
 
 def _kept(result):
     """Sums instead of a number for each test: the file stays readable."""
-    return {**result, 'queries': sum(result['queries'].values())}
+    return {**result, 'queries': _sum(result['queries'])}

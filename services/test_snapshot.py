@@ -34,6 +34,7 @@ from odoo.tools import config
 
 from . import engine as engines
 from . import journal
+from .memory import Memory
 from .policy import Suspender
 from .removal import Removals
 from .snapshot import Snapshot
@@ -111,6 +112,7 @@ class TestEngine(engines.Engine):
         self.guarded_now: list[str] = []
         super().__init__(registry)
         self.suspender = _NeverSuspender()
+        self.memory = _OwnMemory(registry, self.always)
         self._book = _OwnBook(self)
 
     def _read_database(self, cr) -> list[str]:
@@ -178,6 +180,13 @@ class TestEngine(engines.Engine):
 
 class _NeverSuspender(Suspender):
     def suspended(self, name) -> bool:
+        return False
+
+
+class _OwnMemory(Memory):
+    """All cursors of a test share one transaction, so none can have other rights."""
+
+    def _has_others(self, transaction) -> bool:
         return False
 
 

@@ -170,7 +170,7 @@ def run_modes(module, names, options, work, path, template):
         row[mode] = run_mode(module, mode, options, work, path, template, tags)
     reports.compare(row)
     for mode in set(options.modes) - {'without'}:
-        again = [test for test in row[mode]['only'] if '.' in test]
+        again = [test for test in row[mode]['only'] if reports.tag_of(test) != test]
         if again:
             chosen = ','.join(reports.tag_of(test) for test in again)
             print(f'{module} {mode}: once more: {chosen}', flush=True)

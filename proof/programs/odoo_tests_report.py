@@ -14,6 +14,8 @@ sys.path.append(str(ROOT / 'scripts'))
 
 from read_log import TIMED_OUT, read_allowed, read_run  # noqa: E402
 
+SWITCH = 'TIERED_CACHE_TEST_SNAPSHOT'
+
 QUERY_COUNT = re.compile(r'Query count more than expected|actual quer(y|ies):')
 
 
@@ -42,6 +44,7 @@ def read(log, figures, code):
         'failed': failed,
         'counts': sorted(name for name, why in failed.items() if QUERY_COUNT.search(why)),
         'queries': {name: test['queries'] for name, test in report['tests'].items()},
+        'logged': sorted({record.key[1] for record in run.unexpected}),
         'time_s': round(sum(test['time_s'] for test in report['tests'].values()), 1),
         'exit_code': code,
         'cache': {
@@ -65,16 +68,22 @@ def _reason(record):
     return lines[-1]
 
 
+NOTHING = {'failed': (), 'queries': {}, 'logged': ()}
+
+
 def compare(row):
-    """Add to each mode what it does not share with the run without the addon."""
-    base = row.get('without')
+    """Add to each mode what it does not share with the run without the addon: ``only`` failed
+    there, ``missing`` did not run, ``logged_only``: warnings and errors in the log."""
+    base = row.get('without', NOTHING)
     for mode in ('with', 'cache'):
         result = row.get(mode)
-        if result is None or base is None:
+        if result is None:
             continue
-        known = set(base['failed'])
-        result['only'] = sorted(set(result['failed']) - known)
+        result['only'] = sorted(set(result['failed']) - set(base['failed']))
         result['flaky'] = []
+        result['missing'] = sorted(base['queries'].keys() - result['queries'].keys())
+        logged = set(result['logged']) - set(base['logged'])
+        result['logged_only'] = sorted(line for line in logged if SWITCH not in line)
         shared = base['queries'].keys() & result['queries'].keys()
         result['more_queries'] = {
             name: [base['queries'][name], result['queries'][name]]
@@ -88,6 +97,8 @@ def is_wrong(row):
     for mode in ('with', 'cache'):
         result = row.get(mode) or {}
         if set(result.get('only', ())) - set(result.get('flaky', ())) - set(_excused(result, mode)):
+            return True
+        if result.get('missing') or result.get('logged_only'):
             return True
         if result.get('cache', {}).get('differences'):
             return True
@@ -105,6 +116,11 @@ def tell(row):
         for name in result.get('only', ()):
             note = ' (flaky)' if name in result['flaky'] else ''
             print(f'  {row["module"]} {mode}: {name}{note}: {result["failed"][name]}')
+        missing = result.get('missing', ())
+        if missing:
+            print(f'  {row["module"]} {mode}: {len(missing)} were not run, the first: {missing[0]}')
+        for line in result.get('logged_only', ()):
+            print(f'  {row["module"]} {mode}: in the log: {line}')
 
 
 def short(result):

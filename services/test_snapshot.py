@@ -131,8 +131,8 @@ class TestEngine(engines.Engine):
     def code(self, code: str) -> None:
         self._code = code
 
-    def configure(self, cr, versions=None) -> None:
-        super().configure(cr, versions)  # pylint: disable=missing-return
+    def configure(self, cr, versions=None) -> None:  # pylint: disable=missing-return
+        super().configure(cr, versions)
         tiers, writers = self.hierarchy.tiers, self.hierarchy.writers
         for name in ('l2', 'l3'):
             for tier in filter(None, (tiers.pop(name, None), writers.pop(name, None))):
@@ -171,8 +171,8 @@ class TestEngine(engines.Engine):
         )
 
     def close(self) -> None:
-        super().close()  # pylint: disable=missing-return
         self.registry.__dict__.pop('clear_cache', None)
+        return super().close()
 
     def disturbed_since(self, epoch: int, own) -> bool:
         return False  # the only writer is the test itself, and clearing is part of the key

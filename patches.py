@@ -21,7 +21,7 @@ import sys
 from odoo import fields
 from odoo.service import model as service
 
-from .services import reading
+from .services import reading, test_snapshot
 
 _IMPORTERS = ('odoo.addons.rpc.controllers.json2', 'odoo.addons.api_doc.controllers.api_doc')
 
@@ -29,6 +29,7 @@ _IMPORTERS = ('odoo.addons.rpc.controllers.json2', 'odoo.addons.api_doc.controll
 def post_load():
     _open_invalidate_model()
     _watch_datetime_now()
+    test_snapshot.post_load()
 
 
 def _open_invalidate_model():

@@ -74,7 +74,7 @@ def engine_for(registry) -> Engine | None:
         engine = registry.__dict__.get(_SLOT)
         if engine is None or not engine.is_usable():
             # after a fork: connections, threads and locks of the parent are left alone
-            engine = registry.__dict__[_SLOT] = Engine(registry)
+            engine = registry.__dict__[_SLOT] = engine_class(registry)
     return engine
 
 
@@ -202,6 +202,21 @@ class Engine:
         registry = self.registry
         known = (registry.registry_sequence, *(registry.cache_sequences[n] for n in SIGNALS[1:]))
         return known == versions.signals
+
+    def settle(self, records, transaction) -> bool:
+        """Whether a read may be answered by what the database shows: the transaction has not
+        written, and memory holds nothing that the database has not seen."""
+        return not (transaction.dirty or transaction.drafts) and self.is_settled(records)
+
+    def is_settled(self, records) -> bool:
+        """Whether memory holds nothing that the database has not seen."""
+        transaction, registry = records.env.transaction, records.env.registry
+        return not (
+            transaction.field_dirty
+            or (transaction.tocompute and any(any(ids) for ids in transaction.tocompute.values()))
+            or registry.cache_invalidated
+            or registry.registry_invalidated
+        )
 
     def fresh_enough(self, versions: State | None, plan) -> bool:
         """Whether versions read earlier do for a plan that is not STRONG."""
@@ -466,6 +481,10 @@ class Engine:
             "problems": list(self.settings.problems),
             **self.metrics.snapshot(),
         }
+
+
+engine_class = Engine
+"""What :func:`engine_for` makes; :mod:`.test_snapshot` alone puts another one here."""
 
 
 def always_relations(registry) -> frozenset[str]:

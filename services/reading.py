@@ -287,22 +287,11 @@ def note_clock() -> None:
 # -- what the transaction may use ------------------------------------------------------
 
 
-def is_settled(records) -> bool:
-    """Whether memory holds nothing that the database has not seen."""
-    transaction, registry = records.env.transaction, records.env.registry
-    return not (
-        transaction.field_dirty
-        or (transaction.tocompute and any(any(ids) for ids in transaction.tocompute.values()))
-        or registry.cache_invalidated
-        or registry.registry_invalidated
-    )
-
-
 def _versions(engine, records, transaction, plan) -> tuple[State | None, str]:
     """The versions to judge entries by, or why there are none."""
     if not engine.settings.enabled and engine.config_is_current(None):
         return None, 'disabled'
-    if transaction.dirty or transaction.drafts or not is_settled(records):
+    if not engine.settle(records, transaction):
         return None, 'dirty'
     if not all(type(id_) is int for id_ in records._ids):
         return None, 'uncacheable'
@@ -431,7 +420,7 @@ def _find_inner(engine, read: Read, plan) -> Hit | None:
     depended on becomes a dependency of the outer result.  It is never stored by itself:
     what the outer call has put into memory would have to be among its dependencies."""
     ticket = _local.ticket
-    if not _may_be_inner(ticket, read, plan):
+    if not _may_be_inner(engine, ticket, read, plan):
         return None
     key = _key(engine, read)
     if key is None:
@@ -446,14 +435,14 @@ def _find_inner(engine, read: Read, plan) -> Hit | None:
     return _hit(engine, found, read)
 
 
-def _may_be_inner(ticket: Ticket, read: Read, plan) -> bool:
+def _may_be_inner(engine, ticket: Ticket, read: Read, plan) -> bool:
     records, recording = read.records, ticket.recording
     return (
         read.method not in _MEMORY_READS
         and not recording.refusal
         and plan.consistency == ticket.plan.consistency == 'strong'
         and records.env.cr is recording.cr
-        and is_settled(records)
+        and engine.is_settled(records)
         and not ticket.transaction.drafts
         and all(type(id_) is int for id_ in records._ids)
     )
@@ -464,7 +453,7 @@ def _objection(engine, ticket: Ticket, records, cost_ms: float) -> tuple[str, st
     if cost_ms < ticket.plan.least_cost_ms:
         return 'cheap', ''
     # a draft that the computation made by itself is part of what it always does
-    if ticket.transaction.dirty or not is_settled(records):
+    if ticket.transaction.dirty or not engine.is_settled(records):
         return 'dirty', ''
     if state_of(records.env.cr) is not ticket.transaction:
         return 'uncacheable', 'commit or rollback'  # half of it has seen another snapshot

@@ -56,6 +56,12 @@ class TransactionState:
         self.journal_engine = None
         self._last_query = None
 
+    def __deepcopy__(self, memo):
+        """Itself: Odoo's ``TransactionCase`` copies what hangs on the queues before each test
+        and puts it back afterwards.  The transaction is still the same one then, and what is
+        known of it must not be two things, nor a copy of the engine."""
+        return self
+
     def has_written(self, cr) -> bool:
         """Whether something was written since the last look, in any way.
 

@@ -27,6 +27,7 @@ from . import (
     test_model,
     test_options,
     test_outbox,
+    test_own_snapshot,
     test_policy,
     test_pretty,
     test_promises,

@@ -1,0 +1,213 @@
+"""What the runs of :mod:`.odoo_tests` say: read, compared, written down.
+
+The one idea: a test that fails with the addon and not without it counts, and so does a test
+that makes another number of queries; the rest is Odoo's own business.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / 'scripts'))
+
+from read_log import TIMED_OUT, read_allowed, read_run  # noqa: E402
+
+SWITCH = 'TIERED_CACHE_TEST_SNAPSHOT'
+
+QUERY_COUNT = re.compile(r'Query count more than expected|actual quer(y|ies):')
+
+
+def odoo_version(odoo):
+    release = (odoo / 'odoo/release.py').read_text() if odoo else ''
+    found = re.search(r'version_info = \((\d+), (\d+), (\d+)', release)
+    changelog = '.'.join(found.groups()) if found else 'unknown'
+    return changelog
+
+
+def read(log, figures, code):
+    """What one run said.
+
+    :return: ``tests``: how many ran; ``failed``: name → its last line; ``counts``: those that
+        failed because they count queries; ``queries``: by test; ``cache``: what the cache did
+    """
+    run = read_run(log, read_allowed(ROOT / 'scripts/expected-warnings.txt'))
+    report = json.loads(figures.read_text()) if figures.exists() else {'tests': {}}
+    if code in TIMED_OUT or not run.started:
+        run.failed['the whole run'] = None
+    failed = {name: _reason(record) for name, record in run.failed.items()}
+    cache = report.get('cache') or {}
+    return {
+        'tests': len(run.started),
+        'skipped': len(run.skipped),
+        'failed': failed,
+        'counts': sorted(name for name, why in failed.items() if QUERY_COUNT.search(why)),
+        'queries': {name: test['queries'] for name, test in report['tests'].items()},
+        'logged': sorted({record.key[1] for record in run.unexpected}),
+        'time_s': round(sum(test['time_s'] for test in report['tests'].values()), 1),
+        'exit_code': code,
+        'cache': {
+            'hits': sum(cache.get('hits', {}).values()),
+            'misses': cache.get('misses', {}),
+            'audited': cache.get('audited', 0),
+            'differences': cache.get('differences', 0),
+            'faults': cache.get('faults', {}),
+        },
+        'replay': report.get('replay', {}),
+    }
+
+
+def _reason(record):
+    if record is None:
+        return 'it did not end'
+    lines = [line.strip() for line in record.all_lines if line.strip()]
+    for line in lines:
+        if QUERY_COUNT.search(line):
+            return line
+    return lines[-1]
+
+
+NOTHING = {'failed': (), 'queries': {}, 'logged': ()}
+
+
+def compare(row):
+    """Add to each mode what it does not share with the run without the addon: ``only`` failed
+    there, ``missing`` did not run, ``logged_only``: warnings and errors in the log."""
+    base = row.get('without', NOTHING)
+    for mode in ('with', 'cache'):
+        result = row.get(mode)
+        if result is None:
+            continue
+        result['only'] = sorted(set(result['failed']) - set(base['failed']))
+        result['flaky'] = []
+        result['missing'] = sorted(base['queries'].keys() - result['queries'].keys())
+        logged = set(result['logged']) - set(base['logged'])
+        result['logged_only'] = sorted(line for line in logged if SWITCH not in line)
+        shared = base['queries'].keys() & result['queries'].keys()
+        result['more_queries'] = {
+            name: [base['queries'][name], result['queries'][name]]
+            for name in sorted(shared)
+            if base['queries'][name] != result['queries'][name]
+        }
+
+
+def is_wrong(row):
+    """Whether something is left to explain or to mend."""
+    for mode in ('with', 'cache'):
+        result = row.get(mode) or {}
+        if set(result.get('only', ())) - set(result.get('flaky', ())) - set(_excused(result, mode)):
+            return True
+        if result.get('missing') or result.get('logged_only'):
+            return True
+        if result.get('cache', {}).get('differences'):
+            return True
+    return False
+
+
+def _excused(result, mode):
+    # where answers come from the cache, and are computed again, queries cannot be counted
+    return result['counts'] if mode == 'cache' else ()
+
+
+def tell(row):
+    for mode in ('with', 'cache'):
+        result = row.get(mode) or {}
+        for name in result.get('only', ()):
+            note = ' (flaky)' if name in result['flaky'] else ''
+            print(f'  {row["module"]} {mode}: {name}{note}: {result["failed"][name]}')
+        missing = result.get('missing', ())
+        if missing:
+            print(f'  {row["module"]} {mode}: {len(missing)} were not run, the first: {missing[0]}')
+        for line in result.get('logged_only', ()):
+            print(f'  {row["module"]} {mode}: in the log: {line}')
+
+
+def short(result):
+    cache = result['cache']
+    return (
+        f'{result["tests"]} tests, {result["skipped"]} skipped, {len(result["failed"])} failed, '
+        f'{_sum(result["queries"])} queries, {result["duration_s"]} s; '
+        f'{cache["hits"]} hits, {cache["audited"]} audited, {cache["differences"]} differ'
+    )
+
+
+def line(row):
+    return '\n'.join(table([row]).splitlines()[2:])
+
+
+COLUMNS = (
+    'module',
+    'tests',
+    'fail without',
+    'fail with',
+    'only with',
+    'queries without',
+    'queries with',
+    'hits',
+    'audited',
+    'differ',
+    'only with hits',
+    'of these count queries',
+)
+
+
+def table(rows):
+    """The rows in Markdown."""
+    lines = ['| ' + ' | '.join(COLUMNS) + ' |', '|---' * len(COLUMNS) + '|']
+    for row in rows:
+        lines.append('| ' + ' | '.join(str(cell) for cell in _cells(row)) + ' |')
+    return '\n'.join(lines)
+
+
+def _cells(row):
+    base, plain, cache = (row.get(mode) for mode in ('without', 'with', 'cache'))
+    some = plain or cache or base
+    yield row['module']
+    yield some['tests']
+    yield len(base['failed']) if base else ''
+    yield len(plain['failed']) if plain else ''
+    yield len(plain['only']) if plain else ''
+    yield _sum(base['queries']) if base else ''
+    yield _sum(plain['queries']) if plain else ''
+    if cache:
+        yield from (cache['cache'][name] for name in ('hits', 'audited', 'differences'))
+        yield len(cache['only'])
+        yield len(set(cache['only']) & set(cache['counts']))
+    else:
+        yield from ('',) * 5
+
+
+def saved_table(path):
+    """The table of a results file."""
+    saved = json.loads(Path(path).read_text())['modules']
+    return table([{'module': module, **modes} for module, modes in saved.items()])
+
+
+def _sum(queries):
+    return queries if isinstance(queries, int) else sum(queries.values())
+
+
+def tag_of(test):
+    """Odoo's --test-tags notation of a test's name in the log."""
+    found = re.match(r'odoo\.addons\.(\w+)\.tests\.(.*)\.(\w+)\.(\w+)$', test)
+    if not found:
+        return test
+    module, _file, class_name, method = found.groups()
+    return f'/{module}:{class_name}.{method}'
+
+
+def save(path, odoo, rows):
+    """Replace what the file holds of these modules."""
+    old = json.loads(Path(path).read_text()) if Path(path).exists() else {'modules': {}}
+    for row in rows:
+        kept = {mode: _kept(row[mode]) for mode in ('without', 'with', 'cache') if mode in row}
+        old['modules'][row['module']] = {**old['modules'].get(row['module'], {}), **kept}
+    old['odoo'] = odoo_version(odoo)
+    Path(path).parent.mkdir(exist_ok=True)
+    Path(path).write_text(json.dumps(old, indent=1, sort_keys=True) + '\n')
+
+
+def _kept(result):
+    """Sums instead of a number for each test: the file stays readable."""
+    return {**result, 'queries': _sum(result['queries'])}

@@ -139,8 +139,8 @@ class TestRedisFailover(SentinelCase):
         tier = self.new_tier(self.servers.url)
         self.wait_for_replica(primary := self.servers.primary())
         self.assertTrue(tier.set(make_entry('k')))
-        primary.call('WAIT', 1, 10_000)
         other = next(server for server in self.servers.servers if server is not primary)
+        wait_until(lambda: other.call('EXISTS', f'{PREFIX}k'), "replicated")
         sentinels = tier._servers.nodes()[0].sentinels
         tier.close()
         with unittest.mock.patch.object(

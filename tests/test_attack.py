@@ -142,6 +142,31 @@ class TestAttack(CacheCase):
         with self.request(uid) as env:
             self.assertEqual(cached, self.plain(call, env))
 
+    def test_records_that_code_in_superuser_mode_has_left_in_memory(self):
+        """P6: plain Odoo answers from the ORM cache of the transaction, whoever has filled it."""
+        uid = self.make('res.users', {'name': "Attack", 'login': 'attack_memory'})
+        with self.request() as env:
+            country = env.ref('base.be').id
+            model = env['ir.model']._get_id('res.country.state')
+        for code in ('AT1', 'AT2'):
+            self.make('res.country.state', {'name': code, 'code': code, 'country_id': country})
+        self.make(
+            'ir.rule',
+            {'name': "Attack", 'model_id': model, 'domain_force': "[('code', '!=', 'AT2')]"},
+        )
+
+        def call(env):
+            return env['res.country'].search_read([('id', '=', country)], ['state_ids'])
+
+        self.warm(lambda env: env['res.country.state'].search_count([]), uid=uid)  # guards
+        self.forget()
+        for _ in range(2):
+            with self.request(uid) as env:
+                env['res.country'].sudo().browse(country).state_ids.mapped('code')
+                call(env)
+            self.settle()
+        self.assertExact(call, uid=uid)
+
     def test_record_rule_that_reads_companies_by_way_of_env(self):
         """P6: as above, with ``user.env.companies``; a company's country is its partner's."""
         with self.request() as env:

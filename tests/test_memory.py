@@ -52,3 +52,14 @@ class TestMemory(CacheCase):
         with self.assertMiss(), self.request() as env:
             read(env)
         self.assertIn('sentinel', filled)
+
+    def test_what_another_transaction_of_the_thread_has_cleared_is_still_told(self):
+        def read(env):
+            return env['res.bank'].search_count([])
+
+        self.warm(read)
+        to_tell = self.registry.cache_invalidated
+        to_tell.add('default')
+        self.addCleanup(to_tell.clear)
+        self.engine.memory._empty()
+        self.assertEqual(to_tell, {'default'})

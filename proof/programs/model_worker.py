@@ -350,7 +350,10 @@ class Worker:
 
     def _is_worth_a_look(self, origin):
         """Whatever the cache had a hand in; of what was computed a part, for the recording might
-        have disturbed it."""
+        have disturbed it.  Not what plain Odoo took from the ORM cache: that holds what another
+        user of the transaction may see, too."""
+        if origin.startswith(('miss orm_cache', 'no answer')):
+            return False
         self.computed += 'hit' not in origin
         return 'hit' in origin or self.computed % LOOK_AT_ONE_IN == 0
 

@@ -16,6 +16,7 @@ from bench.common import ROOT
 from proof.lab import faults_postgres, faults_redis, faults_workers, latency  # noqa: F401 they register
 from proof.lab.faults import FAULTS
 from proof.lab.scene import TICK_S, Scene
+from proof.programs import faults_table
 
 RESULTS = ROOT / "proof" / "results" / "faults.json"
 RECOVERY_LIMIT_S = 60
@@ -107,6 +108,7 @@ def main():
         "--parts", default="load,latency", help="load (over HTTP), latency (one quiet process)"
     )
     parser.add_argument("--results", default=str(RESULTS), help="JSON file to add to")
+    parser.add_argument("--docs", action="store_true", help="write the table of the results")
     options = parser.parse_args()
     if options.list:
         for one in FAULTS.values():
@@ -139,6 +141,8 @@ def judge(options):
                 bad.append(name)
         with open(options.results, "w") as file:
             json.dump(results, file, indent=1)
+    if options.docs:
+        faults_table.write(results)
     if bad:
         print(f"verdict: WRONG: {', '.join(bad)}")
         return 1

@@ -116,7 +116,29 @@ class Load:
         yield
         if forget:
             self._begin_epoch()
+            self._remember_start()
         self._go.set()
+
+    def _remember_start(self):
+        """The lists as they are now, as one transaction: its appends are nobody's otherwise."""
+        query = f"SELECT id, x_log FROM {MODEL} ORDER BY id"
+        with contextlib.closing(self.connect()) as connection, connection.cursor() as cr:
+            cr.execute(query)
+            lists = {key: _numbers(text) for key, text in cr.fetchall()}
+        appends = [["append", key, value] for key, values in lists.items() for value in values]
+        self.remember(-1, time.monotonic(), "ok", appends)
+
+    def connect(self):
+        """:return: a connection to the database, past Odoo."""
+        where = self.stage.environment
+        return psycopg2.connect(
+            host=where["PGHOST"],
+            port=where["PGPORT"],
+            user=where["PGUSER"],
+            dbname=self.stage.database,
+            application_name="psql",
+            options="-c lock_timeout=10s",
+        )
 
     # --- sessions -------------------------------------------------------------------------------
 
@@ -319,15 +341,7 @@ class _Writer(_Session):
 
     def _cursor(self):
         if self.connection is None:
-            cluster = self.load.stage.environment
-            self.connection = psycopg2.connect(
-                host=cluster["PGHOST"],
-                port=cluster["PGPORT"],
-                user=cluster["PGUSER"],
-                dbname=self.load.stage.database,
-                application_name="psql",
-                options="-c lock_timeout=10s",
-            )
+            self.connection = self.load.connect()
         return self.connection.cursor()
 
     def _sql_transfer(self, pair, amount):

@@ -19,6 +19,10 @@ CLOSED = 'closed'
 OPEN = 'open'
 HALF_OPEN = 'half-open'
 
+MAX_COOLDOWN_S = 5.0
+"""Only the background tries what has failed, so trying often costs no request anything, and
+everybody is warm again soon."""
+
 
 class CircuitBreaker:
     """Thread-safe; one per thing that can fail.
@@ -35,7 +39,7 @@ class CircuitBreaker:
         threshold: int = 1,
         cooldown_s: float = 1.0,
         *,
-        max_cooldown_s: float = 30.0,
+        max_cooldown_s: float = MAX_COOLDOWN_S,
         clock=time.monotonic,
         wall_clock=time.time,
     ):

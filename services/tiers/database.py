@@ -10,7 +10,7 @@ also suits a PgBouncer that hands connections round after each transaction (4 µ
 What may go wrong: PostgreSQL restarts after a crash (UNLOGGED tables are then empty, the
 connection is broken), the server is a replica (unlogged tables cannot be read there), a lock
 is held, the table is missing.  All of it is a fault, a miss, and a circuit breaker that leaves
-the table alone for 1 to 30 s.  Kinds in ``faults``: replica, timeout, locked, busy, missing,
+the table alone for 1 to 5 s.  Kinds in ``faults``: replica, timeout, locked, busy, missing,
 denied, connection, full, error; corrupt (the row is removed).
 """
 
@@ -176,7 +176,7 @@ class DatabaseTier(Tier):
     """The table ``cache_entry`` of one database.
 
     :param connect: returns a new psycopg2 connection, which then belongs to the tier
-    :param breaker: opened by any error; by default for 1 s, doubling up to 30 s
+    :param breaker: opened by any error; by default for 1 s, doubling up to 5 s
     :param statement_timeout_ms: for one read; PATIENCE times as much for what is not part of a
         request: batches, removals, figures; PURGE_MS for :meth:`purge`
     :param lock_timeout_ms: how long a read waits for a lock; likewise

@@ -71,7 +71,7 @@ class RedisTier(Tier):
     :param prefix: put before every key, different for every database
     :param seal: made from the secret of this database
     :param timeout_ms: for one call, and once more if it has to connect first
-    :param breaker: opened by outages; by default for 1 s, doubling up to 30 s.  Each server of
+    :param breaker: opened by outages; by default for 1 s, doubling up to 5 s.  Each server of
         a cluster has one like it.
     :param max_entry_bytes: limit of a stored value, sealed and serialized
     :param clock: epoch seconds, compared with ``entry.expires``

@@ -84,6 +84,8 @@ class CacheEntry(models.Model):
         )
         if self.env.cr.fetchone()[0] == 'p':
             self.env.cr.execute("ALTER TABLE cache_entry SET UNLOGGED")
+        # Rows of an earlier version do not say whether they were computed past access rights.
+        self.env.cr.execute("DELETE FROM cache_entry WHERE superuser IS NULL")
 
     @api.depends('uid')
     def _compute_user_id(self):

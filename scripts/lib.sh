@@ -148,7 +148,7 @@ with socket.socket() as sock:
 # own, so that ending it also ends the servers and browsers its tests have started. setpriv ends it
 # even when this script is killed with -9. On SIGQUIT Odoo logs where each of its threads hangs.
 JOBS=()
-JOB_LIMIT_S=900
+JOB_LIMIT_S=1200
 odoo_job() {
     local log=$1 port
     shift

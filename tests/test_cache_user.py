@@ -140,6 +140,12 @@ class TestEntries(UserCase):
         )
         return cls.env['cache.entry'].browse(cls.env.cr.fetchone())
 
+    def test_an_upgrade_drops_entries_that_do_not_say_with_whose_rights(self):
+        old = self.add(self.user.id, None)
+        self.env['cache.entry'].init()
+        self.assertFalse(old.exists())
+        self.assertTrue(self.mine.exists())
+
     def test_own_entries_without_those_of_superuser_mode(self):
         entries = self.env['cache.entry'].with_user(self.user)
         self.assertEqual(entries.search([]), self.mine)

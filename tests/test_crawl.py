@@ -12,7 +12,7 @@ from odoo.tests import BaseCase, get_db_name, tagged
 from ..bench import crawl
 
 _logger = logging.getLogger(__name__)
-TIME_BOX_S = 240
+TIME_BOX_S = 400
 
 
 # Not a TransactionCase: the servers must see what is committed, and no cursor of this

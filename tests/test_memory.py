@@ -9,8 +9,20 @@ from odoo.tests import tagged
 from .common import CacheCase
 
 
+def read(env):
+    return env['res.bank'].search_count([])
+
+
 @tagged('post_install', '-at_install')
 class TestMemory(CacheCase):
+    def filled(self):
+        """Values of ``tools.ormcache`` after a cached read, with one that is looked for later."""
+        values = self.registry._Registry__caches['default']
+        self.warm(read)
+        values['sentinel'] = 1
+        self.addCleanup(values.pop, 'sentinel', None)
+        return values
+
     def test_every_model_of_base_that_clears_the_memory_is_listed(self):
         def clearing(env):
             return {
@@ -25,28 +37,14 @@ class TestMemory(CacheCase):
         self.assertEqual(self.commit(clearing), set(memory.MODELS))
 
     def test_values_of_other_versions_are_dropped(self):
-        filled = self.registry._Registry__caches['default']
-
-        def read(env):
-            return env['res.bank'].search_count([])
-
-        self.warm(read)
-        filled['sentinel'] = 1
-        self.addCleanup(filled.pop, 'sentinel', None)
+        filled = self.filled()
         self.sql("UPDATE ir_rule SET name = name WHERE id = (SELECT min(id) FROM ir_rule)")
         with self.request() as env:
             read(env)  # no signal was sent
         self.assertNotIn('sentinel', filled)
 
     def test_values_of_the_same_versions_stay(self):
-        filled = self.registry._Registry__caches['default']
-
-        def read(env):
-            return env['res.bank'].search_count([])
-
-        self.warm(read)
-        filled['sentinel'] = 1
-        self.addCleanup(filled.pop, 'sentinel', None)
+        filled = self.filled()
         self.sql("UPDATE res_bank SET name = name")
         self.forget()
         with self.assertMiss(), self.request() as env:
@@ -54,9 +52,6 @@ class TestMemory(CacheCase):
         self.assertIn('sentinel', filled)
 
     def test_what_another_transaction_of_the_thread_has_cleared_is_still_told(self):
-        def read(env):
-            return env['res.bank'].search_count([])
-
         self.warm(read)
         to_tell = self.registry.cache_invalidated
         to_tell.add('default')

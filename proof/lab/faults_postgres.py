@@ -37,7 +37,6 @@ def _standby(scene):
     """A hot standby that replays late, for the routes that only read."""
     delay = {"recovery_min_apply_delay": f"'{DELAY_MS}ms'", "max_standby_streaming_delay": "-1"}
     with scene.cluster.standby(delay) as scene.replica, Proxy(scene.replica.port) as proxy:
-        scene.replica_proxy = proxy
         scene.env.update(PGHOST_REPLICA="127.0.0.1", PGPORT_REPLICA=str(proxy.port))
         yield
 

@@ -8,6 +8,7 @@ What may go wrong: a copy that was half made.  It gets its name only when it is 
 """
 
 import contextlib
+import hashlib
 import importlib.util
 import json
 import os
@@ -68,8 +69,6 @@ def prepared(say=print):
 
 def hash_of(*paths):
     """:return str: changes with any of the files."""
-    import hashlib
-
     digest = hashlib.blake2b(digest_size=6)
     for path in paths:
         digest.update(Path(path).read_bytes())

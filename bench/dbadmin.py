@@ -11,6 +11,8 @@ from contextlib import closing
 from odoo.sql_db import db_connect
 from odoo.tools import SQL, config
 
+from bench.dropping import drop_database
+
 
 def _execute(query):
     with closing(db_connect("postgres").cursor()) as cr:
@@ -63,7 +65,7 @@ def rename(source, target):
 
 def drop(name):
     """Drop a database with its files, if it exists."""
-    _execute(SQL("DROP DATABASE IF EXISTS %s WITH (FORCE)", SQL.identifier(name)))
+    drop_database(_execute, name)
     shutil.rmtree(config.filestore(name), ignore_errors=True)
 
 

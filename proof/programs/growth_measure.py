@@ -18,6 +18,7 @@ import psycopg2
 from bench import databases
 from bench.children import ChildProcess
 from bench.common import ServerFailed
+from bench.dropping import drop_database
 
 TEMPLATE = "tiered_cache_proof_growth"
 REFERENCE, GROWN = f"{TEMPLATE}_reference", f"{TEMPLATE}_grown"
@@ -129,7 +130,7 @@ def drop_sides():
     """Remove the copies, keep the template."""
     admin = Sql("postgres")
     for name in (REFERENCE, GROWN):
-        admin(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        drop_database(admin, name)
     admin.close()
 
 
@@ -154,7 +155,7 @@ def copy(name):
     """A fresh copy of the template."""
     admin = Sql("postgres")
     try:
-        admin(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        drop_database(admin, name)
         admin(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
     finally:
         admin.close()

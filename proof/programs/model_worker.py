@@ -375,12 +375,9 @@ class Worker:
         Odoo computes the domain of a record rule once and does not notice that what it was
         computed from has changed.  So a third answer is asked for, with that memory empty.
         """
-        for cache in env.registry._Registry__caches.values():
-            cache.clear()
-        env.invalidate_all()
-        clean = self._call(env, read)
-        for cache in env.registry._Registry__caches.values():
-            cache.clear()
+        with empty_memory(env.registry):
+            env.invalidate_all()
+            clean = self._call(env, read)
         if same(_comparable(read, outcome), _comparable(read, clean)):
             return None
         return {
@@ -522,6 +519,23 @@ class Worker:
 
         slot.do(transaction)
         self._ids = None
+
+
+@contextlib.contextmanager
+def empty_memory(registry):
+    """``tools.ormcache`` is empty, and afterwards what it was: the answers that are still to be
+    compared were computed with it."""
+    caches = registry._Registry__caches.values()
+    held = [(cache, list(cache.items())) for cache in caches]
+    for cache in caches:
+        cache.clear()
+    try:
+        yield
+    finally:
+        for cache, items in held:
+            cache.clear()
+            for key, value in items:
+                cache[key] = value
 
 
 class Blind:

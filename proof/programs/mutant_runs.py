@@ -28,6 +28,7 @@ from pathlib import Path
 import psutil
 import psycopg2
 
+from bench.dropping import drop_database
 from scripts.read_log import read_run
 
 REPO = Path(__file__).resolve().parents[2]
@@ -101,7 +102,7 @@ class Workshop:
     def __exit__(self, *exc_info):
         self.stop()
         for name in self._databases():
-            self._sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+            drop_database(self._sql, name)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def stop(self) -> None:
@@ -145,7 +146,7 @@ class Workshop:
             arguments = [*update, '--test-tags', tests]
             code, seconds = self._odoo(folder, log, self._limit_s, database, *arguments)
         finally:
-            self._sql(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
+            drop_database(self._sql, database)
         return _outcome(log, code, seconds)
 
     def forget(self, name: str) -> None:

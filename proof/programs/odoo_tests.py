@@ -19,6 +19,7 @@ more, and called flaky when it passes then; both outcomes are in the results.
 
 import argparse
 import contextlib
+import functools
 import os
 import shutil
 import socket
@@ -28,6 +29,8 @@ import time
 from pathlib import Path
 
 import psycopg2
+
+from bench.dropping import drop_database
 
 from . import odoo_tests_report as reports
 
@@ -313,7 +316,7 @@ def clone(source, target):
 
 
 def drop(name):
-    sql('postgres', f'DROP DATABASE IF EXISTS {name} WITH (FORCE)')
+    drop_database(functools.partial(sql, 'postgres'), name)
     drop_files(name)
 
 

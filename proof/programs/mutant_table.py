@@ -388,10 +388,37 @@ _plant(
     'P2',
     'services/reading.py',
     (
+        'new-records',
+        "records without an id are never looked up",
+        "    if not all(type(id_) is int for id_ in records._ids):\n"
+        "        return None, 'uncacheable'\n",
+        "",
+        'TestWhatIsNotInTheDatabase',
+    ),
+    (
+        'second-look',
+        "own-write bypass: also if the transaction has read from the cache before",
+        "        if transaction.has_written(cr):\n            return None, 'dirty'\n"
+        "        return transaction.versions",
+        "        return transaction.versions",
+        'TestOwnWrites',
+    ),
+    (
+        'unflushed-keep',
+        "what was computed around an unflushed write is not kept",
+        "if ticket.transaction.dirty or not engine.is_settled(records):",
+        "if False:",
+        'TestOwnWrites TestNothingUncommitted',
+    ),
+)
+_plant(
+    'P2',
+    'services/engine.py',
+    (
         'dirty-find',
         "a transaction that is marked as having written asks nothing",
-        "if transaction.dirty or transaction.drafts or not is_settled(records):",
-        "if transaction.drafts or not is_settled(records):",
+        "return not (transaction.dirty or transaction.drafts) and self.is_settled(records)",
+        "return not transaction.drafts and self.is_settled(records)",
         'TestOwnWrites TestNothingUncommitted',
         (
             'services/transaction.py',
@@ -403,8 +430,8 @@ _plant(
     (
         'drafts',
         "after an onchange has made a record without a row, reads compute",
-        "if transaction.dirty or transaction.drafts or not is_settled(records):",
-        "if transaction.dirty or not is_settled(records):",
+        "return not (transaction.dirty or transaction.drafts) and self.is_settled(records)",
+        "return not transaction.dirty and self.is_settled(records)",
         'TestWhatIsNotInTheDatabase',
     ),
     (
@@ -434,29 +461,6 @@ _plant(
         "or registry.registry_invalidated\n",
         "",
         'TestOwnWrites TestCodeSafety',
-    ),
-    (
-        'new-records',
-        "records without an id are never looked up",
-        "    if not all(type(id_) is int for id_ in records._ids):\n"
-        "        return None, 'uncacheable'\n",
-        "",
-        'TestWhatIsNotInTheDatabase',
-    ),
-    (
-        'second-look',
-        "own-write bypass: also if the transaction has read from the cache before",
-        "        if transaction.has_written(cr):\n            return None, 'dirty'\n"
-        "        return transaction.versions",
-        "        return transaction.versions",
-        'TestOwnWrites',
-    ),
-    (
-        'unflushed-keep',
-        "what was computed around an unflushed write is not kept",
-        "if ticket.transaction.dirty or not is_settled(records):",
-        "if False:",
-        'TestOwnWrites TestNothingUncommitted',
     ),
 )
 _plant(
@@ -1045,7 +1049,7 @@ _plant(
     (
         'inner-unflushed',
         "an inner call after an unflushed write is not answered by the cache",
-        "        and is_settled(records)\n        and not ticket",
+        "        and engine.is_settled(records)\n        and not ticket",
         "        and not ticket",
         'TestRecording TestOwnWrites',
     ),

@@ -40,6 +40,7 @@ from .model_reads import PAGES, SEATS
 LOCK_TIMEOUT_MS = 100
 STATEMENT_TIMEOUT_S = 30
 LOOK_AT_ONE_IN = 4
+REMEMBERED = 'after others'
 SHOWN = 600
 """Characters of a value in the report of a difference."""
 
@@ -319,11 +320,14 @@ class Worker:
         for read in reads:
             if alone:
                 env.invalidate_all()
+            remembers = any(env.transaction.field_data.values())
             self.events.clear()
             outcome = self._call(env, read)
             origin = self.events[-1] if self.events else 'no answer'
             if any(event.startswith('hit') for event in self.events[:-1]):
                 origin = f'{origin}, a hit inside'
+            if remembers and not origin.startswith('hit'):
+                origin = f'{origin}, {REMEMBERED}'
             answers.append((read, outcome, origin))
         return answers
 
@@ -350,9 +354,9 @@ class Worker:
 
     def _is_worth_a_look(self, origin):
         """Whatever the cache had a hand in; of what was computed a part, for the recording might
-        have disturbed it.  Not what plain Odoo took from the ORM cache: that holds what another
-        user of the transaction may see, too."""
-        if origin.startswith(('miss orm_cache', 'no answer')):
+        have disturbed it.  Not what plain Odoo may have taken from the ORM cache: that holds what
+        another user of the transaction may see, too."""
+        if origin.startswith(('miss orm_cache', 'no answer')) or origin.endswith(REMEMBERED):
             return False
         self.computed += 'hit' not in origin
         return 'hit' in origin or self.computed % LOOK_AT_ONE_IN == 0

@@ -132,17 +132,11 @@ _KNOWN_COMPUTED = frozenset(
 anyway.  Source: ``odoo/addons/base/models/res_users.py``, ``res_groups.py``."""
 
 
-_OF_EVERY_REQUEST = frozenset(('res.users', 'res.groups', 'res.company', 'res.lang'))
-
-
 def _is_filtered_by_user(field) -> bool:
     """Whether a value depends on who has read it: the records at the other end of a one2many or
     many2many are those that one user may see, and the ORM cache, which all users of a
-    transaction share, does not tell whose.  Every request holds some between users, groups
-    and companies, and the same ones each time."""
-    return field.type in ('one2many', 'many2many') and not (
-        field.model_name in _OF_EVERY_REQUEST and field.comodel_name in _OF_EVERY_REQUEST
-    )
+    transaction share, does not tell whose."""
+    return field.type in ('one2many', 'many2many')
 
 
 class OrmCacheReader:

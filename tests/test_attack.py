@@ -167,6 +167,32 @@ class TestAttack(CacheCase):
             self.settle()
         self.assertExact(call, uid=uid)
 
+    def test_companies_of_users_that_code_in_superuser_mode_has_left_in_memory(self):
+        """P6: as above, for what almost every request has in memory."""
+        companies = [self.make('res.company', {'name': f"Attack {n}"}) for n in range(2)]
+        uid = self.make(
+            'res.users',
+            {
+                'name': "Attack",
+                'login': 'attack_company_memory',
+                'company_id': companies[0],
+                'company_ids': [(6, 0, companies)],
+            },
+        )
+
+        def call(env):
+            users = env['res.users'].with_context(allowed_company_ids=companies[:1])
+            return users.search_read([('id', '=', uid)], ['company_ids'])
+
+        self.warm(call, uid=uid)  # guards
+        self.forget()
+        for _ in range(2):
+            with self.request(uid) as env:
+                self.assertEqual(len(env['res.users'].sudo().browse(uid).company_ids), 2)
+                call(env)
+            self.settle()
+        self.assertExact(call, uid=uid)
+
     def test_record_rule_that_reads_companies_by_way_of_env(self):
         """P6: as above, with ``user.env.companies``; a company's country is its partner's."""
         with self.request() as env:

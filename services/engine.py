@@ -21,6 +21,7 @@ import weakref
 import psycopg2
 
 from odoo.modules.registry import Registry
+from odoo.service import server
 from odoo.sql_db import connection_info_for, db_connect
 
 from . import configuration, journal, metrics, removal
@@ -68,7 +69,7 @@ def engine_for(registry) -> Engine | None:
     engine = registry.__dict__.get(_SLOT)
     if engine is not None and engine.is_usable():
         return engine
-    if not registry.ready or _OFF in registry.__dict__:
+    if not registry.ready or _OFF in registry.__dict__ or _is_master():
         return None
     with _creating:
         engine = registry.__dict__.get(_SLOT)
@@ -79,6 +80,13 @@ def engine_for(registry) -> Engine | None:
 
 
 _creating = threading.Lock()
+
+
+def _is_master() -> bool:
+    """Whether this process does nothing but fork workers.  It answers no requests, and a thread
+    of ours, while it forks, would leave its locks and connections to the workers."""
+    running = server.server
+    return isinstance(running, server.PreforkServer) and running.pid == os.getpid()
 
 
 def log_fault(engine: Engine | None, error: Exception, name: tuple[str, str]) -> None:

@@ -4,6 +4,7 @@
 # pylint: disable=method-required-super
 
 import math
+import os
 import time
 import unittest
 from unittest.mock import patch
@@ -12,7 +13,9 @@ from markupsafe import Markup
 
 from odoo import fields
 from odoo.addons.tiered_cache.services import auditor, configuration, reading, versions
+from odoo.addons.tiered_cache.services import engine as engines
 from odoo.addons.tiered_cache.services.engine import Engine
+from odoo.service import server
 from odoo.tests import BaseCase, tagged
 from odoo.tools import mute_logger
 
@@ -353,6 +356,35 @@ class TestOwnFaults(StatesCase):
         with self.assertRaises(ZeroDivisionError), self.request() as env:
             self.read(env)
         self.assertIsNone(reading._local.ticket)
+
+
+@tagged('post_install', '-at_install')
+class TestPreforkMaster(CacheCase):
+    """The process that forks the workers of a prefork server."""
+
+    def engine_in(self, running):
+        with (
+            patch.object(server, 'server', running),
+            patch.dict(self.registry.__dict__),
+        ):
+            self.registry.__dict__.pop(engines._SLOT, None)
+            engine = engines.engine_for(self.registry)
+            if engine is not None:
+                self.addCleanup(engine.close)
+            return engine
+
+    def running(self, pid):
+        """A prefork server that was started by a process."""
+        running = object.__new__(server.PreforkServer)
+        running.pid = pid
+        return running
+
+    def test_it_has_no_threads_and_connections_of_ours(self):
+        """While it forks, they would leave their locks to a worker, which would wait for ever."""
+        self.assertIsNone(self.engine_in(self.running(os.getpid())))
+
+    def test_its_workers_have_an_engine(self):
+        self.assertIsNotNone(self.engine_in(self.running(os.getppid())))
 
 
 @tagged('post_install', '-at_install')

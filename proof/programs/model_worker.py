@@ -61,7 +61,9 @@ class Nursery:
         env.cr.close()  # a worker must not share its connection
         engine = env.registry.__dict__.pop(engines._SLOT, None)
         if engine is not None:
+            thread = engine.outbox._thread
             engine.close()
+            thread.join()  # a fork would inherit the locks that it holds
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driving process
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a killed worker
 

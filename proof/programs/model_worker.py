@@ -41,6 +41,10 @@ LOCK_TIMEOUT_MS = 100
 STATEMENT_TIMEOUT_S = 30
 LOOK_AT_ONE_IN = 4
 REMEMBERED = 'after others'
+PLAIN_ORIGINS = ('miss orm_cache', 'miss dirty', 'miss old_snapshot', 'no answer')
+"""The plain call answered and nothing of it was kept, so there is nothing to compare: Odoo alone
+may answer differently a moment later, since ``tools.ormcache`` knows no snapshots."""
+
 SHOWN = 600
 """Characters of a value in the report of a difference."""
 
@@ -358,7 +362,7 @@ class Worker:
         """Whatever the cache had a hand in; of what was computed a part, for the recording might
         have disturbed it.  Not what plain Odoo may have taken from the ORM cache: that holds what
         another user of the transaction may see, too."""
-        if origin.startswith(('miss orm_cache', 'no answer')) or origin.endswith(REMEMBERED):
+        if origin.startswith(PLAIN_ORIGINS) or origin.endswith(REMEMBERED):
             return False
         self.computed += 'hit' not in origin
         return 'hit' in origin or self.computed % LOOK_AT_ONE_IN == 0

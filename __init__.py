@@ -1,3 +1,6 @@
 from . import models
+from .caching import cached
 from .hooks import uninstall_hook
 from .patches import post_load
+from .services.computing import NOT_CHANGED, Tagged
+from .services.miss import MISS

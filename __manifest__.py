@@ -14,6 +14,7 @@
         'data/ir_cron_data.xml',
         'views/cache_entry_views.xml',
         'views/cache_metric_views.xml',
+        'views/cache_namespace_views.xml',
         'views/cache_rule_views.xml',
         'views/res_config_settings_views.xml',
         'views/tiered_cache_menus.xml',

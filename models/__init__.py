@@ -3,6 +3,7 @@ from . import (
     cache_entry,
     cache_manager,
     cache_metric,
+    cache_namespace,
     cache_rule,
     ir_rule,
     res_config_settings,

@@ -12,8 +12,9 @@ import logging
 from odoo import api, models
 from odoo.exceptions import AccessError, UserError
 
-from ..services import configuration, keys, redis_probe, removal
+from ..services import answering, configuration, keys, named, redis_probe, removal
 from ..services.engine import engine_for
+from ..services.miss import MISS
 
 _logger = logging.getLogger(__name__)
 
@@ -152,6 +153,108 @@ class CacheManager(models.AbstractModel):
             )
         except redis_probe.ProbeError as error:
             raise UserError(str(error)) from None
+
+    # -- named entries: for the code of modules, never by RPC ---------------------------
+
+    @api.private
+    def get(self, key, default=MISS, **options):
+        """What is kept under a name.
+
+        :param str key: e.g. 'supplier:detail:42', see :class:`services.key_families`
+        :param options: see ``docs/named-entries.md``
+        :return: a fresh copy; ``default`` where nothing is, by default the sentinel ``MISS``, since
+            None and False are values
+        """
+        found = answering.look(*self._call(key, options))
+        return default if found is None else found.value
+
+    @api.private
+    def get_many(self, keys, **options):
+        """What is kept under several names.
+
+        :return: values by name; names under which nothing is are missing
+        :rtype: dict[str, object]
+        """
+        found = {key: self.get(key, **options) for key in dict.fromkeys(keys)}
+        return {key: value for key, value in found.items() if value is not MISS}
+
+    @api.private
+    def contains(self, key, **options):
+        """Whether something is kept under a name.
+
+        :rtype: bool
+        """
+        return self.get(key, **options) is not MISS
+
+    @api.private
+    def set(self, key, value, *, depends=(), **options):
+        """Keep a value under a name.
+
+        :param depends: models or tables that it was made from, as this transaction sees them
+        :return: whether it was kept; a transaction that has written keeps nothing, since nobody
+            else can see yet what the value was made from
+        :rtype: bool
+        :raise services.codec.Unserializable: it cannot be kept; the path in it is named
+        """
+        engine, call = self._call(key, options, depends)
+        return engine is not None and answering.bring(engine, call, value)
+
+    @api.private
+    def set_many(self, values, *, depends=(), **options):
+        """Keep several values, by name.
+
+        :return: how many were kept
+        :rtype: int
+        """
+        return sum(self.set(k, v, depends=depends, **options) for k, v in values.items())
+
+    @api.private
+    def get_or_compute(self, key, compute, *, depends=(), **options):
+        """What is kept under a name, computed and kept if nothing is.
+
+        :param compute: ``compute()``, ``compute(env)`` or ``compute(env, previous)``, see
+            ``docs/named-entries.md``; what it reads is recorded
+        :param depends: models or tables that the value depends on besides
+        :raise services.codec.Unserializable: the value cannot be kept; the path in it is named
+        """
+        return self.answer(key, compute, depends=depends, **options).value
+
+    @api.private
+    def answer(self, key, compute, *, depends=(), **options):
+        """As :meth:`get_or_compute`, with where the value comes from and how old it is.
+
+        :rtype: services.named.Answer
+        """
+        engine, call = self._call(key, options, depends)
+        if engine is None:
+            return answering.plain(self.env, compute)
+        return answering.answer(engine, call, compute)
+
+    @api.private
+    def delete(self, key):
+        """Remove what is kept under a name, for all users, in all workers; effective with the
+        commit of this transaction.
+
+        :return: how many entries went at once, by tier
+        :rtype: dict[str, int]
+        """
+        engine = engine_for(self.env.registry)
+        if engine is None or not engine.available:
+            return {}
+        return removal.remove_name(engine, self.env.cr, named.base_key(key))
+
+    def _call(self, key, options, depends=()):
+        """The engine, or None, and a call for a named entry."""
+        engine = engine_for(self.env.registry)
+        if engine is None:
+            return None, None
+        label = ('', key.partition(':')[0])
+        return engine, named.Call(
+            self.env,
+            named.Name(key, (), label),
+            engine.config.named_plan(key, options),
+            named.relations_of(engine, self.env.registry, depends),
+        )
 
     @api.model
     def _cron_maintain(self):

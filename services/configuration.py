@@ -15,6 +15,7 @@ from . import options
 from .breaker import CircuitBreaker
 from .entry import Seal
 from .hierarchy import Hierarchy
+from .named_plan import NAMESPACE_COLUMNS, NamedPlan, plan_for
 from .policy import RULE_COLUMNS, Policy
 from .tiers.database import DatabaseTier
 from .tiers.memory import MemoryTier
@@ -27,7 +28,7 @@ SELECT key, value FROM ir_config_parameter
 _RULES = f"""
 SELECT {", ".join(RULE_COLUMNS)} FROM cache_rule WHERE active ORDER BY sequence, id
 """
-
+_NAMESPACES = f"SELECT {', '.join(NAMESPACE_COLUMNS)} FROM cache_namespace WHERE active"
 
 _SUSPEND = """
 INSERT INTO cache_rule (model_id, model, methods, enabled, active, sequence, use_l1, use_l2,
@@ -38,6 +39,9 @@ SELECT m.id, m.model, %(method)s, FALSE, TRUE, -1, TRUE, TRUE, TRUE, -1, %(note)
        SELECT FROM cache_rule r WHERE r.model = m.model AND r.methods = %(method)s
           AND r.active AND NOT r.enabled)
 """
+
+MAX_NAMED_PLANS = 1000
+"""Combinations of namespace and options that are remembered."""
 
 REMOVAL_TTL_S = 366 * 24 * 3600
 """Longer than any entry may live; see :data:`.options.MAX_TTL_S`."""
@@ -59,9 +63,10 @@ def write_suspension(cr, model: str, method: str) -> None:
 class Configuration:
     """:param params: rows of ``ir_config_parameter``
     :param rules: active rows of ``cache_rule`` as dictionaries, in order
+    :param namespaces: active rows of ``cache_namespace`` by name
     """
 
-    def __init__(self, params: dict[str, str], rules):
+    def __init__(self, params: dict[str, str], rules, namespaces=()):
         self.uuid = params.get("database.uuid") or ""
         self.secret = params.get("database.secret") or ""
         prefix = options.PARAMETER_PREFIX
@@ -73,17 +78,43 @@ class Configuration:
             }
         )
         self.rules = list(rules)
+        self.namespaces = dict(namespaces)
         self.policy = Policy(self.settings, self.rules)
+        self._named_plans: dict[tuple, NamedPlan] = {}
 
     def __eq__(self, other):
-        return (self.uuid, self.secret, self.settings, self.rules) == (
+        return (self.uuid, self.secret, self.settings, self.rules, self.namespaces) == (
             other.uuid,
             other.secret,
             other.settings,
             other.rules,
+            other.namespaces,
         )
 
     __hash__ = None
+
+    def named_plan(self, name: str, options: dict) -> NamedPlan:
+        """How a named entry is cached.
+
+        :param options: of the call; see :mod:`.named_plan`
+        :raise BadOption: with a sentence
+        """
+        namespace = self._namespace(name)
+        key = (namespace, repr(options))
+        plan = self._named_plans.get(key)
+        if plan is None:
+            plan = plan_for(options, self.namespaces.get(namespace))
+            if len(self._named_plans) < MAX_NAMED_PLANS:
+                self._named_plans[key] = plan
+        return plan
+
+    def _namespace(self, name: str) -> str:
+        """The longest namespace that a name begins with, or ''."""
+        while name and self.namespaces:
+            if name in self.namespaces:
+                return name
+            name = name.rpartition(':')[0]
+        return ''
 
 
 def read(cr) -> Configuration:
@@ -91,7 +122,13 @@ def read(cr) -> Configuration:
     cr.execute(_PARAMETERS)
     params = dict(cr.fetchall())
     cr.execute(_RULES)
-    return Configuration(params, cr.dictfetchall())
+    rules = cr.dictfetchall()
+    return Configuration(params, rules, _read_namespaces(cr))
+
+
+def _read_namespaces(cr) -> dict[str, dict]:
+    cr.execute(_NAMESPACES)
+    return {row['name']: row for row in cr.dictfetchall()}
 
 
 def build_hierarchy(engine, old: Configuration, new: Configuration) -> Hierarchy:

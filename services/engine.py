@@ -28,12 +28,15 @@ from . import configuration, journal, metrics, removal
 from .catalogue import Catalogue, Reading
 from .catalogue import fingerprint as catalogue_fingerprint
 from .fingerprint import code_fingerprint
+from .flight import Flights, Leases
 from .guards import Guards
 from .hierarchy import Hierarchy
 from .memory import Memory
 from .outbox import Outbox
+from .pauses import Pauses
 from .policy import Policy, Suspender
 from .recorder import OrmCacheReader
+from .refresh import Refresher
 from .rules import RuleBook
 from .versions import SIGNAL_RELATIONS, SIGNALS, State, VersionBook
 
@@ -59,6 +62,9 @@ RETRY_S = 60.0
 
 ROLLBACK_PAUSE_S = 0.5
 """Longer than Odoo takes from a rollback to ``registry.reset_changes()``."""
+
+LEASE_S = 2.0
+"""How long a lease of Redis lasts if its owner dies: nobody waits longer by default."""
 
 CATALOGUE_PAUSE_S = 5.0
 """The catalogue is not read more often than this for the sake of an unknown name."""
@@ -126,6 +132,9 @@ class Engine:
         self.config = configuration.Configuration({}, ())
         self.hierarchy = Hierarchy({}, self.post_entry)
         self.outbox = Outbox(lambda: self.hierarchy.tiers | self.hierarchy.writers, self.tick)
+        self.flights = Flights(Leases(self, LEASE_S))
+        self.refresher = Refresher()
+        self.pauses = Pauses()
         self._books = {False: VersionBook(), True: VersionBook()}
         self._config_stamp: tuple | None = None
         self._local_writes: dict[str, float] = {}
@@ -297,6 +306,7 @@ class Engine:
             tuple(self.registry.cache_sequences.values()),
             known.get("ir_config_parameter"),
             known.get("cache_rule"),
+            known.get("cache_namespace"),
             known.get("#all"),
         )
 
@@ -417,6 +427,8 @@ class Engine:
     def close(self) -> None:
         """Stop the thread and close connections; the engine is not used any more."""
         self.outbox.close()
+        self.refresher.close()
+        self.flights.close()
         self.hierarchy.close()
 
     # -- faults ----------------------------------------------------------------------
@@ -497,7 +509,7 @@ engine_class = Engine
 
 def always_relations(registry) -> frozenset[str]:
     """The relations that every entry depends on."""
-    relations = set(SIGNAL_RELATIONS) | {"ir_config_parameter", "cache_rule"}
+    relations = set(SIGNAL_RELATIONS) | {"ir_config_parameter", "cache_namespace", "cache_rule"}
     for name in ALWAYS_MODELS:
         model = registry[name]
         relations.add(model._table)

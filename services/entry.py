@@ -47,6 +47,9 @@ FLAG_CLOCK: Final = 1
 FLAG_SUPERUSER: Final = 2
 """Flag of an entry that was computed past access rights and record rules."""
 
+FLAG_TAGGED: Final = 4
+"""Flag of an entry whose payload is a pair of a value and its tag."""
+
 Dependency = tuple[str, int, Any]
 """``(relation, version, condition or None)``"""
 

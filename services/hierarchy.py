@@ -103,10 +103,13 @@ class Hierarchy:
             reason = self._gone.pop(key, reason)
         return Found(None, '', reason, relation)
 
-    def put(self, entry: Entry, plan: Plan, ttl_cap_s: float | None = None) -> list[str]:
+    def put(
+        self, entry: Entry, plan: Plan, ttl_cap_s: float | None = None, at_once: bool = False
+    ) -> list[str]:
         """Keep an entry in every tier that admits it.
 
         :param ttl_cap_s: an upper limit to its life, seconds, in every tier
+        :param at_once: write it to the nearest shared tier before returning
         :return: names of the tiers
         """
         admitted = []
@@ -118,7 +121,11 @@ class Hierarchy:
             ttl_s = plan.ttl_s[name]
             if ttl_cap_s is not None:
                 ttl_s = min(ttl_s, ttl_cap_s)
-            self._keep(name, dataclasses.replace(entry, expires=entry.created + ttl_s))
+            kept = dataclasses.replace(entry, expires=entry.created + ttl_s)
+            if at_once and name != 'l1' and self._write(name, kept):
+                at_once = False
+            else:
+                self._keep(name, kept)
             admitted.append(name)
         return admitted
 
@@ -128,6 +135,11 @@ class Hierarchy:
                 expires = min(entry.expires, entry.created + plan.ttl_s[name])
                 if expires > time.time():
                     self._keep(name, dataclasses.replace(entry, expires=expires))
+
+    def _write(self, name: str, entry: Entry) -> bool:
+        """Write to a shared tier; it bounds the time by itself."""
+        tier = self.writers.get(name) or self.tiers[name]
+        return tier.is_up_for(entry.key) and tier.set(entry)
 
     def _keep(self, name: str, entry: Entry) -> None:
         if name == 'l1':

@@ -26,6 +26,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 
 import msgpack
 from markupsafe import Markup
@@ -97,9 +98,15 @@ def call_key(call: Call) -> str:
     :return: ``v1:orm:<model>:<method>:<32 hexadecimal digits>``
     :raise Unkeyable: for a call with an argument or a context value that has no canonical form
     """
-    form = _pack(_canonical(call))
-    digest = hashlib.blake2b(form, digest_size=16).hexdigest()
-    return f'v1:orm:{call.model}:{call.method}:{digest}'
+    return f'v1:orm:{call.model}:{call.method}:{digest_of(_canonical(call))}'
+
+
+def digest_of(form: Any) -> str:
+    """Return 32 hexadecimal digits that stand for a value: different values have different ones.
+
+    :raise Unkeyable: for a value without a canonical form
+    """
+    return hashlib.blake2b(_pack(form), digest_size=16).hexdigest()
 
 
 def _canonical(call: Call) -> list:
@@ -208,6 +215,15 @@ _ODOO_WRITERS: Final[dict[tuple[str, str], Callable[[Any], Any]]] = {
     ('odoo.tools.misc', 'OrderedSet'): lambda value: [_tag(_ORDERED_SET), *value],
     **{('odoo.orm.domains', name): _pack_domain for name in _DOMAIN_SLOTS},
 }
+
+
+def escape_part(value: Any) -> str:
+    """Return a value as a part of a key: without separators and wildcards, never empty.
+
+    Different values of one type give different parts: percent-encoding is reversible, and a lone
+    ``%`` stands for the empty text.
+    """
+    return quote(str(value), safe='') or '%'
 
 
 # -- keys of people ----------------------------------------------------------------------------

@@ -36,7 +36,7 @@ METHODS = (
 
 TIERS = ('l1', 'l2', 'l3')
 
-OWN_MODELS = ('cache.entry', 'cache.metric', 'cache.rule', 'cache.manager')
+OWN_MODELS = ('cache.entry', 'cache.metric', 'cache.namespace', 'cache.rule', 'cache.manager')
 """Never cached: they show the cache itself."""
 
 LEFT_ALONE = ('res.device', 'res.device.log')
@@ -66,12 +66,15 @@ class Plan:
     :param ttl_s: longest life by tier, seconds
     :param min_cost_ms: what a result must have cost to be kept, by tier, milliseconds; a
         tier that is not to be used is missing
+    :param keep_s: how long after its life a value is kept, to stand in for a new one or to be
+        renewed, seconds; contained in ``ttl_s``
     """
 
     consistency: str
     max_staleness_s: float
     ttl_s: dict[str, float]
     min_cost_ms: dict[str, float]
+    keep_s: float = 0.0
 
     @property
     def least_cost_ms(self) -> float:

@@ -113,7 +113,7 @@ def find(engine: Engine, records, method: str, args: tuple, kwargs: dict, origin
         engine.metrics.miss('suspended', *read.name)
         return PLAIN
     transaction = state_of(records.env.cr)
-    versions, reason = _versions(engine, records, transaction, plan)
+    versions, reason = versions_for(engine, records, transaction, plan)
     if versions is None:
         if reason != 'disabled':
             engine.metrics.miss(reason, *read.name)
@@ -134,7 +134,7 @@ def _look_up(engine, read: Read, plan, key, transaction, versions) -> Hit | Tick
     found = engine.hierarchy.get(
         key,
         plan,
-        lambda entry: _judge(engine, entry, versions, weak),
+        lambda entry: judge(engine, entry, versions, weak),
         engine.suspender.expected_cost_ms(name),
     )
     if found.entry is not None:
@@ -144,7 +144,7 @@ def _look_up(engine, read: Read, plan, key, transaction, versions) -> Hit | Tick
         engine.suspender.stale(name)
     if plan.consistency != 'strong':
         # what is stored must carry the versions of the snapshot in which it is computed
-        versions, reason = _look(engine, read.records.env.cr, transaction)
+        versions, reason = look(engine, read.records.env.cr, transaction)
         if versions is None:
             engine.metrics.miss(reason, *name)
             return None
@@ -198,7 +198,7 @@ def keep(engine: Engine, ticket: Ticket, records, value, cost_ms: float) -> None
     :param cost_ms: what computing took, milliseconds
     """
     engine.suspender.computed(ticket.name, cost_ms, ticket.plan.least_cost_ms)
-    reason, detail = _objection(engine, ticket, records, cost_ms)
+    reason, detail = objection(engine, ticket, records, cost_ms)
     if not reason:
         reason, detail = _store(engine, ticket, value, cost_ms)
     if not reason:
@@ -247,6 +247,11 @@ def note_computed_field(records, field) -> None:
             ticket.recording.clock = True
 
 
+def is_computing_plainly() -> bool:
+    """Whether this thread is within :func:`plain_reads`."""
+    return _local.computing
+
+
 def is_recording() -> bool:
     """Whether a computation is being watched in this thread."""
     return _local.ticket is not None
@@ -256,9 +261,9 @@ def check_rule(engine, rules, model_name: str, mode: str, domain, compute) -> No
     """A record rule's domain was used; see :mod:`.rules`."""
     ticket = _local.ticket
     key = (model_name, mode, rules.env.uid, tuple(rules._compute_domain_context_values()))
-    if key in ticket.recording.domains:
+    if ticket.recording.domains.get(key, ticket) is domain:
         return
-    ticket.recording.domains.add(key)
+    ticket.recording.domains[key] = domain
     engine.rule_book.check(
         ticket.recording,
         ticket.versions.versions,
@@ -277,6 +282,13 @@ def _rules_of(rules, model_name: str, mode: str):
     return found
 
 
+def note_dependencies(relations) -> None:
+    """Code says that the value being computed depends on relations."""
+    ticket = _local.ticket
+    if ticket is not None:
+        ticket.recording.relations.update(relations)
+
+
 def note_clock() -> None:
     """Code has looked at the time of day."""
     ticket = _local.ticket
@@ -287,7 +299,7 @@ def note_clock() -> None:
 # -- what the transaction may use ------------------------------------------------------
 
 
-def _versions(engine, records, transaction, plan) -> tuple[State | None, str]:
+def versions_for(engine, records, transaction, plan) -> tuple[State | None, str]:
     """The versions to judge entries by, or why there are none."""
     if not engine.settings.enabled and engine.config_is_current(None):
         return None, 'disabled'
@@ -301,10 +313,10 @@ def _versions(engine, records, transaction, plan) -> tuple[State | None, str]:
         if engine.fresh_enough(known, plan):
             # asks the server only where SQL ran before: it may have written
             return (None, 'dirty') if transaction.has_written(cr) else (known, '')
-    return _look(engine, cr, transaction)
+    return look(engine, cr, transaction)
 
 
-def _look(engine, cr, transaction) -> tuple[State | None, str]:
+def look(engine, cr, transaction) -> tuple[State | None, str]:
     """The versions that the transaction's own snapshot shows."""
     if transaction.looked:
         if transaction.has_written(cr):
@@ -376,7 +388,7 @@ def _key(engine, read: Read) -> str | None:
 # -- judging and keeping ---------------------------------------------------------------
 
 
-def _judge(engine, entry: Entry, versions: State, weak: bool) -> tuple[str, str]:
+def judge(engine, entry: Entry, versions: State, weak: bool) -> tuple[str, str]:
     """Whether an entry may be served: ('', '') or why not."""
     if entry.expires <= time.time():
         return 'expired', ''
@@ -419,27 +431,36 @@ def _find_inner(engine, read: Read, plan) -> Hit | None:
     """A cached method called inside a computation.  L1 may answer it; what the answer
     depended on becomes a dependency of the outer result.  It is never stored by itself:
     what the outer call has put into memory would have to be among its dependencies."""
+    found = None
+    if read.method not in _MEMORY_READS:
+        found = find_inside(engine, read.records, plan, lambda: _key(engine, read))
+    return found and _hit(engine, found, read)
+
+
+def find_inside(engine, records, plan, make_key):
+    """What L1 has, for a computation that is being recorded and inherits its dependencies.
+
+    :param make_key: without arguments; the key, or None where there is none
+    :return: a :class:`.hierarchy.Found`, or None
+    """
     ticket = _local.ticket
-    if not _may_be_inner(engine, ticket, read, plan):
-        return None
-    key = _key(engine, read)
+    key = make_key() if _may_be_inner(engine, ticket, records, plan) else None
     if key is None:
         return None
     versions = ticket.versions
     found = engine.hierarchy.get(
-        key, plan, lambda entry: _judge(engine, entry, versions, False), None, only_l1=True
+        key, plan, lambda entry: judge(engine, entry, versions, False), None, only_l1=True
     )
     if found.entry is None:
         return None
     ticket.recording.inherit(found.entry.dependencies, bool(found.entry.flags & FLAG_CLOCK))
-    return _hit(engine, found, read)
+    return found
 
 
-def _may_be_inner(engine, ticket: Ticket, read: Read, plan) -> bool:
-    records, recording = read.records, ticket.recording
+def _may_be_inner(engine, ticket: Ticket, records, plan) -> bool:
+    recording = ticket.recording
     return (
-        read.method not in _MEMORY_READS
-        and not recording.refusal
+        not recording.refusal
         and plan.consistency == ticket.plan.consistency == 'strong'
         and records.env.cr is recording.cr
         and engine.is_settled(records)
@@ -448,7 +469,7 @@ def _may_be_inner(engine, ticket: Ticket, read: Read, plan) -> bool:
     )
 
 
-def _objection(engine, ticket: Ticket, records, cost_ms: float) -> tuple[str, str]:
+def objection(engine, ticket: Ticket, records, cost_ms: float) -> tuple[str, str]:
     """What speaks against keeping a value: ('', '') or a reason and a detail."""
     if cost_ms < ticket.plan.least_cost_ms:
         return 'cheap', ''
@@ -487,6 +508,18 @@ def _store(engine, ticket: Ticket, value, cost_ms: float) -> tuple[str, str]:
         payload = codec.pack(shapes.plain(ticket.name[1], value))
     except codec.Unserializable as error:
         return 'unserializable', error.kind
+    return put(engine, ticket, payload, cost_ms)
+
+
+def put(
+    engine, ticket: Ticket, payload: bytes, cost_ms: float, flags: int = 0, at_once: bool = False
+) -> tuple[str, str]:
+    """Put a packed value into the tiers that admit it.
+
+    :param flags: of the entry, besides those that follow from the ticket
+    :param at_once: another process may be waiting for it
+    :return: ('', '') or why it was not kept
+    """
     settings, recording, versions = engine.settings, ticket.recording, ticket.versions
     if len(payload) > settings.max_entry_kb * 1024:
         return 'large', ''
@@ -506,11 +539,13 @@ def _store(engine, ticket: Ticket, value, cost_ms: float) -> tuple[str, str]:
             expires=now,
             cost_ms=cost_ms,
             queries=recording.queries,
-            flags=(FLAG_CLOCK if recording.clock else 0)
+            flags=flags
+            | (FLAG_CLOCK if recording.clock else 0)
             | (FLAG_SUPERUSER if ticket.superuser else 0),
             payload=payload,
         ),
         ticket.plan,
-        settings.time_dependent_ttl_s if recording.clock else None,
+        settings.time_dependent_ttl_s + ticket.plan.keep_s if recording.clock else None,
+        at_once,
     )
     return '', ''

@@ -51,7 +51,7 @@ class Recording:
         self.refusal = ''
         self.clock = False
         self.queries = 0
-        self.domains: set = set()  # record rules that were checked
+        self.domains: dict = {}  # of record rules that were checked
         self.last_query = None  # what psycopg2 ran last on this cursor, as far as was seen
 
     def __enter__(self) -> Recording:

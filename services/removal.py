@@ -40,8 +40,11 @@ class Removals:
     def version(self, key: str) -> int:
         """Sum of the tokens of the removals that match a key, modulo 2^62."""
         total = self._keys.get(key, 0)
+        base, _at, variant = key.partition('@')
+        if variant:
+            total += self._keys.get(base, 0)
         for pattern, token in self._patterns:
-            if pattern.fullmatch(key):
+            if pattern.fullmatch(key) or (variant and pattern.fullmatch(base)):
                 total += token
         return total % journal.MODULUS
 
@@ -53,6 +56,16 @@ def remove_key(engine, cr, key: str) -> dict[str, int]:
     keys.validate_key(key)
     journal.note(cr, [journal.KEY + key])
     return engine.hierarchy.each('delete', [key])
+
+
+def remove_name(engine, cr, base: str) -> dict[str, int]:
+    """Like :func:`remove_key`, for all variants of a named entry.
+
+    :param base: its key without a variant; holds no wildcards
+    """
+    keys.validate_key(base)
+    journal.note(cr, [journal.KEY + base])
+    return engine.hierarchy.each('delete_pattern', f'{base}@*')
 
 
 def remove_pattern(engine, cr, pattern: str) -> dict[str, int]:

@@ -5,7 +5,8 @@ The one idea: Odoo keeps the domain of a rule in ``tools.ormcache``, also when t
 computed under such a domain must not reach a worker that would compute the new one.  So while
 a read is recorded, the tables behind every ``user.…`` of the rules become dependencies of its
 result, and the domain is computed once more whenever these tables have changed since this
-process last did: if it is another one, the result is not stored.
+process last did, or the memory holds another object than it did then: if it is another
+domain, the result is not stored.
 
 ``user.env.company`` and ``user.env.companies`` are followed as well, and so is ``mapped('…')``.
 
@@ -94,8 +95,9 @@ class RuleBook:
         :param get_rules: returns the rules behind it
         :param compute: computes it without ``tools.ormcache``
         """
-        relations, seen = self._known.get(key, (None, None))
-        if relations is None or seen != _versions_of(relations, versions):
+        relations, seen, known = self._known.get(key, (None, None, None))
+        # another transaction may have put another domain into memory since it was looked at
+        if relations is None or domain is not known or seen != _versions_of(relations, versions):
             relations, opaque = self.relations(get_rules())
             if opaque:
                 recording.refuse(f'record rule: {opaque}')
@@ -106,7 +108,7 @@ class RuleBook:
                 return
             if len(self._known) > 20_000:
                 self._known.clear()
-            self._known[key] = (relations, _versions_of(relations, versions))
+            self._known[key] = (relations, _versions_of(relations, versions), domain)
         recording.relations |= relations
 
 

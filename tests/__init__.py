@@ -25,6 +25,7 @@ from . import (
     test_memory,
     test_metrics,
     test_model,
+    test_named,
     test_options,
     test_outbox,
     test_own_snapshot,

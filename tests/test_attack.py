@@ -142,6 +142,40 @@ class TestAttack(CacheCase):
         with self.request(uid) as env:
             self.assertEqual(cached, self.plain(call, env))
 
+    def test_record_rule_that_an_old_snapshot_has_put_into_memory_again(self):
+        """P6: as above; it was looked at before, and is another one under the same versions."""
+        values = {'name': "Attack", 'login': 'attack_city', 'city': 'Before'}
+        uid = self.make('res.users', values)
+        with self.request() as env:
+            model = env['ir.model']._get_id('res.bank')
+            partner = env['res.users'].browse(uid).partner_id.id
+        for city in ('Before', 'After', 'After'):
+            self.make('res.bank', {'name': "Attack", 'city': city})
+        rule = "[('city', '=', user.partner_id.city)]"
+        self.make('ir.rule', {'name': "Attack", 'model_id': model, 'domain_force': rule})
+
+        def call(env):
+            return env['res.bank'].search_count([('name', '=', "Attack")])
+
+        def empty():
+            for cache in self.registry._Registry__caches.values():
+                cache.clear()
+
+        self.warm(call, uid=uid)
+        with self.request(uid) as old:
+            self.assertEqual(call(old), 1)
+            self.sql("UPDATE res_partner SET city = 'After' WHERE id = %s", [partner])
+            empty()
+            with self.request(uid) as env:
+                self.assertEqual(call(env), 2)
+            empty()
+            self.plain(call, old)
+            self.forget()
+            with self.request(uid) as env:
+                call(env)
+        empty()
+        self.assertExact(call, uid=uid)
+
     def test_records_that_code_in_superuser_mode_has_left_in_memory(self):
         """P6: plain Odoo answers from the ORM cache of the transaction, whoever has filled it."""
         uid = self.make('res.users', {'name': "Attack", 'login': 'attack_memory'})
@@ -279,15 +313,15 @@ class TestAttack(CacheCase):
     def test_a_domain_is_computed_again_when_its_tables_have_changed(self):
         with self.request(api.SUPERUSER_ID, commit=False) as env:
             rule = self.rule(env, "[('id', '=', user.partner_id.id)]")
-            key, computed = object(), []
+            key, computed, remembered = object(), [], [('id', '=', 7)]
 
-            def refusal(version, domain):
+            def refusal(version, domain, remembered=remembered):
                 recording = Recording(env.cr, self.engine.read_text)
                 self.engine.rule_book.check(
                     recording,
                     {'res_users': version},
                     key,
-                    [('id', '=', 7)],
+                    remembered,
                     lambda: rule,
                     lambda: computed.append(domain) or domain,
                 )
@@ -296,6 +330,7 @@ class TestAttack(CacheCase):
             self.assertFalse(refusal(1, [('id', '=', 7)]))
             self.assertFalse(refusal(1, [('id', '=', 8)]))  # not looked at: nothing has changed
             self.assertEqual(len(computed), 1)
+            self.assertIn('older domain', refusal(1, [('id', '=', 8)], list(remembered)))
             self.assertIn('older domain', refusal(2, [('id', '=', 8)]))
 
     def test_an_engine_does_not_wait_for_locks_of_others(self):

@@ -318,7 +318,7 @@ class TestOwnFaults(StatesCase):
     def test_p7_a_fault_while_judging_fails_open(self):
         self.warm(self.read)
         with (
-            patch.object(reading, '_judge', side_effect=ZeroDivisionError('tc test judge')),
+            patch.object(reading, 'judge', side_effect=ZeroDivisionError('tc test judge')),
             self.assertLogs(QUIET, 'WARNING'),
         ):
             self.assertRight()

@@ -34,16 +34,28 @@ ADMINS = ('admin',)
 SYSTEM = ('system',)
 NOBODY = ()
 
-FIELD = {'cache.entry': 'model', 'cache.metric': 'model', 'cache.rule': 'note'}
-GROUPED = {'cache.entry': 'model', 'cache.metric': 'model', 'cache.rule': 'consistency'}
+FIELD = {
+    'cache.entry': 'model',
+    'cache.metric': 'model',
+    'cache.namespace': 'note',
+    'cache.rule': 'note',
+}
+GROUPED = {
+    'cache.entry': 'model',
+    'cache.metric': 'model',
+    'cache.namespace': 'consistency',
+    'cache.rule': 'consistency',
+}
 VALUES = {
     'cache.entry': {'hits': 5},
     'cache.metric': {'count': 5},
+    'cache.namespace': {'note': "changed"},
     'cache.rule': {'note': "changed"},
 }
 NEW = {
     'cache.entry': {'key': 'v1:new'},
     'cache.metric': {'model': 'res.bank', 'outcome': 'l1'},
+    'cache.namespace': {'name': 'surface:new'},
     'cache.rule': {'model': 'res.bank'},
 }
 
@@ -52,6 +64,13 @@ SHAPE, READ, CREATE, WRITE, DELETE, NEVER = 'shape', 'read', 'create', 'write', 
 RIGHTS = {
     'cache.entry': {SHAPE: ALL, READ: READERS, DELETE: ADMINS},
     'cache.metric': {SHAPE: ALL, READ: READERS},
+    'cache.namespace': {
+        SHAPE: ALL,
+        READ: READERS,
+        CREATE: ADMINS,
+        WRITE: ADMINS,
+        DELETE: ADMINS,
+    },
     'cache.rule': {SHAPE: ALL, READ: READERS, CREATE: ADMINS, WRITE: ADMINS, DELETE: ADMINS},
     'cache.manager': {SHAPE: ALL},
 }
@@ -119,12 +138,14 @@ EXCEPTIONS = {
     ('cache.entry', 'get_metadata'): ALL,
     ('cache.metric', 'get_metadata'): ALL,
     # what is active already is left alone; two rules must not name the same methods
+    ('cache.namespace', 'action_unarchive'): READERS,
     ('cache.rule', 'action_unarchive'): READERS,
     ('cache.rule', 'copy'): NOBODY,
     # no sequence to set, no name to create by: nothing happens
     ('cache.entry', 'web_resequence'): ALL,
     ('cache.metric', 'web_resequence'): ALL,
     ('cache.manager', 'web_resequence'): ALL,
+    ('cache.namespace', 'web_resequence'): ALL,  # it has no sequence
     ('cache.manager', 'name_create'): ALL,
     ('cache.rule', 'name_create'): ALL,
     # the search panel wants a selection: the models of the first two have none to give
@@ -191,8 +212,10 @@ class TestRpcSurface(TransactionCase):
         }
         cls.env['ir.config_parameter'].set_param('tiered_cache.redis_url', SECRET)
         rule = cls.env['cache.rule'].create({'model': 'res.partner', 'note': MARK})
+        namespace = cls.env['cache.namespace'].create({'name': 'surface', 'note': MARK})
         cls.ids = {
             'cache.rule': rule.ids,
+            'cache.namespace': namespace.ids,
             'cache.metric': [cls.add_figure('res.users')],
             'cache.entry': [cls.add_entry(cls.users['user'].id, 'mine')],
             'cache.manager': [],
@@ -256,6 +279,7 @@ class TestRpcSurface(TransactionCase):
         found = []
         for query in (
             "SELECT * FROM cache_rule ORDER BY id",
+            "SELECT * FROM cache_namespace ORDER BY id",
             "SELECT id, key, hits FROM cache_entry ORDER BY id",
             "SELECT * FROM cache_metric ORDER BY id",
             "SELECT key, value FROM ir_config_parameter WHERE key LIKE 'tiered%' ORDER BY id",

@@ -66,14 +66,14 @@ def _without_language():
 def _without_security():
     """Nobody minds that users, groups, rights, rules or their signals have changed."""
     reading, entries = _service("reading"), _service("entry")
-    original = reading._judge
+    original = reading.judge
 
     def judge(engine, entry, versions, weak):
         kept = tuple(d for d in entry.dependencies if d[0] not in SECURITY)
         fields = {name: getattr(entry, name) for name in entry.__slots__}
         return original(engine, entries.Entry(**{**fields, "dependencies": kept}), versions, weak)
 
-    _replace(reading, "_judge", judge)
+    _replace(reading, "judge", judge)
 
 
 def _without_rule_data():
@@ -83,7 +83,7 @@ def _without_rule_data():
 
 def _without_versions():
     """An entry is served however old it is."""
-    _replace(_service("reading"), "_judge", lambda engine, entry, versions, weak: ("", ""))
+    _replace(_service("reading"), "judge", lambda engine, entry, versions, weak: ("", ""))
 
 
 PLANTS = {

@@ -64,6 +64,15 @@ def _page(reply) -> tuple[int, list[bytes]]:
     return int(cursor), [_value(name) for name in names]
 
 
+_RELEASE = """
+if redis.call('GETRANGE', KEYS[1], 0, -1) == ARGV[1] then
+    return redis.call('UNLINK', KEYS[1])
+end
+return 0
+"""
+"""Compare and delete, in one step."""
+
+
 class RedisTier(Tier):
     """The entries of one database in one Redis.
 
@@ -156,6 +165,36 @@ class RedisTier(Tier):
 
     def clear(self) -> int:
         return self._remove(redis_glob('*', self._prefix), lambda name: True)
+
+    # ---- leases, see services/flight.py
+
+    def lease(self, key: str, owner: str, ttl_ms: int) -> bool | None:
+        """Take a lease.
+
+        :return: whether it was free; None if Redis did not answer
+        """
+        return self._ask_lease(bool, 'SET', self._lease_name(key), owner, 'NX', 'PX', ttl_ms)
+
+    def is_leased(self, key: str) -> bool:
+        """Whether somebody holds a lease; False if Redis did not answer."""
+        return bool(self._ask_lease(bool, 'GETRANGE', self._lease_name(key), 0, 0))
+
+    def release(self, key: str, owner: str) -> None:
+        """Give a lease back, unless it is somebody else's by now."""
+        self._ask_lease(bool, 'EVAL', _RELEASE, 1, self._lease_name(key), owner)
+
+    def _lease_name(self, key: str) -> bytes:
+        return self._name(f'lease:{key}')
+
+    def _ask_lease(self, parse, *command):
+        servers = self._open()
+        if servers is None:
+            return None
+        reply = servers.ask(parse, command)
+        if isinstance(reply, self._library.Failed):
+            self._note_refusal(reply)
+            return None
+        return reply
 
     def _name(self, key: str) -> bytes:
         return (self._prefix + key).encode('utf-8', 'surrogatepass')

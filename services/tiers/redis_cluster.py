@@ -50,6 +50,11 @@ class Member(Node):
     place = ('', 0)
 
 
+def _name_in(command: tuple) -> bytes:
+    """The key of a command: its second word, but for a script's."""
+    return command[3] if command[0] == 'EVAL' else command[1]
+
+
 class Cluster:
     """See :class:`~.redis_servers.Single`; thread-safe.
 
@@ -107,7 +112,7 @@ class Cluster:
     # ---- routing
 
     def _route(self, commands: Sequence[tuple], send) -> list:
-        """Send each command to the owner of its key, which is its second word.
+        """Send each command to the owner of its key.
 
         :param send: ``send(node, commands, asking)`` returns as many replies
         """
@@ -115,7 +120,7 @@ class Cluster:
         replies = [SKIPPED] * len(commands)
         parts: dict = {}
         for number, command in enumerate(commands):
-            owner = self.owner(command[1])
+            owner = self.owner(_name_in(command))
             if owner is None:
                 self._stale = True
             else:

@@ -1,0 +1,290 @@
+"""A named entry from the call to the answer: look, wait, compute, keep.
+
+The one idea: :func:`answer` looks; if there is nothing, one of all who want the same computes
+(:mod:`.flight`), and what it computes is kept as :mod:`.reading` keeps a read.
+
+    look ── hit ──────────────────────────────── near the end of its life? refresh later
+     └─ wait for who computes it ── look again ── hit
+         └─ compute, watched ── kept? ── answer
+             └─ it raises, or takes too long ── an expired value stands in, if it may
+
+What may go wrong: the computation raises.  Without ``fail_safe_s`` the caller gets the exception,
+as without the cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+
+import psycopg2
+
+from odoo.exceptions import ConcurrencyError
+from odoo.tools import config
+
+from . import codec, keys, named, reading
+from .computing import NOT_CHANGED, Computation, Detached, Tagged, own_environment
+from .named import Answer, Call, Look
+from .named_plan import BadOption
+from .own_memory import empty_memory
+
+_logger = logging.getLogger(__name__)
+
+
+class ComputationWrites(RuntimeError):
+    """A computation that writes cannot be cached: a hit would leave out what it does."""
+
+
+class TooSlow(TimeoutError):
+    """A computation took longer than ``hard_timeout_s``."""
+
+
+def answer(engine, call: Call, function) -> Answer:
+    """The value of a named entry, computed if need be.
+
+    :param function: see :mod:`.computing`
+    :raise codec.Unserializable: the value cannot be kept; the message names the path in it
+    :raise ComputationWrites: in developer mode, for a computation that writes
+    :raise TooSlow: see ``hard_timeout_s``
+    """
+    computation = Computation(function)
+    _check(call.plan, computation)
+    found = _look(engine, call)
+    if found.answer is not None:
+        _refresh_early(engine, call, computation, found)
+        return found.answer
+    if found.ticket is None:
+        return Answer(_bare(computation(call.env, None)), 'computed')
+    if not call.plan.single_flight_s:
+        return _compute(engine, call, computation, found)
+    again = _Again(engine, call)
+    with engine.flights.alone(found.ticket.key, call.plan.single_flight_s, again) as other:
+        return other or _compute(engine, call, computation, found)
+
+
+def look(engine, call: Call) -> Answer | None:
+    """What is kept, and nothing computed."""
+    if engine is None:
+        return None
+    found = _look(engine, call)
+    if found.ticket is not None:
+        engine.metrics.miss(found.ticket.reason, *call.name.label, 0.0, found.ticket.relation)
+    return found.answer
+
+
+def bring(engine, call: Call, value) -> bool:
+    """Keep a value that was not computed here.
+
+    :return: whether it was kept
+    :raise codec.Unserializable: it cannot be
+    """
+    if reading.is_recording() or reading.is_computing_plainly() or not engine.available:
+        return False
+    ticket = named.ticket_for(engine, call)
+    if ticket is None:
+        return False
+    with reading.watch(ticket):
+        pass
+    return keep(engine, call, ticket, value, call.plan.least_cost_ms)
+
+
+def plain(env, function) -> Answer:
+    """Compute without the cache."""
+    return Answer(_bare(Computation(function)(env, None)), 'computed')
+
+
+def _bare(value):
+    return value.value if isinstance(value, Tagged) else value
+
+
+class _Again:
+    """Looks again after waiting."""
+
+    def __init__(self, engine, call: Call):
+        self._engine, self._call = engine, call
+
+    def __call__(self) -> Answer | None:
+        return _look(self._engine, self._call).answer
+
+
+def _look(engine, call: Call) -> Look:
+    """Fail open: a fault of our own is a miss that is not kept."""
+    try:
+        return named.look(engine, call)
+    except psycopg2.Error as error:
+        # the transaction is aborted: as after any other query, the caller must know
+        if not engine.lost_journal(error):
+            raise
+        raise ConcurrencyError("Tiered Cache was being uninstalled or upgraded") from error
+    except keys.InvalidKey:
+        raise
+    except keys.Unkeyable as error:
+        engine.metrics.miss('uncacheable', *call.name.label, relation=str(error))
+    except Exception as error:  # noqa: BLE001
+        engine.fault(error, call.name.label)
+    return named.NOTHING
+
+
+def _check(plan, computation: Computation) -> None:
+    needs = plan.eager_refresh or plan.soft_timeout_s or plan.hard_timeout_s
+    if needs and not computation.takes_env:
+        raise BadOption(
+            'eager_refresh, soft_timeout_s and hard_timeout_s need a function that takes env: it is'
+            ' called in a transaction of its own.'
+        )
+
+
+# -- computing -------------------------------------------------------------------------
+
+
+def _compute(engine, call: Call, computation: Computation, found: Look) -> Answer:
+    plan, expired = call.plan, found.expired
+    fallback = expired if plan.fail_safe_s and expired is not None else None
+    if fallback is not None and time.time() >= expired.expires - plan.keep_s + plan.fail_safe_s:
+        fallback = None  # kept for a renewal only
+    key = found.ticket.key
+    if fallback is not None and engine.pauses.is_paused(key):
+        return _stand_in(engine, call, fallback)
+    try:
+        if plan.soft_timeout_s or plan.hard_timeout_s:
+            return _compute_in_time(engine, call, computation, found, fallback)
+        with _savepoint(call.env.cr, fallback):
+            return _compute_here(engine, call, computation, found)
+    except (codec.Unserializable, ComputationWrites):
+        raise
+    except Exception as error:
+        if fallback is None or isinstance(error, psycopg2.OperationalError):
+            raise  # the second: Odoo repeats the request, or the connection is gone
+        engine.pauses.pause(key, plan.fail_safe_pause_s)
+        engine.log_once(
+            f'fail-safe {call.name.text}'[:200],
+            "Tiered Cache: %s could not be computed (%s: %s); a value whose time is over stands"
+            " in. Further failures of this kind are only counted.",
+            call.name.text,
+            type(error).__name__,
+            error,
+        )
+        return _stand_in(engine, call, fallback)
+
+
+def _savepoint(cr, fallback):
+    """A failed query must not abort the transaction of who gets an expired value instead."""
+    return contextlib.nullcontext() if fallback is None else cr.savepoint(flush=False)
+
+
+def _stand_in(engine, call: Call, entry) -> Answer:
+    engine.metrics.event('fail_safe')
+    engine.metrics.miss('expired', *call.name.label)
+    return Answer(named.value_of(entry).value, 'expired', named.age_s(entry))
+
+
+def _compute_here(engine, call: Call, computation: Computation, found: Look) -> Answer:
+    """Compute in the caller's transaction, and keep the value."""
+    ticket, started = found.ticket, time.perf_counter()
+    previous = named.value_of(found.expired) if found.expired is not None else None
+    with empty_memory(call.env), reading.watch(ticket):
+        value = computation(call.env, previous)
+    if value is NOT_CHANGED:
+        if previous is None:
+            raise ValueError('NOT_CHANGED was returned, and there was no previous value.')
+        value = previous
+    cost_ms = (time.perf_counter() - started) * 1000
+    if found.expired is not None and value is previous:
+        cost_ms = max(cost_ms, found.expired.cost_ms)  # what a hit saves is the computation
+    keep(engine, call, ticket, value, cost_ms)
+    return Answer(_bare(value), 'computed')
+
+
+def keep(engine, call: Call, ticket, value, cost_ms: float) -> bool:
+    """Keep a value that was computed, or that somebody has brought.
+
+    :return: whether it was kept
+    :raise codec.Unserializable: it cannot be
+    :raise ComputationWrites: see :func:`answer`
+    """
+    records = call.env['cache.manager']
+    reason, detail = reading.objection(engine, ticket, records, cost_ms)
+    if reason == 'dirty' and config['dev_mode']:
+        raise ComputationWrites(
+            f'The computation of {call.name.text} writes. A hit would leave out what it does, so'
+            ' it is not cached: take the writing out of it.'
+        )
+    payload, flags = named.pack(value)
+    if not reason and call.plan.max_bytes and len(payload) > call.plan.max_bytes:
+        reason = 'large'
+    if not reason:
+        reason, detail = reading.put(engine, ticket, payload, cost_ms, flags, at_once=True)
+    kept = not reason
+    if kept:
+        reason, detail = ticket.reason, ticket.relation
+    total_ms = (time.perf_counter() - ticket.started) * 1000
+    engine.metrics.miss(reason, *ticket.name, total_ms, detail)
+    return kept
+
+
+def _compute_in_time(engine, call, computation, found: Look, fallback) -> Answer:
+    """Compute in a transaction of its own that sees what the caller sees, within a time limit."""
+    plan = call.plan
+    call.env.cr.execute('SELECT pg_export_snapshot()')
+    snapshot = call.env.cr.fetchone()[0]
+    detached = Detached(
+        lambda env: _compute_own(engine, call, computation, env), call.env, snapshot
+    )
+    if not detached.start():
+        if fallback is not None:
+            return _stand_in(engine, call, fallback)
+        return _compute_here(engine, call, computation, found)
+    soft_s = plan.soft_timeout_s if fallback is not None else 0.0
+    limit_s = soft_s or plan.hard_timeout_s or None
+    if detached.wait(limit_s):
+        if detached.error is not None:
+            raise detached.error
+        return detached.value
+    if fallback is not None:
+        engine.pauses.pause(found.ticket.key, plan.fail_safe_pause_s)
+        return _stand_in(engine, call, fallback)
+    raise TooSlow(f'{call.name.text} took longer than {plan.hard_timeout_s:g} s to compute.')
+
+
+def _compute_own(engine, call: Call, computation: Computation, env) -> Answer:
+    """Compute and keep in another environment."""
+    own = call._replace(env=env)
+    ticket = named.ticket_for(engine, own)
+    if ticket is None:
+        return Answer(_bare(computation(env, None)), 'computed')
+    expired = None
+    if computation.takes_previous:
+        expired = named.look(engine, own).expired
+    return _compute_here(engine, own, computation, Look(None, ticket, expired))
+
+
+# -- refreshing ------------------------------------------------------------------------
+
+
+def _refresh_early(engine, call: Call, computation: Computation, found: Look) -> None:
+    """Have a value computed again that has only a small part of its life left."""
+    plan, entry = call.plan, found.entry
+    if not plan.eager_refresh or entry is None:
+        return
+    ends = entry.expires - plan.keep_s
+    if ends - time.time() > plan.eager_refresh * (ends - entry.created):
+        return
+    detached = call._replace(env=None)
+    env = (call.env.cr.dbname, call.env.uid, call.env.context, call.env.su)
+    engine.refresher.ask(entry.key, lambda: refresh(engine, detached, computation, env, entry.key))
+
+
+def refresh(engine, call: Call, computation: Computation, env: tuple, key: str) -> bool:
+    """Compute a value again in the background, unless another process is at it.
+
+    :param env: database, user id, context and superuser mode
+    :return: whether it was computed
+    """
+    with engine.flights.if_nobody_does(key) as mine:
+        if not mine:
+            return False
+        with own_environment(*env) as own:
+            _compute_own(engine, call, computation, own)
+        engine.metrics.event('eager_refresh')
+        return True

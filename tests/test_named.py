@@ -1,0 +1,879 @@
+"""Named entries: ``env['cache.manager']`` and ``@cached``."""
+
+import threading
+import time
+from unittest.mock import patch
+
+from odoo import api, fields
+from odoo.addons.tiered_cache import MISS, NOT_CHANGED, Tagged, cached
+from odoo.addons.tiered_cache.services import answering, codec, keys, named
+from odoo.addons.tiered_cache.services.named_plan import BadOption
+from odoo.addons.tiered_cache.services.pauses import Pauses
+from odoo.exceptions import ValidationError
+from odoo.modules.registry import Registry
+from odoo.tests import tagged
+from odoo.tools import config, mute_logger
+
+from .common import ADMIN
+from .test_faults import StatesCase
+
+KEY = 'bank:name:1'
+
+
+class NamedCase(StatesCase):
+    """Reads the name of a bank, and counts how often it is computed."""
+
+    def setUp(self):
+        super().setUp()
+        self.computed = 0
+        # held while tests run; a server does not hold it, and other threads need it
+        self.patch(Registry, '_lock', threading.RLock())
+
+    def compute(self, env):
+        self.computed += 1
+        return env['res.bank'].browse(self.bank).name
+
+    def get(self, env, key=KEY, **options):
+        return env['cache.manager'].get_or_compute(key, self.compute, **options)
+
+    def user(self, login, **values):
+        return self.make('res.users', {'name': login, 'login': login, **values})
+
+
+@tagged('post_install', '-at_install')
+class TestNamedEntries(NamedCase):
+    def test_a_value_is_computed_once(self):
+        self.warm(self.get)
+        self.computed = 0
+        with self.assertHit('l1'), self.request() as env:
+            self.assertEqual(self.get(env), 'Before')
+        self.assertEqual(self.computed, 0)
+
+    def test_what_the_computation_read_is_a_dependency(self):
+        self.assertCaptured(self.get, lambda: self.rename('After'))
+
+    def test_raw_sql_elsewhere_is_seen(self):
+        statement = "UPDATE res_bank SET name = 'After' WHERE id = %s"
+        self.assertCaptured(self.get, lambda: self.sql(statement, [self.bank]))
+
+    def test_a_declared_dependency_counts_like_a_recorded_one(self):
+        def get(env):
+            return env['cache.manager'].get_or_compute(
+                'some:thing', lambda: 1, depends=['res.bank', 'res_country']
+            )
+
+        self.warm(get)
+        self.rename('After')
+        with self.assertMiss('stale', 'res_bank'), self.request() as env:
+            get(env)
+
+    def test_a_dependency_that_does_not_exist_is_a_mistake(self):
+        with self.request() as env, self.assertRaisesRegex(ValueError, 'neither a model'):
+            self.get(env, depends=['res.nothing'])
+
+    def test_none_and_false_are_values(self):
+        for value in (None, False, 0, [], ''):
+            key = f'value:{keys.escape_part(repr(value))}'
+            self.warm(lambda env, k=key, v=value: env['cache.manager'].get_or_compute(k, lambda: v))
+            with self.request() as env:
+                found = env['cache.manager'].get(key)
+                self.assertIs(type(found), type(value))
+                self.assertEqual(found, value)
+
+    def test_nothing_is_the_sentinel_or_what_the_caller_says(self):
+        with self.request() as env:
+            self.assertIs(env['cache.manager'].get('no:thing'), MISS)
+            self.assertEqual(env['cache.manager'].get('no:thing', 7), 7)
+            self.assertFalse(env['cache.manager'].contains('no:thing'))
+
+    def test_a_caller_may_change_what_it_gets(self):
+        def get(env):
+            return env['cache.manager'].get_or_compute('a:list', lambda: [1, {'a': [2]}])
+
+        self.warm(get)
+        with self.request() as env:
+            get(env)[1]['a'].append('spoilt')
+            self.assertEqual(get(env), [1, {'a': [2]}])
+
+    def test_records_cannot_be_kept_and_the_path_is_told(self):
+        def compute(env):
+            return {'rows': [1, env['res.bank'].browse(self.bank)]}
+
+        with (
+            self.request() as env,
+            self.assertRaisesRegex(codec.Unserializable, r"\['rows'\]\[1\]"),
+        ):
+            env['cache.manager'].get_or_compute('a:record', compute)
+
+    def test_a_name_without_escape_is_refused(self):
+        for name in ('supplier:*', 'a@b', 'orm:res.partner:read:0', '', 'a\nb', 'x[1]', 'why?'):
+            with self.request() as env, self.assertRaises(keys.InvalidKey):
+                self.get(env, name)
+
+    def test_an_unknown_option_is_refused(self):
+        with self.request() as env, self.assertRaisesRegex(BadOption, "no option 'ttl'"):
+            self.get(env, ttl=7)
+
+    def test_a_value_out_of_range_is_refused(self):
+        for options in (
+            {'ttl_s': -1},
+            {'ttl_s': float('nan')},
+            {'ttl_s': True},
+            {'ttl_s': {'l4': 1}},
+            {'consistency': 'exact'},
+            {'sharing': 'world'},
+            {'tiers': ()},
+            {'tiers': 'l1'},
+            {'tags': 'one'},
+            {'eager_refresh': 1},
+        ):
+            with self.request() as env, self.assertRaises(BadOption, msg=options):
+                self.get(env, **options)
+
+    def test_its_time_to_live_ends_it(self):
+        self.warm(lambda env: self.get(env, ttl_s=0.2))
+        time.sleep(0.21)
+        with self.assertMiss('expired'), self.request() as env:
+            self.get(env, ttl_s=0.2)
+
+    def test_a_value_larger_than_it_may_be_is_not_kept(self):
+        def get(env):
+            return env['cache.manager'].get_or_compute('a:lot', lambda: b'\0' * 3000, max_kb=1)
+
+        with patch.object(codec, 'COMPRESS_MIN_BYTES', 10**9), self.request() as env:
+            get(env)
+            self.settle()
+        with (
+            patch.object(codec, 'COMPRESS_MIN_BYTES', 10**9),
+            self.assertMiss('large'),
+            self.request() as env,
+        ):
+            get(env)
+
+    def test_with_the_cache_switched_off_it_is_computed(self):
+        self.warm(self.get)
+        self.configure(enabled='0')
+        with self.assertComputed(), self.request() as env:
+            self.assertEqual(self.get(env), 'Before')
+
+    def test_a_fault_of_ours_makes_it_computed(self):
+        with (
+            patch.object(named, 'key_of', side_effect=ZeroDivisionError('tc test key')),
+            mute_logger('odoo.addons.tiered_cache.services'),
+            self.request() as env,
+        ):
+            self.assertEqual(self.get(env), 'Before')
+
+    def test_what_the_computation_raises_reaches_the_caller(self):
+        def compute():
+            raise KeyError('mine')
+
+        with self.request() as env, self.assertRaisesRegex(KeyError, 'mine'):
+            env['cache.manager'].get_or_compute('a:b', compute)
+
+    def test_answer_tells_where_a_value_comes_from(self):
+        def answer(env):
+            return env['cache.manager'].answer(KEY, self.compute)
+
+        with self.request() as env:
+            self.assertEqual(answer(env).origin, 'computed')
+        self.warm(answer)
+        with self.request() as env:
+            found = answer(env)
+            self.assertEqual((found.value, found.origin), ('Before', 'l1'))
+            self.assertTrue(0 <= found.age_s < 60)
+
+
+@tagged('post_install', '-at_install')
+class TestNamedWrites(NamedCase):
+    """P2, P3: own writes, rollbacks."""
+
+    def test_a_transaction_that_has_written_computes_and_keeps_nothing(self):
+        self.warm(self.get)
+        with self.request(commit=False) as env:
+            env['res.bank'].browse(self.bank).name = 'Mine'
+            self.assertEqual(self.get(env), 'Mine')
+            self.assertFalse(env['cache.manager'].set(KEY, 'Mine'))
+        with self.assertHit(), self.request() as env:
+            self.assertEqual(self.get(env), 'Before')
+
+    def test_a_value_that_is_brought_is_kept(self):
+        def bring(env):
+            kept = env['cache.manager'].set('b:c', {'x': 1}, depends=['res.bank'])
+            self.assertTrue(kept)
+
+        self.warm(self.get)  # guards
+        self.commit(bring)
+        with self.request() as env:
+            self.assertEqual(env['cache.manager'].get('b:c'), MISS)  # another user
+        self.commit(lambda env: self.assertEqual(env['cache.manager'].get('b:c'), {'x': 1}))
+        self.rename('After')
+        self.commit(lambda env: self.assertIs(env['cache.manager'].get('b:c'), MISS))
+
+    def test_several_at_once(self):
+        self.warm(self.get)  # guards
+        with self.request() as env:
+            cache = env['cache.manager']
+            self.assertEqual(cache.set_many({'b:1': 1, 'b:2': None}), 2)
+            self.assertEqual(cache.get_many(['b:1', 'b:2', 'b:3']), {'b:1': 1, 'b:2': None})
+
+    def test_a_computation_that_writes_is_not_kept(self):
+        def compute(env):
+            env['res.bank'].browse(self.bank).name = 'Written'
+            return 1
+
+        def get(env):
+            return env['cache.manager'].get_or_compute('w:1', compute)
+
+        for _ in range(3):
+            with self.request() as env:
+                self.assertEqual(get(env), 1)
+            self.settle()
+        with self.request() as env:
+            self.assertIs(env['cache.manager'].get('w:1'), MISS)
+            self.assertEqual(env['res.bank'].browse(self.bank).name, 'Written')
+
+    def test_what_a_computation_wrote_and_did_not_flush_is_not_lost(self):
+        def compute(env):
+            env['res.bank'].browse(self.bank).name = 'Unflushed'
+
+        with self.request() as env:
+            bank = env['res.bank'].browse(self.bank)
+            self.assertEqual(bank.name, 'Before')
+            env['cache.manager'].get_or_compute('w:2', compute)
+            self.assertEqual(bank.name, 'Unflushed')
+        with self.request() as env:
+            self.assertEqual(env['res.bank'].browse(self.bank).name, 'Unflushed')
+
+    def test_in_developer_mode_a_computation_that_writes_is_an_error(self):
+        def compute(env):
+            env['res.bank'].browse(self.bank).name = 'Written'
+
+        with (
+            patch.dict(config.options, {'dev_mode': ['all']}),
+            self.request(commit=False) as env,
+            self.assertRaisesRegex(answering.ComputationWrites, 'w:3'),
+        ):
+            env['cache.manager'].get_or_compute('w:3', compute)
+
+    def test_memory_of_the_caller_is_neither_used_nor_lost(self):
+        with self.request() as env:
+            bank = env['res.bank'].browse(self.bank)
+            self.assertEqual(bank.name, 'Before')
+            count = env.cr.sql_log_count
+            self.get(env)
+            self.assertGreater(env.cr.sql_log_count, count)
+            count = env.cr.sql_log_count
+            self.assertEqual(bank.name, 'Before')
+            self.assertEqual(env.cr.sql_log_count, count)
+
+    def test_what_others_have_left_in_memory_does_not_prevent_keeping(self):
+        def get(env):
+            env['res.users'].browse(ADMIN).mapped('company_ids.name')
+            env['res.partner'].search([], limit=3).mapped('display_name')
+            return self.get(env)
+
+        self.warm(get)
+
+
+@tagged('post_install', '-at_install')
+class TestNamedSharing(NamedCase):
+    """P6: who gets whose value."""
+
+    def whoami(self, env, **options):
+        return env['cache.manager'].get_or_compute(
+            'who:am:i', lambda env: [env.uid, env.lang, env.companies.ids], **options
+        )
+
+    def seen_by(self, uid, options, **context):
+        with self.request(uid, **context) as env:
+            return self.whoami(env, **options)
+
+    def test_each_user_has_their_own_unless_told(self):
+        other = self.user('named_sharing')
+        self.warm(self.whoami)
+        self.assertEqual(self.seen_by(other, {})[0], other)
+
+    def test_language_and_companies_are_told_apart(self):
+        company = self.make('res.company', {'name': "Named"})
+        with self.request(1) as env:
+            env['res.users'].browse(ADMIN).company_ids += env['res.company'].browse(company)
+        for options in ({}, {'sharing': 'company'}):
+            self.warm(lambda env, o=options: self.whoami(env, **o))
+            with self.subTest(options):
+                companies = self.seen_by(ADMIN, options, allowed_company_ids=[1, company])[2]
+                self.assertEqual(companies, [1, company])
+                self.assertEqual(self.seen_by(ADMIN, options, lang=None)[1], None)
+
+    def test_superuser_mode_is_told_apart(self):
+        def mode(env):
+            return env['cache.manager'].get_or_compute('su:mode', lambda env: env.su)
+
+        self.warm(mode)
+        with self.request() as env:
+            self.assertIs(mode(env(su=True)), True)
+            self.assertIs(mode(env), False)
+
+    def test_users_of_a_company_share_what_is_said_to_be_shared(self):
+        other = self.user('named_company')
+        options = {'sharing': 'company'}
+        self.warm(lambda env: self.whoami(env, **options))
+        self.assertEqual(self.seen_by(other, options)[0], ADMIN)
+
+    def test_all_share_what_is_said_to_be_for_all(self):
+        other = self.user('named_all')
+        options = {'sharing': 'all'}
+        self.warm(lambda env: self.whoami(env, **options))
+        self.assertEqual(self.seen_by(other, options, lang=None)[0], ADMIN)
+
+    def test_removing_a_name_removes_it_for_everybody(self):
+        other = self.user('named_removed')
+        self.warm(self.whoami)
+        self.warm(self.whoami, uid=other)
+        with self.request() as env:
+            removed = env['cache.manager'].delete('who:am:i')
+        self.assertEqual(removed, {'l1': 2})
+        for uid in (ADMIN, other):
+            with self.assertMiss(), self.request(uid) as env:
+                self.whoami(env)
+
+    def test_a_removal_reaches_other_workers_with_its_commit(self):
+        self.warm(self.whoami)
+        with self.other_worker(), self.request() as env:
+            env['cache.manager'].delete('who:am:i')
+        with self.assertMiss('stale', 'removal'), self.request() as env:
+            self.whoami(env)
+
+    def test_a_removal_that_is_rolled_back_removes_nothing_elsewhere(self):
+        self.warm(self.whoami)
+        with self.other_worker(), self.request(commit=False) as env:
+            env['cache.manager'].delete('who:am:i')
+        with self.assertHit(), self.request() as env:
+            self.whoami(env)
+
+
+@tagged('post_install', '-at_install')
+class TestNamedInside(NamedCase):
+    """A named entry within another, and within a read."""
+
+    def outer(self, env):
+        return env['cache.manager'].get_or_compute('outer:1', lambda: [self.get(env)])
+
+    def test_the_outer_value_depends_on_what_the_inner_one_read(self):
+        self.assertCaptured(self.outer, lambda: self.rename('After'))
+
+    def test_also_where_the_inner_one_was_a_hit(self):
+        self.warm(self.get)
+        self.assertCaptured(self.outer, lambda: self.rename('After'))
+
+    def test_reads_inside_are_recorded(self):
+        def outer(env):
+            return env['cache.manager'].get_or_compute('outer:2', lambda: self.read(env))
+
+        self.warm(self.read)
+        self.assertCaptured(outer, lambda: self.rename('After'))
+
+    def test_declared_dependencies_of_the_inner_one_count(self):
+        def outer(env):
+            cache = env['cache.manager']
+            return cache.get_or_compute(
+                'outer:3', lambda: cache.get_or_compute('inner:3', lambda: 1, depends=['res.bank'])
+            )
+
+        self.warm(outer)
+        self.rename('After')
+        with self.assertMiss('stale', 'res_bank'), self.request() as env:
+            outer(env)
+
+
+@tagged('post_install', '-at_install')
+class TestCachedMethods(NamedCase):
+    def setUp(self):
+        super().setUp()
+        self.calls = []
+
+        def describe(records, prefix, *, upper=False):
+            self.calls.append((records._ids, prefix, upper))
+            name = f'{prefix} {records.name}'
+            return name.upper() if upper else name
+
+        self.describe = cached('bank:described:{prefix}', ttl_s=600)(describe)
+
+    def call(self, env, *args, **kwargs):
+        return self.describe(env['res.bank'].browse(self.bank), *args, **kwargs)
+
+    def test_its_results_are_kept(self):
+        self.assertCaptured(lambda env: self.call(env, 'a'), lambda: self.rename('After'))
+
+    def test_every_argument_tells_results_apart(self):
+        self.warm(lambda env: self.call(env, 'a'))
+        with self.request() as env:
+            self.assertEqual(self.call(env, 'a', upper=True), 'A BEFORE')
+            self.assertEqual(self.call(env, 'b'), 'b Before')
+            self.assertEqual(self.call(env, prefix='a', upper=False), 'a Before')
+        self.assertEqual(self.calls[-1][1], 'b')
+
+    def test_records_tell_results_apart(self):
+        other = self.make('res.bank', {'name': 'Other'})
+        self.warm(lambda env: self.call(env, 'a'))
+        with self.request() as env:
+            self.assertEqual(self.describe(env['res.bank'].browse(other), 'a'), 'a Other')
+
+    def test_two_methods_with_one_template_do_not_meet(self):
+        def other(records, prefix):
+            return prefix
+
+        self.warm(lambda env: self.call(env, 'a'))
+        with self.request() as env:
+            result = cached('bank:described:{prefix}')(other)(
+                env['res.bank'].browse(self.bank), 'a'
+            )
+        self.assertEqual(result, 'a')
+
+    def test_the_context_tells_results_apart(self):
+        self.warm(lambda env: self.call(env, 'a'))
+        with self.assertMiss(), self.request(some_key=1) as env:
+            self.call(env, 'a')
+
+    def test_the_name_removes_all_of_them(self):
+        self.warm(lambda env: self.call(env, 'a'))
+        self.warm(lambda env: self.call(env, 'a', upper=True))
+        with self.request() as env:
+            self.assertEqual(env['cache.manager'].delete('bank:described:a')['l1'], 2)
+
+    def test_arguments_cannot_forge_a_name(self):
+        self.warm(lambda env: self.call(env, 'a:*'))
+        with self.request() as env:
+            self.assertEqual(env['cache.manager'].delete('bank:described:a%3A%2A')['l1'], 1)
+
+    def test_a_record_as_an_argument_is_computed(self):
+        with self.assertMiss('uncacheable'), self.request() as env:
+            self.call(env, env['res.bank'].browse(self.bank))
+
+    def test_a_template_that_names_no_argument_is_refused(self):
+        with self.assertRaisesRegex(BadOption, 'not an argument'):
+            cached('a:{nothing}')(lambda records: 1)
+
+    def test_an_unknown_option_is_refused_when_the_method_is_defined(self):
+        with self.assertRaises(BadOption):
+            cached('a:b', ttl=3)
+
+
+@tagged('post_install', '-at_install')
+class TestNamedConsistency(NamedCase):
+    """What each level guarantees and costs."""
+
+    def level(self, consistency, **more):
+        return {'consistency': consistency, 'max_staleness_s': 600, 'ttl_s': 600, **more}
+
+    def elsewhere(self):
+        self.sql("UPDATE res_bank SET name = 'After' WHERE id = %s", [self.bank])
+
+    def queries_of_a_hit(self, options):
+        self.warm(lambda env: self.get(env, **options))
+        with self.assertHit(), self.registry.cursor() as cr:
+            context = {'lang': 'en_US', 'tz': 'Europe/Brussels', 'allowed_company_ids': [1]}
+            self.get(api.Environment(cr, ADMIN, context), **options)
+            return cr.sql_log_count
+
+    def test_a_strong_hit_costs_one_query(self):
+        self.assertEqual(self.queries_of_a_hit(self.level('strong')), 1)
+
+    def test_an_eventual_hit_costs_none_while_fresh(self):
+        self.assertEqual(self.queries_of_a_hit(self.level('eventual')), 0)
+
+    def test_a_weak_hit_costs_none(self):
+        self.assertEqual(self.queries_of_a_hit(self.level('weak')), 0)
+
+    def test_a_commit_elsewhere_is_seen_at_once_if_strong_and_later_if_not(self):
+        for consistency, seen in (('strong', 'After'), ('eventual', 'Before'), ('weak', 'Before')):
+            options = self.level(consistency)
+            self.rename('Before')
+            self.warm(lambda env, o=options: self.get(env, **o))
+            self.elsewhere()
+            with self.subTest(consistency), self.request() as env:
+                self.assertEqual(self.get(env, **options), seen)
+
+    def test_eventual_is_bounded(self):
+        options = self.level('eventual', max_staleness_s=0.05)
+        self.warm(lambda env: self.get(env, **options))
+        self.elsewhere()
+        time.sleep(0.06)
+        with self.request() as env:
+            self.assertEqual(self.get(env, **options), 'After')
+
+    def test_a_write_in_the_same_worker_is_seen_at_once_at_every_level(self):
+        for consistency in ('strong', 'eventual', 'weak'):
+            options = self.level(consistency)
+            self.rename('Before')
+            self.warm(lambda env, o=options: self.get(env, **o))
+            self.rename(f'After {consistency}')
+            with self.subTest(consistency), self.request() as env:
+                self.assertEqual(self.get(env, **options), f'After {consistency}')
+
+
+@tagged('post_install', '-at_install')
+class TestFailSafe(NamedCase):
+    """An expired value stands in for one that cannot be computed."""
+
+    options_of_calls = {'ttl_s': 0.1, 'fail_safe_s': 600, 'fail_safe_pause_s': 0}
+
+    def setUp(self):
+        super().setUp()
+        self.fails = None
+        self.patch(self.engine, 'pauses', Pauses())
+
+    def compute(self, env):
+        self.computed += 1
+        if self.fails:
+            raise self.fails
+        return env['res.bank'].browse(self.bank).name
+
+    def answer(self, env, **options):
+        options = {**self.options_of_calls, **options}
+        return env['cache.manager'].answer(KEY, self.compute, **options)
+
+    def expire(self, **options):
+        self.warm(lambda env: self.answer(env, **options))
+        time.sleep(0.11)
+        self.fails = ConnectionError('the supplier is down')
+        self.computed = 0
+
+    def failing(self, **options):
+        with mute_logger('odoo.addons.tiered_cache.services.engine'), self.request() as env:
+            return self.answer(env, **options)
+
+    def test_it_is_marked(self):
+        self.expire()
+        found = self.failing()
+        self.assertEqual((found.value, found.origin), ('Before', 'expired'))
+        self.assertGreater(found.age_s, 0.1)
+
+    def test_without_it_the_error_reaches_the_caller(self):
+        self.expire(fail_safe_s=0)
+        with self.assertRaises(ConnectionError), self.request() as env:
+            self.answer(env, fail_safe_s=0)
+
+    def test_not_beyond_its_limit(self):
+        self.expire(fail_safe_s=0.1)
+        time.sleep(0.11)
+        with self.assertRaises(ConnectionError), self.request() as env:
+            self.answer(env, fail_safe_s=0.1)
+
+    def test_after_a_failure_nobody_tries_for_a_while(self):
+        self.expire(fail_safe_pause_s=600)
+        for _ in range(3):
+            self.failing(fail_safe_pause_s=600)
+        self.assertEqual(self.computed, 1)
+
+    def test_a_value_whose_data_has_changed_does_not_stand_in(self):
+        self.expire()
+        self.rename('After')
+        with self.assertRaises(ConnectionError), self.request() as env:
+            self.answer(env)
+
+    def test_a_value_that_was_removed_does_not_stand_in(self):
+        self.expire()
+        self.commit(lambda env: env['cache.manager'].delete(KEY))
+        with self.assertRaises(ConnectionError), self.request() as env:
+            self.answer(env)
+
+    def test_a_failed_query_does_not_abort_the_transaction(self):
+        self.expire()
+
+        def compute(env):
+            env.cr.execute("SELECT 1 / 0")
+
+        quiet = mute_logger('odoo.sql_db', 'odoo.addons.tiered_cache.services.engine')
+        with quiet, self.request() as env:
+            found = env['cache.manager'].answer(KEY, compute, **self.options_of_calls)
+            self.assertEqual(found.origin, 'expired')
+            self.assertEqual(self.read(env)[0]['name'], 'Before')
+
+    def test_it_is_computed_again_when_it_can_be(self):
+        self.expire()
+        self.failing()
+        self.fails = None
+        with self.request() as env:
+            self.assertEqual(self.answer(env).origin, 'computed')
+
+    def test_a_slow_computation_is_not_waited_for_beyond_the_soft_timeout(self):
+        go_on = threading.Event()
+        self.addCleanup(go_on.set)
+        self.expire()
+
+        def compute(env):
+            go_on.wait(30)
+            return env['res.bank'].browse(self.bank).name
+
+        started = time.monotonic()
+        with self.request() as env:
+            found = env['cache.manager'].answer(
+                KEY, compute, soft_timeout_s=0.1, **self.options_of_calls
+            )
+        self.assertEqual(found.origin, 'expired')
+        self.assertLess(time.monotonic() - started, 10)
+
+    def test_the_hard_timeout_raises(self):
+        go_on = threading.Event()
+        self.addCleanup(go_on.set)
+
+        def compute(env):
+            go_on.wait(30)
+
+        with self.request() as env, self.assertRaises(answering.TooSlow):
+            env['cache.manager'].get_or_compute('too:slow', compute, hard_timeout_s=0.1)
+
+    def test_within_a_timeout_it_sees_what_the_caller_sees(self):
+        with self.request() as env:
+            env.cr.execute("SELECT 1")  # the snapshot
+            self.rename('After')
+            value = env['cache.manager'].get_or_compute(
+                'in:time', lambda env: env['res.bank'].browse(self.bank).name, hard_timeout_s=30
+            )
+            self.assertEqual(value, 'Before')
+
+    def test_a_timeout_needs_a_function_that_takes_env(self):
+        with self.request() as env, self.assertRaisesRegex(BadOption, 'takes env'):
+            env['cache.manager'].get_or_compute('a:b', lambda: 1, hard_timeout_s=1)
+
+
+@tagged('post_install', '-at_install')
+class TestRenewal(NamedCase):
+    """A computation that says that nothing has changed; a value that is refreshed early."""
+
+    def test_only_the_time_to_live_is_renewed(self):
+        seen = []
+
+        def compute(env, previous):
+            seen.append(previous)
+            if previous and previous.tag == 'v1':
+                return NOT_CHANGED
+            return Tagged([1, 2], 'v1')
+
+        def get(env):
+            return env['cache.manager'].get_or_compute(
+                'etag:1', compute, ttl_s=0.2, revalidate_s=60
+            )
+
+        self.assertEqual(self.warm(get), [1, 2])
+        time.sleep(0.21)
+        with self.assertMiss('expired'), self.request() as env:
+            self.assertEqual(get(env), [1, 2])
+        self.assertEqual(seen[-1], Tagged([1, 2], 'v1'))
+        with self.assertHit(), self.request() as env:
+            self.assertEqual(get(env), [1, 2])
+
+    def test_a_value_kept_for_renewal_does_not_stand_in(self):
+        def get(env):
+            return self.get(env, ttl_s=0.1, revalidate_s=60)
+
+        self.warm(get)
+        time.sleep(0.11)
+        self.compute = None
+        with self.assertRaises(TypeError), self.request() as env:
+            get(env)
+
+    def test_not_changed_without_a_previous_value_is_a_mistake(self):
+        with self.request() as env, self.assertRaisesRegex(ValueError, 'no previous value'):
+            env['cache.manager'].get_or_compute('etag:2', lambda previous: NOT_CHANGED)
+
+    def refresh(self):
+        self.engine.refresher.flush()
+
+    def test_near_its_end_a_hit_has_the_value_computed_again(self):
+        options = {'ttl_s': 600, 'eager_refresh': 0.95}
+        self.warm(lambda env: self.get(env, **options))
+        entry = next(iter(self.engine.hierarchy.tiers['l1']._cache.values()))
+        entry.created -= 590
+        entry.expires = entry.created + 600
+        self.computed = 0
+        with patch.object(self.engine.refresher, '_thread', object()):
+            for _ in range(2):
+                with self.assertHit(), self.request() as env:
+                    self.get(env, **options)
+            self.assertEqual(self.computed, 0)
+            self.refresh()
+        self.assertEqual(self.computed, 1)
+        with self.request() as env:
+            found = env['cache.manager'].answer(KEY, self.compute, **options)
+        self.assertLess(found.age_s, 300)
+
+    def test_early_in_its_life_it_is_left_alone(self):
+        options = {'ttl_s': 600, 'eager_refresh': 0.2}
+        self.warm(lambda env: self.get(env, **options))
+        self.computed = 0
+        with patch.object(self.engine.refresher, '_thread', object()):
+            with self.assertHit(), self.request() as env:
+                self.get(env, **options)
+            self.refresh()
+        self.assertEqual(self.computed, 0)
+
+
+@tagged('post_install', '-at_install')
+class TestSingleFlight(NamedCase):
+    def test_those_who_want_the_same_at_the_same_time_compute_it_once(self):
+        self.warm(self.get)  # guards
+        self.forget()
+        self.computed = 0
+        arrived = threading.Barrier(9)
+        values = []
+
+        def compute(env):
+            self.computed += 1
+            time.sleep(0.3)
+            return env['res.bank'].browse(self.bank).name
+
+        def request():
+            with self.request() as env:
+                env.cr.execute("SELECT 1")
+                arrived.wait(10)
+                values.append(env['cache.manager'].get_or_compute(KEY, compute))
+
+        threads = [threading.Thread(target=request) for _ in range(9)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        self.assertEqual(values, ['Before'] * 9)
+        self.assertEqual(self.computed, 1)
+
+    def test_nobody_waits_longer_than_the_bound(self):
+        self.warm(self.get)
+        self.forget()
+        with self.request() as env, self.engine.flights.alone(self.key(env), 0, lambda: None):
+            started = time.monotonic()
+            with self.request() as other:
+                other_thread(lambda: self.get(other, single_flight_s=0.2))
+            waited = time.monotonic() - started
+        self.assertTrue(0.2 <= waited < 5, waited)
+
+    def key(self, env):
+        _engine, call = env['cache.manager']._call(KEY, {})
+        return named.key_of(self.engine, call)
+
+    def test_between_processes_a_lock_of_the_database_keeps_them_apart(self):
+        self.configure(l3_enabled='1')
+        self.warm(self.get)
+        self.forget()
+        with self.request() as env:
+            key = self.key(env)
+        leases = self.engine.flights._leases
+        token = leases.take(key)
+        self.assertIsNotNone(token)
+        with self.other_worker() as other:
+            self.assertIsNone(other.flights._leases.take(key))
+            self.assertTrue(other.flights._leases.is_taken(key))
+            leases.release(key, token)
+            self.assertFalse(other.flights._leases.is_taken(key))
+
+    def test_a_dead_owner_of_a_lock_delays_nobody(self):
+        self.configure(l3_enabled='1')
+        with self.request() as env:
+            key = self.key(env)
+        with self.other_worker() as other:
+            self.assertIsNotNone(other.flights._leases.take(key))
+            other.flights._leases._database._connection.close()
+        leases = self.engine.flights._leases
+        token = leases.take(key)
+        self.assertIsNotNone(token)
+        leases.release(key, token)
+
+
+def other_thread(work):
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(30)
+
+
+@tagged('post_install', '-at_install')
+class TestNamespaces(NamedCase):
+    def namespace(self, name='bank', **values):
+        return self.make('cache.namespace', {'name': name, **values})
+
+    def plan(self, name, **options):
+        with self.request() as env:
+            env['res.country'].search_count([])  # looks, and learns of the record
+        return self.engine.config.named_plan(name, options)
+
+    def test_what_it_says_wins_over_the_code(self):
+        self.namespace(l1_ttl_s=7, consistency='eventual', use_l3=False, min_cost_ms=3)
+        plan = self.plan('bank:name:1', ttl_s=600, consistency='strong')
+        self.assertEqual(plan.ttl_s, {'l1': 7, 'l2': 600, 'l3': 600})
+        self.assertEqual(plan.consistency, 'eventual')
+        self.assertEqual(plan.min_cost_ms, {'l1': 3, 'l2': 3})
+
+    def test_what_it_leaves_empty_is_as_the_code_says(self):
+        before = self.plan('bank:name:1', ttl_s=600, fail_safe_s=5, sharing='all')
+        self.namespace()
+        self.assertEqual(self.plan('bank:name:1', ttl_s=600, fail_safe_s=5, sharing='all'), before)
+
+    def test_the_longest_counts_and_names_that_only_look_alike_do_not(self):
+        self.namespace(l1_ttl_s=7)
+        self.namespace('bank:name', l1_ttl_s=8)
+        self.assertEqual(self.plan('bank:name:1').ttl_s['l1'], 8)
+        self.assertEqual(self.plan('bank:other').ttl_s['l1'], 7)
+        self.assertEqual(self.plan('banker:name').ttl_s['l1'], 60)
+
+    def test_sharing_can_only_be_made_narrower(self):
+        self.namespace(sharing='company')
+        self.assertEqual(self.plan('bank:1').sharing, 'user')
+        self.assertEqual(self.plan('bank:1', sharing='all').sharing, 'company')
+
+    def test_it_takes_effect_with_its_commit(self):
+        self.warm(self.get)
+        self.namespace(sharing='user', use_l1=False)
+        self.assertEqual(self.plan(KEY).min_cost_ms.keys(), {'l2', 'l3'})
+
+    def test_what_cannot_be_is_refused(self):
+        for values in (
+            {'name': 'bank:*'},
+            {'name': 'v1:bank'},
+            {'name': ':bank'},
+            {'name': 'orm:res.partner'},
+            {'use_l1': False, 'use_l2': False, 'use_l3': False},
+            {'l1_ttl_s': -1},
+            {'eager_refresh_percent': 100},
+        ):
+            with self.subTest(values), self.assertRaises(ValidationError):
+                self.namespace(**{'name': 'bank', **values})
+
+    def test_every_option_of_the_form_reaches_the_plan(self):
+        numbers = {
+            'max_staleness_s': 3,
+            'max_kb': 4,
+            'single_flight_s': 5,
+            'eager_refresh_percent': 20,
+            'fail_safe_s': 7,
+            'fail_safe_pause_s': 8,
+            'revalidate_s': 9,
+        }
+        self.namespace(**numbers)
+        plan = self.plan('bank:1')
+        self.assertEqual(
+            (
+                plan.max_staleness_s,
+                plan.max_bytes,
+                plan.single_flight_s,
+                plan.eager_refresh,
+                plan.fail_safe_s,
+                plan.fail_safe_pause_s,
+                plan.keep_s,
+            ),
+            (3, 4096, 5, 0.2, 7, 8, 9),
+        )
+
+
+@tagged('post_install', '-at_install')
+class TestNamedClock(NamedCase):
+    def test_what_looked_at_the_time_of_day_lives_briefly(self):
+        self.configure(time_dependent_ttl_s='1')
+
+        def get(env):
+            return env['cache.manager'].get_or_compute(
+                'what:time', lambda: fields.Datetime.now(), ttl_s=600, fail_safe_s=60
+            )
+
+        self.warm(get)
+        entry = next(iter(self.engine.hierarchy.tiers['l1']._cache.values()))
+        self.assertLessEqual(entry.expires - entry.created, 61)

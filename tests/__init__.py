@@ -40,6 +40,7 @@ from . import (
     test_redis_adversary,
     test_redis_cluster,
     test_redis_impostor,
+    test_redis_limits,
     test_redis_probe,
     test_redis_sentinel,
     test_rpc_surface,

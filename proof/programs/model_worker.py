@@ -157,7 +157,7 @@ class Worker:
     def __init__(self, database, background):
         self.database = database
         outbox_work = outbox.Outbox.work
-        outbox.Outbox.work = outbox_work if background else lambda box: not box._closed
+        outbox.Outbox.work = outbox_work if background else lambda box: None
         # what does not pay is not left alone, and a table that was busy is tried again soon
         Suspender.PATIENCE = 10**9
         guards.FIRST_PAUSE_S = guards.LONGEST_PAUSE_S = 0.0

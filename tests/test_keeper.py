@@ -8,6 +8,7 @@ import weakref
 
 from odoo.tests import tagged
 from odoo.tests.common import BaseCase
+from odoo.tools import mute_logger
 
 from ..services import keeper as module
 from ..services.keeper import Keeper, keeper
@@ -110,6 +111,7 @@ class TestKeeper(KeeperCase):
         self.wait_until(lambda: len(ticks) > 1, "ticks again")
 
     def test_memory_is_looked_after_while_a_database_hangs(self):
+        self.enterContext(mute_logger(LOGGER))
         self.patch(module, 'GLANCE_S', 0.01)
         self.patch(module, 'STALL_S', 0.05)
         hangs, looks = threading.Event(), threading.Event()

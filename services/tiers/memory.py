@@ -1,22 +1,24 @@
 """L1: entries in the memory of this process.
 
 The one idea: a ``cachetools`` cache counts one thing, and its ``maxsize`` is bytes here; a
-small mixin adds the limit by entries, and takes note of what had to go.  Both limits can be
-lowered for a while (:meth:`MemoryTier.restrict`), when the process runs out of memory.
+small mixin adds the limit by entries, and takes note of what had to go.  The limit by bytes can
+be lowered for a while (:meth:`MemoryTier.restrict`), when the process runs out of memory.
 
 Bytes are what Python allocates, so that 64 MB means 64 MB: ``entry.size_bytes`` includes the
-places of an entry in the dictionaries of a cache.  Measured with tracemalloc, 3,000 to 100,000
-entries, each policy: 300 bytes with 8 dependencies take 1,732 to 1,857 bytes and count as
-1,801; 3,000 bytes with 20 take 5,728 to 5,843 and count as 5,821.  Entries are immutable by
-convention and handed out without a copy; callers decode ``payload``, which makes a fresh value
-each time.
+places of an entry in the dictionaries of a cache.  Measured with tracemalloc, 3,000 to 30,000
+entries, each policy, tiers that were filled, that had evicted, and in which all was replaced twice:
+300 bytes with 8 dependencies take 1,739 to 1,933 bytes and count as 1,801; 3,000 bytes with 20
+take 5,735 to 5,802 and count as 5,821.
+
+Entries are immutable by convention and handed out without a copy; callers decode ``payload``,
+which makes a fresh value each time.
 
 An entry whose time is over is removed when somebody asks for it, and by :meth:`MemoryTier.sweep`
 when nobody does.
 
 What may go wrong: nothing fails here.  An entry that is larger than the whole tier is
-refused.  One lock guards all; it is held for about a microsecond, and never while a callback
-runs, so a callback may use the tier.
+refused.  One lock guards all; it is held for some microseconds, by the background for a
+millisecond, and never while a callback runs, so a callback may use the tier.
 """
 
 from __future__ import annotations
@@ -39,8 +41,9 @@ SPARE_DATES = 64
 """The list of dates of expiry is made anew when it holds a quarter more than there are entries
 and so many more."""
 
-SWEEP_ENTRIES = 500
-"""Looked at under the lock at a time: about 0.1 ms, for which a read of another thread waits."""
+SLICE_ENTRIES = 500
+"""Swept or evicted under the lock at a time, by the background thread: 0.1 ms or 1 ms, for which
+a read of another thread waits."""
 
 
 class _Limited:
@@ -65,10 +68,16 @@ class _Limited:
             self.shrink(max(0, max_bytes - entry.size_bytes))
         self[entry.key] = entry
 
-    def shrink(self, max_bytes: float) -> None:
-        """Evict until the entries take no more than so much."""
-        while self.currsize > max_bytes and len(self):
+    def shrink(self, max_bytes: float) -> bool:
+        """Evict until the entries take no more than so much, or SLICE_ENTRIES have gone.
+
+        :return: whether they take no more
+        """
+        for _entry in range(SLICE_ENTRIES):
+            if self.currsize <= max_bytes or not len(self):
+                return True
             self.popitem()
+        return self.currsize <= max_bytes
 
     def popitem(self):
         item = super().popitem()
@@ -259,7 +268,7 @@ class MemoryTier(Tier):
         with self._lock:
             self._cache.expire_old()
             keys = list(self._cache)
-        for part in ((), *slices(keys, SWEEP_ENTRIES)):
+        for part in ((), *slices(keys, SLICE_ENTRIES)):
             with self._lock:
                 self._cache.drop_if_expired(part, self._clock())
                 gone = self._cache.collect()
@@ -273,13 +282,8 @@ class MemoryTier(Tier):
         :return: how many entries went
         """
         with self._lock:
-            before = len(self._cache)
-            self._cache.shrink(self._cache.currsize * (1 - share))
-            count = before - len(self._cache)
-            gone = self._cache.collect()
-        self._shed += count
-        self._tell(*gone)
-        return count
+            max_bytes = self._cache.currsize * (1 - share)
+        return self._give_way(max_bytes)
 
     def restrict(self, share: float) -> int:
         """Take no more than a share of ``max_bytes`` from now on.
@@ -288,14 +292,19 @@ class MemoryTier(Tier):
         :return: how many entries had to go
         """
         with self._lock:
-            before = len(self._cache)
             self._share = share
-            if share < 1:
-                self._cache.shrink(self._max_bytes * share)
-            count = before - len(self._cache)
-            gone = self._cache.collect()
+        return self._give_way(self._max_bytes * share) if share < 1 else 0
+
+    def _give_way(self, max_bytes: float) -> int:
+        count, done = 0, False
+        while not done:
+            with self._lock:
+                before = len(self._cache)
+                done = self._cache.shrink(max_bytes)
+                count += before - len(self._cache)
+                gone = self._cache.collect()
+            self._tell(*gone)
         self._shed += count
-        self._tell(*gone)
         return count
 
     def stats(self) -> dict:

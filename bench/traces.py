@@ -31,8 +31,8 @@ from .rpc import alone, say  # noqa: E402
 FOLDER = Path(__file__).resolve().parent / "traces"
 COPY = "tiered_cache_bench_traces"
 RECORDED = {
-    "office": {"reads": 6000, "export": False},
-    "office, export": {"reads": 6000, "export": True},
+    "office": {"reads": 4000, "export": False},
+    "office, export": {"reads": 4000, "export": True},
 }
 # Nothing is evicted, nothing comes from elsewhere; what is too cheap for L1 stays out as usual.
 RECORD_ENV = {

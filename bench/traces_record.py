@@ -79,8 +79,13 @@ class Office:
         self.context = {"lang": "en_US", "tz": "Europe/Brussels", "allowed_company_ids": [1]}
         with self.registry.cursor() as cr:
             environment = api.Environment(cr, api.SUPERUSER_ID, {})
-            self.users = [environment.ref(f"base.user_{who}").id for who in ("admin", "demo")]
-            self.uid = self.users[0]
+            admin = environment.ref("base.user_admin")
+            # with the same rights, so that both may open everything
+            other = environment["res.users"].create(
+                {"name": "Other", "login": "other", "group_ids": [(6, 0, admin.group_ids.ids)]}
+            )
+            self.users = [admin.id, other.id]
+            self.uid = admin.id
             order = {"order": "id"}
             self.products = environment["product.template"].search([], **order).ids
             self.partners = environment["res.partner"].search([], **order).ids

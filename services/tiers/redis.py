@@ -298,16 +298,18 @@ class RedisTier(Tier):
             if isinstance(reply, Exception):
                 raise reply
         cursor, names = _page(sample)
-        prefix = self._name('')
-        ours = [name for name in names if name.startswith(prefix)]
+        prefix, lock = self._name(''), self._name(redis_limits.LOCK_NAME)
+        ours = [name for name in names if name.startswith(prefix) and name != lock]
         share = len(ours) / len(names) if names else 0
         return round(int(size) * share) if cursor else len(ours), ours
 
     def pages_of_all(self, servers) -> Iterator[list[bytes]]:
         """For :mod:`.redis_limits`: names of the entries of this database, in pages."""
         match = redis_glob('*', self._prefix).encode('utf-8', 'surrogatepass')
+        lock = self._name(redis_limits.LOCK_NAME)
         for node in servers.nodes():
-            yield from self._pages(servers, node, match)
+            for names in self._pages(servers, node, match):
+                yield [name for name in names if name != lock]
 
     def name_of(self, key: str) -> bytes:
         """Under which a key lies in Redis."""

@@ -75,8 +75,8 @@ def trim(tier, servers, limits: Limits, max_s: float) -> int:
     excess = entries * (1 - _share_to_keep(sample, limits))
     if excess < 1 or not _is_our_turn(tier, servers):
         return 0
-    last = len(sample.ttls_ms) - 1
-    due_ms = sample.ttls_ms[min(int(excess / entries * len(sample.ttls_ms)), last)]
+    in_sample = max(1, round(excess / entries * len(sample.ttls_ms)))
+    due_ms = sample.ttls_ms[in_sample - 1]
     removed = 0
     for names in tier.pages_of_all(servers):
         ttls_ms = _ask(servers, 'PTTL', names)

@@ -2,7 +2,7 @@
 """Which entry should leave a full L1?  Five policies on recorded and on made-up traces.
 
     bench/traces.py               replay; the table on standard output
-    bench/traces.py --record      record anew first (ten minutes with the benchmark databases)
+    bench/traces.py --record      record anew first (eight minutes with the benchmark databases)
 
 The one idea: what a policy is worth depends on which reads come again, how long they took and how
 large their answers are, so it is recorded from a real engine with an L1 without limits, on the
@@ -31,8 +31,9 @@ from .rpc import alone, say  # noqa: E402
 FOLDER = Path(__file__).resolve().parent / "traces"
 COPY = "tiered_cache_bench_traces"
 RECORDED = {
-    "office": {"reads": 4000, "export": False},
-    "office, export": {"reads": 4000, "export": True},
+    "office": {"reads": 4000, "reads_per_write": 150, "export": False},
+    "office, export": {"reads": 4000, "reads_per_write": 150, "export": True},
+    "quiet office, export": {"reads": 4000, "reads_per_write": 2000, "export": True},
 }
 # Nothing is evicted, nothing comes from elsewhere; what is too cheap for L1 stays out as usual.
 RECORD_ENV = {
@@ -46,7 +47,7 @@ RECORD_ENV = {
 
 def path_of(name):
     """Where a recorded trace lies."""
-    return FOLDER / f"{name.replace(', ', '-')}.trace.xz"
+    return FOLDER / f"{name.replace(',', '').replace(' ', '-')}.trace.xz"
 
 
 def record():

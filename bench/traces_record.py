@@ -17,7 +17,6 @@ from .scenarios import Screens
 from .traces_file import Line, write
 
 SEED = 19
-READS_PER_WRITE = 150
 ZIPF = 0.9
 WORDS = ("desk", "chair", "lamp", "oak", "steel", "corner", "office", "shelf", "bench", "sofa")
 
@@ -216,11 +215,12 @@ READS = (
 )
 
 
-def record(env, path, *, reads, export):
+def record(env, path, *, reads, reads_per_write, export):
     """Let the office work, and write the trace.
 
     :param str path: of the file
     :param int reads: how many
+    :param int reads_per_write: the more, the longer an answer is valid
     :param bool export: of everything, half way
     """
     from odoo.addons.tiered_cache.services.engine import engine_for  # noqa: PLC0415
@@ -233,7 +233,7 @@ def record(env, path, *, reads, export):
     engine.hierarchy.each("clear")
     recorder = Recorder(engine.hierarchy.tiers["l1"])
     for number in range(reads):
-        if number % READS_PER_WRITE == READS_PER_WRITE - 1:
+        if number % reads_per_write == reads_per_write - 1:
             office.write()
         if export and number == reads // 2:
             office.export()

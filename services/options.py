@@ -136,7 +136,7 @@ _TABLE = (
     Option(
         'l1_policy',
         'choice',
-        'lru',
+        'cost',
         "Which entry leaves a full L1: least recently used, least frequently used, first "
         "in, the one that expires first, or the one that saves least time per byte.",
         choices=('lru', 'lfu', 'fifo', 'ttl', 'cost'),

@@ -283,7 +283,7 @@ class TestMemoryPressure(MemoryCase):
 
     def test_many_entries_are_shed_in_slices(self):
         tier = self.new_tier(max_entries=10_000)
-        tier.set_many([self.entry(str(n)) for n in range(4000)])
+        tier.set_many([self.entry(f'{number:04}') for number in range(4000)])
         self.assertEqual(tier.shed(0.5), 2000)
 
     def test_what_is_shed_is_what_the_policy_thinks_least_of(self):

@@ -66,11 +66,9 @@ SWEEP_EVERY_S = 60.0
 
 _PRESSURE = {
     "shed": "Memory is getting scarce (%d of %d bytes): L1 has dropped a quarter of what it held. "
-    "Lower l1_max_mb or raise Odoo's limit_memory_soft if this lasts; it is logged once and "
-    "counted from now on.",
+    "Lower l1_max_mb or raise the limit if this lasts; it is logged once, and counted.",
     "halved": "Memory is scarce (%d of %d bytes): L1 takes half of its limit until that is over. "
-    "Lower l1_max_mb or raise Odoo's limit_memory_soft if this lasts; it is logged once and "
-    "counted from now on.",
+    "Lower l1_max_mb or raise the limit if this lasts; it is logged once, and counted.",
 }
 
 CATALOGUE_PAUSE_S = 5.0

@@ -48,9 +48,13 @@ for itself until it has answered."""
 
 
 class Keeper:
-    """The keeper of one process; see :func:`keeper`."""
+    """The keeper of one process; see :func:`keeper`.
+
+    :ivar stalls: how often work took longer than it may; the first time is logged
+    """
 
     def __init__(self):
+        self.stalls = 0
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._left = threading.Event()
@@ -133,12 +137,13 @@ class Keeper:
             return list(self._outboxes)
 
     def _last_round(self) -> None:
-        until = time.monotonic() + LEAVE_S
-        done = [
-            self._do(outbox.leave, min(STALL_S, max(0.0, until - time.monotonic())))
-            for outbox in self._next_round()
-        ]
-        if all(done):
+        until, done = time.monotonic() + LEAVE_S, True
+        outboxes = self._next_round()
+        while outboxes:
+            # what one does not need is for those that follow
+            share_s = max(0.0, until - time.monotonic()) / len(outboxes)
+            done = self._do(outboxes.pop().leave, share_s) and done
+        if done:
             self._left.set()
 
     def _do(self, work: Callable[[], object], timeout_s: float) -> bool:
@@ -159,11 +164,13 @@ class Keeper:
         if hands.do(work, timeout_s):
             return True
         self._release_hands()
-        _logger.warning(
+        _logger.log(
+            logging.DEBUG if self.stalls else logging.WARNING,
             "Tiered Cache: background work for one database takes longer than %.1f s; the other "
             "databases of this process go on without it.",
             timeout_s,
         )
+        self.stalls += 1
         return False
 
     def _release_hands(self) -> None:

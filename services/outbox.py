@@ -105,7 +105,7 @@ class Outbox:
         return time.monotonic() - self._ticked_at >= self.idle_s
 
     def glance(self) -> None:
-        """What is looked after even while the database hangs."""
+        """What needs no database, and does not wait for any."""
         if not self.is_closed:
             self._run_job('glance', self._glance)
 

@@ -280,7 +280,7 @@ class RedisTier(Tier):
         if servers is None or now - self._trimmed_at < every_s:
             return 0
         self._trimmed_at = now
-        return redis_limits.trim(self, servers, self._limits, MAX_SCAN_S)
+        return redis_limits.trim(self, servers, self._limits)
 
     def look_at(self, node) -> tuple[int, list[bytes]]:
         """For :mod:`.redis_limits`: how many entries a server probably has, and some of them."""

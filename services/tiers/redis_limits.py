@@ -35,6 +35,9 @@ ENTRY_BYTES = 100
 
 PIPELINE = 500
 
+MAX_S = 3.0
+"""For one walk: about a million keys.  What is left is for the next minute."""
+
 
 class Limits(typing.NamedTuple):
     """:param max_entries: of this database, None is no limit
@@ -59,14 +62,13 @@ class Sample(typing.NamedTuple):
     mean_bytes: float
 
 
-def trim(tier, servers, limits: Limits, max_s: float) -> int:
+def trim(tier, servers, limits: Limits) -> int:
     """Remove what is beyond the limits; not in a request.
 
     :param tier: the :class:`.redis.RedisTier`, for its names and its removals
-    :param max_s: give up after this time
     :return: how many entries were removed
     """
-    until = time.monotonic() + max_s
+    until = time.monotonic() + MAX_S
     looks = [tier.look_at(node) for node in servers.nodes()]
     entries = sum(found for found, _names in looks)
     if limits.max_bytes is None and entries <= limits.max_entries:

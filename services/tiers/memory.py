@@ -7,8 +7,8 @@ be lowered for a while (:meth:`MemoryTier.restrict`), when the process runs out 
 Bytes are what Python allocates, so that 64 MB means 64 MB: ``entry.size_bytes`` includes the
 places of an entry in the dictionaries of a cache.  Measured with tracemalloc, 3,000 to 30,000
 entries, each policy, tiers that were filled, that had evicted, and in which all was replaced twice:
-300 bytes with 8 dependencies take 1,739 to 1,933 bytes and count as 1,801; 3,000 bytes with 20
-take 5,735 to 5,802 and count as 5,821.
+300 bytes with 8 dependencies take 1,739 to 1,933 bytes and count as 1,831; 3,000 bytes with 20
+take 5,735 to 5,802 and count as 5,851.
 
 Entries are immutable by convention and handed out without a copy; callers decode ``payload``,
 which makes a fresh value each time.

@@ -45,9 +45,11 @@ class ResConfigSettings(models.TransientModel):
             ('lfu', "Least frequently used"),
             ('fifo', "First in, first out"),
             ('ttl', "First to expire"),
+            ('cost', "What saves least time per byte"),
         ],
         string="What Leaves First",
     )
+    tiered_cache_memory_limit_mb = fields.Char(string="Memory of a Process")
     tiered_cache_l1_ttl_s = fields.Char(string="Time to Live in L1")
     tiered_cache_l1_min_cost_ms = fields.Char(string="Minimum Cost for L1")
 
@@ -55,6 +57,8 @@ class ResConfigSettings(models.TransientModel):
     tiered_cache_redis_timeout_ms = fields.Char(string="Longest Wait for Redis")
     tiered_cache_l2_ttl_s = fields.Char(string="Time to Live in L2")
     tiered_cache_l2_min_cost_ms = fields.Char(string="Minimum Cost for L2")
+    tiered_cache_l2_max_entries = fields.Char(string="Entries in L2")
+    tiered_cache_l2_max_mb = fields.Char(string="Size of L2")
 
     tiered_cache_l3_enabled = fields.Boolean(string="Keep Entries in the Database")
     tiered_cache_l3_max_entries = fields.Char(string="Entries in L3")

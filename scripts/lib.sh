@@ -148,7 +148,8 @@ with socket.socket() as sock:
 # odoo_job LOG ARGS... : one Odoo that installs or tests and ends; then "wait $!". It runs in the
 # background, since bash runs traps only between foreground commands, and in a process group of its
 # own, so that ending it also ends the servers and browsers its tests have started. setpriv ends it
-# even when this script is killed with -9. On SIGQUIT Odoo logs where each of its threads hangs.
+# even when this script is killed with -9. On SIGQUIT Odoo logs where each of its threads hangs. A
+# process that runs tests may grow as it likes: L1 is not to give way in the middle of a test.
 JOBS=()
 JOB_LIMIT_S=1200
 odoo_job() {
@@ -157,7 +158,7 @@ odoo_job() {
     port=$(free_port)
     setsid setpriv --pdeathsig TERM timeout --signal=QUIT --kill-after=5 "$JOB_LIMIT_S" \
         "$SCRIPTS/odoo" --http-interface=127.0.0.1 --http-port="$port" --max-cron-threads=0 \
-        --stop-after-init "$@" >"$log" 2>&1 </dev/null &
+        --limit-memory-soft=0 --stop-after-init "$@" >"$log" 2>&1 </dev/null &
     JOBS+=($!)
 }
 

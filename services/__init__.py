@@ -6,4 +6,8 @@ shows, :mod:`keys` how the call is called, and :mod:`hierarchy` whether a tier h
 valid answer.  On a miss :mod:`recorder` watches the SQL of the computation, and the
 answer goes to the tiers that admit it.  :mod:`journal` is the only module that knows
 how versions are stored in PostgreSQL.
+
+What no request waits for is queued in an :mod:`outbox`; one thread per process, the
+:mod:`keeper`, goes round those of all databases, and lets :mod:`pressure` make L1 give way
+before the process becomes too large.
 """

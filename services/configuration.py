@@ -141,7 +141,13 @@ def build_hierarchy(engine, old: Configuration, new: Configuration) -> Hierarchy
         l1.on_evict, l1.on_expire = hierarchy.evicted, hierarchy.expired
     if new.settings.redis_url and new.secret:
         unchanged = (old.uuid, old.secret) == (new.uuid, new.secret) and not _changed(
-            old, new, 'redis_url', 'redis_timeout_ms', 'max_entry_kb'
+            old,
+            new,
+            'redis_url',
+            'redis_timeout_ms',
+            'max_entry_kb',
+            'l2_max_entries',
+            'l2_max_mb',
         )
         hierarchy.tiers['l2'] = _kept(before.tiers, 'l2', unchanged) or _redis(new)
     if new.settings.l3_enabled:
@@ -152,8 +158,8 @@ def build_hierarchy(engine, old: Configuration, new: Configuration) -> Hierarchy
         ):
             place['l3'] = _kept(place_before, 'l3', unchanged) or DatabaseTier(
                 engine.connect,
-                max_entries=new.settings.l3_max_entries,
-                max_mb=new.settings.l3_max_mb,
+                max_entries=new.settings.l3_max_entries or None,
+                max_mb=new.settings.l3_max_mb or None,
             )
     for tier in hierarchy.all():
         tier.on_fault = engine.metrics.fault
@@ -187,6 +193,8 @@ def _redis(config: Configuration) -> RedisTier:
         breaker=CircuitBreaker(),
         # the payload is limited; dependencies and names come on top
         max_entry_bytes=settings.max_entry_kb * 1024 + 65536,
+        max_entries=settings.l2_max_entries or None,
+        max_bytes=settings.l2_max_mb * 2**20 or None,
     )
 
 

@@ -35,9 +35,11 @@ from .memory import Memory
 from .outbox import Outbox
 from .pauses import Pauses
 from .policy import Policy, Suspender
+from .pressure import Pressure
 from .recorder import OrmCacheReader
 from .refresh import Refresher
 from .rules import RuleBook
+from .tiers import redis_limits
 from .versions import SIGNAL_RELATIONS, SIGNALS, State, VersionBook
 
 _logger = logging.getLogger(__name__)
@@ -65,6 +67,16 @@ ROLLBACK_PAUSE_S = 0.5
 
 LEASE_S = 2.0
 """How long a lease of Redis lasts if its owner dies: nobody waits longer by default."""
+
+SWEEP_EVERY_S = 60.0
+"""L1 is searched for expired entries so often: 10,000 entries take about 2 ms."""
+
+_PRESSURE = {
+    "shed": "Memory is getting scarce (%d of %d bytes): L1 has dropped a quarter of what it held. "
+    "Lower l1_max_mb or raise the limit if this lasts; it is logged once, and counted.",
+    "halved": "Memory is scarce (%d of %d bytes): L1 takes half of its limit until that is over. "
+    "Lower l1_max_mb or raise the limit if this lasts; it is logged once, and counted.",
+}
 
 CATALOGUE_PAUSE_S = 5.0
 """The catalogue is not read more often than this for the sake of an unknown name."""
@@ -131,16 +143,22 @@ class Engine:
         self.code = ""
         self.config = configuration.Configuration({}, ())
         self.hierarchy = Hierarchy({}, self.post_entry)
-        self.outbox = Outbox(lambda: self.hierarchy.tiers | self.hierarchy.writers, self.tick)
         self.flights = Flights(Leases(self, LEASE_S))
         self.refresher = Refresher()
         self.pauses = Pauses()
+        self.pressure = Pressure()
+        self.outbox = Outbox(
+            lambda: self.hierarchy.tiers | self.hierarchy.writers,
+            self.tick,
+            last=self.leave,
+            glance=self.glance,
+        )
         self._books = {False: VersionBook(), True: VersionBook()}
         self._config_stamp: tuple | None = None
         self._local_writes: dict[str, float] = {}
         self._last_local_write = 0.0
         self._logged: set[str] = set()
-        self._catalogue_at = self._flushed_at = time.monotonic()
+        self._catalogue_at = self._flushed_at = self._swept_at = time.monotonic()
         self._catalogue_print: tuple = ()
         self._writers: weakref.WeakSet = weakref.WeakSet()
         self._writer_epoch = 0
@@ -364,20 +382,38 @@ class Engine:
         self.outbox.post_entry(tier, entry)
 
     def tick(self) -> None:
-        """Periodic work of the outbox thread."""
-        if Registry.registries.get(self.db_name) is not self.registry:
-            self.close()  # the registry was loaded again, or the database is gone
+        """Periodic work of the background thread."""
+        # snapshot: to ask the LRU itself would keep idle registries from being dropped
+        registry = Registry.registries.snapshot.get(self.db_name)
+        if registry is not self.registry:
+            if registry is not None:  # loaded again; else the database may be about to go
+                self.leave()
+            self.close()
             return
         self.hierarchy.probe()
         if time.monotonic() - self._flushed_at >= self.settings.metrics_flush_s:
             self.flush_metrics()
         if l3 := self.hierarchy.tiers.get("l3"):
             l3.write_hits(every_s=60)
+        if l2 := self.hierarchy.tiers.get("l2"):
+            l2.trim(every_s=redis_limits.EVERY_S)
         self._follow_catalogue()
         if self._journal_is_long():
             self.compact()
         self.guards.work()
         self._look_around()
+
+    def glance(self) -> None:
+        """L1 loses what has expired, and gives way when the process becomes too large."""
+        l1, limit_mb = self.hierarchy.tiers.get("l1"), self.settings.memory_limit_mb
+        change = self.pressure.look(l1, limit_mb * 2**20)
+        if change:
+            self.metrics.event(f"memory pressure: {change}")
+        if change in _PRESSURE:
+            self.log_once(f"memory {change}", _PRESSURE[change], *self.pressure.size)
+        if l1 is not None and time.monotonic() - self._swept_at >= SWEEP_EVERY_S:
+            self._swept_at = time.monotonic()
+            l1.sweep()
 
     def _journal_is_long(self) -> bool:
         limit = self.settings.compaction_rows
@@ -424,8 +460,14 @@ class Engine:
         self.guards.work()
         self.flush_metrics()
 
+    def leave(self) -> None:
+        """The process ends: write the figures.  What was queued has been written by now."""
+        if l3 := self.hierarchy.tiers.get("l3"):
+            l3.write_hits()
+        self.flush_metrics()
+
     def close(self) -> None:
-        """Stop the thread and close connections; the engine is not used any more."""
+        """No background work any more, no connections; the engine is not used any more."""
         self.outbox.close()
         self.refresher.close()
         self.flights.close()
@@ -491,6 +533,7 @@ class Engine:
             "available": self.available,
             "capture": self.settings.capture,
             "tiers": {name: tier.stats() for name, tier in self.hierarchy.tiers.items()},
+            "memory": self.pressure.stats(),
             "guards": self.guards.stats(),
             "suspended": [".".join(name) for name in self.suspender.names()],
             "versions": {

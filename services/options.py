@@ -136,10 +136,20 @@ _TABLE = (
     Option(
         'l1_policy',
         'choice',
-        'lru',
+        'cost',
         "Which entry leaves a full L1: least recently used, least frequently used, first "
-        "in, or the one that expires first.",
-        choices=('lru', 'lfu', 'fifo', 'ttl'),
+        "in, the one that expires first, or the one that saves least time per byte.",
+        choices=('lru', 'lfu', 'fifo', 'ttl', 'cost'),
+    ),
+    Option(
+        'memory_limit_mb',
+        'int',
+        0,
+        "Resident memory of one process that L1 gives way to, from 80 % of it on, as it does to "
+        "Odoo's limit_memory_soft; 0 is Odoo's limit only.",
+        unit='megabytes',
+        minimum=0,
+        maximum=1_048_576,
     ),
     Option(
         'l1_ttl_s',
@@ -193,12 +203,32 @@ _TABLE = (
         minimum=0,
         maximum=3_600_000,
     ),
+    Option(
+        'l2_max_entries',
+        'int',
+        100_000,
+        "Entries of this database in Redis (L2); those that expire first are removed. 0 is no "
+        "limit.",
+        unit='entries',
+        minimum=0,
+        maximum=1_000_000_000,
+    ),
+    Option(
+        'l2_max_mb',
+        'int',
+        0,
+        "Size of the entries of this database in Redis (L2), estimated; those that expire first "
+        "are removed. 0 is no limit but Redis's own.",
+        unit='megabytes',
+        minimum=0,
+        maximum=1_048_576,
+    ),
     Option('l3_enabled', 'bool', True, "Keep entries in a table of the database (L3)."),
     Option(
         'l3_max_entries',
         'int',
-        100_000,
-        "Entries in L3; the oldest are removed.",
+        0,
+        "Entries in L3; the oldest are removed. 0 is no limit.",
         unit='entries',
         minimum=0,
         maximum=100_000_000,
@@ -206,8 +236,8 @@ _TABLE = (
     Option(
         'l3_max_mb',
         'int',
-        512,
-        "Size of the entries in L3; the oldest are removed.",
+        0,
+        "Size of the entries in L3; the oldest are removed. 0 is no limit.",
         unit='megabytes',
         minimum=0,
         maximum=1_048_576,
@@ -300,12 +330,15 @@ class Settings:
     l1_max_entries: int
     l1_max_mb: float
     l1_policy: str
+    memory_limit_mb: int
     l1_ttl_s: int
     l1_min_cost_ms: float
     redis_url: str
     redis_timeout_ms: int
     l2_ttl_s: int
     l2_min_cost_ms: float
+    l2_max_entries: int
+    l2_max_mb: int
     l3_enabled: bool
     l3_max_entries: int
     l3_max_mb: int

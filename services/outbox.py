@@ -1,11 +1,12 @@
 """Work that no request waits for: guards, writes to shared tiers, figures, compaction.
 
-The one idea: one daemon thread per process, started by the first post, runs what the
-engines of this process have queued.  Everything in the queue may be lost without harm:
-entries are worth a recomputation, guards are asked for again by the next miss.
+The one idea: an engine queues, and the one background thread of the process (:mod:`.keeper`)
+runs what the engines of this process have queued.  Everything in the queue may be lost without
+harm: entries are worth a recomputation, guards are asked for again by the next miss.
 
 What may go wrong: a fork takes the queue but not the thread; the engine of the child is a
-new one and starts its own.  A job that raises is logged once per kind and dropped.
+new one, with a queue of its own.  A job that raises is logged once per kind and dropped.  A job
+that does not come back keeps the queue of its database closed, and no other.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import collections
 import logging
 import threading
 import time
-import weakref
 from collections.abc import Callable
+
+from .keeper import keeper
 
 _logger = logging.getLogger(__name__)
 
@@ -30,19 +32,29 @@ class Outbox:
     :param tiers: ``tiers()`` returns the tiers by name, when the entries are written
     :param idle_s: seconds after which ``tick`` runs although nothing was posted
     :param tick: periodic work of the engine, called without arguments
+    :param glance: periodic work that waits for nobody, called about every second
+    :param last: what is left to do when the process ends, called without arguments
     """
 
-    def __init__(self, tiers: Callable[[], dict], tick: Callable[[], None], idle_s: float = 5.0):
+    def __init__(
+        self,
+        tiers: Callable[[], dict],
+        tick: Callable[[], None],
+        idle_s: float = 5.0,
+        last: Callable[[], None] = lambda: None,
+        glance: Callable[[], None] = lambda: None,
+    ):
+        self.idle_s = idle_s
+        self.is_closed = False
         self._tiers = tiers
         self._tick = tick
-        self._idle_s = idle_s
+        self._last = last
+        self._glance = glance
         self._entries: collections.deque = collections.deque()
         self._jobs: dict[str, Callable[[], object]] = {}
-        self._wake = threading.Event()
-        self._start_lock = threading.Lock()
         self._run_lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._closed = False
+        self._working = threading.Lock()
+        self._keeper = None
         self._waiting_bytes = 0  # a race between threads makes it inexact, not unbounded
         self._ticked_at = time.monotonic()
         self._logged: set[str] = set()
@@ -56,13 +68,11 @@ class Outbox:
             return
         self._waiting_bytes += entry.size_bytes
         self._entries.append((tier, entry))
-        self._wake.set()
         self.start()
 
     def post_job(self, name: str, job: Callable[[], object]) -> None:
         """Run a job soon; posted twice before it ran, it runs once."""
         self._jobs[name] = job
-        self._wake.set()
         self.start()
 
     def flush(self) -> None:
@@ -73,38 +83,52 @@ class Outbox:
                 self._run_job(name, self._jobs.pop(name))
 
     def close(self) -> None:
-        """Stop the thread after what it is doing; what is queued is dropped."""
-        self._closed = True
-        self._wake.set()
+        """No work any more after what is being done; what is queued is dropped."""
+        self.is_closed = True
 
     def start(self) -> None:
-        """Start the thread, if it does not run."""
-        if self._thread is not None or self._closed:
+        """Have the background thread do what is due, now and from time to time."""
+        if self.is_closed:
             return
-        with self._start_lock:
-            if self._thread is None:
-                # a weak reference: an engine that its registry has dropped may be collected,
-                # and then its thread ends
-                self._thread = threading.Thread(
-                    target=_run,
-                    args=(weakref.ref(self), self._wake, self._idle_s),
-                    name='tiered_cache.outbox',
-                    daemon=True,
-                )
-                self._thread.start()
+        if self._keeper is None:
+            self._keeper = keeper()
+            self._keeper.add(self)
+        else:
+            self._keeper.wake()
 
-    def work(self) -> bool:
-        """One round of the thread.
+    def is_due(self) -> bool:
+        """Whether there is something to do, and nobody at it."""
+        waits = self._entries or self._jobs or self._is_tick_due()
+        return bool(waits) and not (self.is_closed or self._working.locked())
 
-        :return: whether there will be another one
-        """
-        if self._closed:
-            return False
-        self.flush()
-        if time.monotonic() - self._ticked_at >= self._idle_s:
-            self._ticked_at = time.monotonic()
-            self._run_job('tick', self._tick)
-        return not self._closed
+    def _is_tick_due(self) -> bool:
+        return time.monotonic() - self._ticked_at >= self.idle_s
+
+    def glance(self) -> None:
+        """What needs no database, and does not wait for any."""
+        if not self.is_closed:
+            self._run_job('glance', self._glance)
+
+    def work(self) -> None:
+        """One round of the background thread."""
+        if self.is_closed or not self._working.acquire(blocking=False):
+            return
+        try:
+            self.flush()
+            if self._is_tick_due():
+                self._ticked_at = time.monotonic()
+                self._run_job('tick', self._tick)
+        finally:
+            self._working.release()
+
+    def leave(self) -> None:
+        """The last round: what is queued, and what the engine has left."""
+        if not self.is_closed and self._working.acquire(timeout=self.idle_s):
+            try:
+                self.flush()
+                self._run_job('last', self._last)
+            finally:
+                self._working.release()
 
     def _write_entries(self) -> None:
         batches: dict[str, list] = collections.defaultdict(list)
@@ -131,16 +155,3 @@ class Outbox:
                 name,
                 exc_info=True,
             )
-
-
-def _run(ref: weakref.ref, wake: threading.Event, idle_s: float) -> None:
-    while True:
-        wake.wait(idle_s)
-        wake.clear()
-        # a breath, so that one request's entries travel together, and the request itself has
-        # the interpreter for itself until it has answered
-        time.sleep(0.02)
-        outbox = ref()
-        if outbox is None or not outbox.work():
-            return
-        del outbox

@@ -2,10 +2,12 @@
 
 import pathlib
 import re
+import tempfile
 
 from odoo.tests import TransactionCase, tagged
 
-from ..services import options
+from ..services import keeper, options, pressure
+from ..services.tiers.memory import POLICIES
 
 DOCS = pathlib.Path(__file__).parent.parent / 'docs'
 START, END = '<!-- options:start -->', '<!-- options:end -->'
@@ -75,6 +77,48 @@ class TestDocs(TransactionCase):
                     self.assertTrue(other.exists())
                     if anchor:
                         self.assertIn(anchor, _anchors(other.read_text(encoding='utf-8')))
+
+
+@tagged('post_install', '-at_install')
+class TestMemoryPage(TransactionCase):
+    """docs/memory.md says what the code does."""
+
+    def setUp(self):
+        super().setUp()
+        self.page = (DOCS / 'memory.md').read_text(encoding='utf-8')
+
+    def test_every_policy_is_explained_and_compared(self):
+        for policy in POLICIES:
+            self.assertGreaterEqual(self.page.count(f'\n| `{policy}` |'), 6, policy)
+
+    def test_shares_and_times_are_those_of_the_code(self):
+        for share in (pressure.SHED_AT, pressure.HALVE_AT, pressure.OVER_AT):
+            self.assertIn(
+                f'| {share:.0%}'.replace('%', ' %').replace('| 75', '| below 75'), self.page
+            )
+        for seconds in (keeper.STALL_S, keeper.LEAVE_S):
+            self.assertIn(f'{seconds:.0f} seconds', self.page)
+
+    def test_defaults_are_those_of_the_options(self):
+        rows = re.findall(
+            r'^\| `(\w+)` \| ([\d,]+|`\w+`)(?: (\w+))?(?::[^|]*)? \|', self.page, re.MULTILINE
+        )
+        shown = {name: (value.replace(',', '').strip('`'), unit) for name, value, unit in rows}
+        limits = {
+            name for name in options.OPTIONS if name.endswith(('_max_entries', '_mb', '_policy'))
+        }
+        for name in limits:
+            option = options.OPTIONS[name]
+            self.assertEqual(shown.get(name), (option.default_text, option.unit), name)
+
+    def test_the_example_is_understood(self):
+        example = self.page.partition('```ini')[2].partition('```')[0]
+        with tempfile.NamedTemporaryFile('w', suffix='.conf', encoding='utf-8') as file:
+            file.write(example)
+            file.flush()
+            settings = options.load({}, environ={}, config_path=file.name)
+        self.assertEqual(settings.problems, [])
+        self.assertEqual((settings.memory_limit_mb, settings.l2_max_mb), (1024, 64))
 
 
 def _links(text: str) -> list[str]:

@@ -1,8 +1,6 @@
 """Work that no request waits for."""
 
-import gc
 import threading
-import weakref
 
 from odoo.tests import tagged
 from odoo.tests.common import BaseCase
@@ -73,12 +71,23 @@ class TestOutbox(BaseCase):
             self.outbox.flush()
         self.assertEqual((runs, self.outbox.job_faults['bad']), ([1], 1))
 
-    def test_the_thread_ends_with_its_owner(self):
-        outbox = Outbox(dict, lambda: None, idle_s=0.05)
+    def test_a_closed_outbox_does_no_work(self):
+        self.outbox.close()
+        self.outbox.post_entry('l3', make_entry('v1:a'))
+        self.outbox.work()
+        self.assertEqual((self.outbox.is_due(), self.store.batches), (False, []))
+
+    def test_ticks_come_from_time_to_time_without_any_post(self):
+        ticked = threading.Event()
+        outbox = Outbox(dict, ticked.set, idle_s=0.01)
+        self.addCleanup(outbox.close)
         outbox.start()
-        thread, gone = outbox._thread, weakref.ref(outbox)
-        del outbox
-        gc.collect()
-        thread.join(10)
-        self.assertFalse(thread.is_alive())
-        self.assertIsNone(gone())
+        self.assertTrue(ticked.wait(10))
+
+    def test_the_last_round_writes_what_is_queued_and_asks_for_the_rest(self):
+        left = []
+        outbox = Outbox(lambda: {'l3': self.store}, lambda: None, last=lambda: left.append(1))
+        self.patch(outbox, 'start', lambda: None)
+        outbox.post_entry('l3', make_entry('v1:a'))
+        outbox.leave()
+        self.assertEqual((self.store.batches, left), ([['v1:a']], [1]))

@@ -145,7 +145,7 @@ EXCEPTIONS = {
     ('cache.entry', 'web_resequence'): ALL,
     ('cache.metric', 'web_resequence'): ALL,
     ('cache.manager', 'web_resequence'): ALL,
-    ('cache.namespace', 'web_resequence'): ALL,  # it has no sequence
+    ('cache.namespace', 'web_resequence'): ALL,
     ('cache.manager', 'name_create'): ALL,
     ('cache.rule', 'name_create'): ALL,
     # the search panel wants a selection: the models of the first two have none to give

@@ -28,8 +28,8 @@ class MemoryCase(BaseCase):
             on_expire=lambda key, entry: self.expired.append((key, entry)),
         )
 
-    def entry(self, key, size=100, ttl_s=3600):
-        return make_entry(key, payload=bytes(size), ttl_s=ttl_s, now=self.clock())
+    def entry(self, key, size=100, ttl_s=3600, **values):
+        return make_entry(key, payload=bytes(size), ttl_s=ttl_s, now=self.clock(), **values)
 
     def present(self, tier, keys):
         return [key for key in keys if tier.get(key) is not MISS]
@@ -137,9 +137,16 @@ class TestMemoryLimits(MemoryCase):
             with self.subTest(policy=policy):
                 self.assertHonest(policy, 300, 8, max_bytes=3_000_000, count=6000)
 
-    def assertHonest(self, policy, payload, dependencies, max_bytes, count):
+    def test_a_tier_in_which_everything_was_replaced_takes_what_it_says(self):
+        for policy in POLICIES:
+            with self.subTest(policy=policy):
+                self.assertHonest(policy, 300, 8, max_bytes=10**9, count=3000, rounds=3)
+
+    def assertHonest(self, policy, payload, dependencies, max_bytes, count, rounds=1):
         bodies = [
-            to_bytes(self.long_entry(number, payload, dependencies)) for number in range(count)
+            to_bytes(self.long_entry(number, payload, dependencies))
+            for _round in range(rounds)
+            for number in range(count)
         ]
         gc.collect()
         tracemalloc.start()
@@ -153,7 +160,7 @@ class TestMemoryLimits(MemoryCase):
         finally:
             tracemalloc.stop()
         counted = tier.stats()['bytes']
-        self.assertLess(abs(after - before - counted) / counted, 0.10)
+        self.assertLess(abs(after - before - counted) / counted, 0.10, (after - before, counted))
 
     def long_entry(self, number, payload, dependencies) -> Entry:
         return make_entry(
@@ -209,6 +216,107 @@ class TestMemoryPolicies(MemoryCase):
 
     def test_ttl_evicts_what_was_not_used_for_longest_if_nothing_has_expired(self):
         self.assertEqual(self.survivors('ttl', lambda tier: tier.get('a')), 'acd')
+
+    def test_cost_evicts_what_is_cheap_to_compute_again(self):
+        tier = self.new_tier(max_entries=3, policy='cost')
+        for key, cost_ms in (('a', 50), ('b', 5), ('c', 500)):
+            tier.set(self.entry(key, cost_ms=cost_ms))
+        tier.set(self.entry('d', cost_ms=50))
+        self.assertEqual(self.present(tier, 'abcd'), ['a', 'c', 'd'])
+
+    def test_cost_evicts_what_is_large_for_what_it_saves(self):
+        tier = self.new_tier(max_entries=2, policy='cost')
+        tier.set_many([self.entry('large', size=50_000), self.entry('small')])
+        tier.set(self.entry('new'))
+        self.assertEqual(self.present(tier, ('large', 'small', 'new')), ['small', 'new'])
+
+    def test_cost_keeps_what_is_used_often(self):
+        self.assertEqual(
+            self.survivors('cost', lambda tier: tier.get_many('ac'), lambda tier: tier.get('a')),
+            'acd',
+        )
+
+
+@tagged('post_install', '-at_install')
+class TestMemoryPressure(MemoryCase):
+    """What the background thread asks of L1."""
+
+    def full(self, policy, count=40):
+        tier = self.new_tier(policy=policy, max_bytes=100_000)
+        tier.set_many([self.entry(str(number), size=1000) for number in range(count)])
+        return tier
+
+    def each_policy(self):
+        for policy in POLICIES:
+            with self.subTest(policy=policy):
+                self.evicted.clear()
+                self.expired.clear()
+                yield policy
+
+    def test_a_sweep_removes_what_nobody_asks_for_any_more(self):
+        for policy in self.each_policy():
+            tier = self.full(policy)
+            tier.set(self.entry('young', ttl_s=7200))
+            self.clock.advance(3600)
+            self.assertEqual(tier.sweep(), 40)
+            self.assertEqual(len(self.expired), 40)
+            self.assertEqual(tier.stats()['entries'], 1)
+            self.assertEqual(self.evicted, [])
+
+    def test_a_sweep_is_no_use_of_an_entry(self):
+        tier = self.new_tier(max_entries=3)
+        tier.set_many([self.entry(key) for key in 'abc'])
+        tier.get('a')
+        tier.sweep()
+        tier.set(self.entry('d'))
+        self.assertEqual(self.present(tier, 'abcd'), ['a', 'c', 'd'])
+
+    def test_a_quarter_is_shed(self):
+        for policy in self.each_policy():
+            tier = self.full(policy)
+            before = tier.stats()['bytes']
+            count = tier.shed(0.25)
+            stats = tier.stats()
+            self.assertLessEqual(stats['bytes'], before * 0.75)
+            self.assertGreater(stats['bytes'], before * 0.75 - 3000)
+            self.assertEqual((count, stats['shed']), (len(self.evicted), count))
+
+    def test_many_entries_are_shed_in_slices(self):
+        tier = self.new_tier(max_entries=10_000)
+        tier.set_many([self.entry(f'{number:04}') for number in range(4000)])
+        self.assertEqual(tier.shed(0.5), 2000)
+
+    def test_what_is_shed_is_what_the_policy_thinks_least_of(self):
+        tier = self.new_tier(policy='cost')
+        tier.set_many([self.entry(str(n), cost_ms=n) for n in range(100)])
+        tier.shed(0.25)
+        self.assertEqual(self.present(tier, map(str, range(25))), [])
+        self.assertEqual(len(self.present(tier, map(str, range(26, 100)))), 74)
+
+    def test_a_restricted_tier_takes_its_share_and_no_more(self):
+        for policy in self.each_policy():
+            tier = self.full(policy)
+            tier.restrict(0.5)
+            self.assertEqual(tier.stats()['allowed_bytes'], 50_000)
+            for number in range(100):
+                tier.set(self.entry(f'new {number}', size=number * 37 % 3000))
+                self.assertLessEqual(tier.stats()['bytes'], 50_000)
+            self.assertGreater(tier.stats()['bytes'], 40_000)
+
+    def test_an_entry_larger_than_the_share_is_refused(self):
+        tier = self.new_tier(max_bytes=10_000)
+        tier.restrict(0.5)
+        self.assertFalse(tier.set(self.entry('k', size=6000)))
+        tier.restrict(1)
+        self.assertTrue(tier.set(self.entry('k', size=6000)))
+
+    def test_lifting_the_restriction_gives_the_whole_limit_back(self):
+        for policy in self.each_policy():
+            tier = self.full(policy)
+            tier.restrict(0.25)
+            tier.restrict(1)
+            tier.set_many([self.entry(f'new {n}', size=1000) for n in range(200)])
+            self.assertGreater(tier.stats()['bytes'], 95_000)
 
 
 @tagged('post_install', '-at_install')

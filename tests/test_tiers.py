@@ -271,6 +271,11 @@ class TestMemoryTtl(MemoryContract, BaseCase):
 
 
 @tagged('post_install', '-at_install')
+class TestMemoryCost(MemoryContract, BaseCase):
+    policy = 'cost'
+
+
+@tagged('post_install', '-at_install')
 @unittest.skipUnless(REDIS_SERVER, "redis-server is not installed")
 class TestRedis(TierContract, BaseCase):
     @classmethod

@@ -36,10 +36,18 @@ START_S = 60
 
 
 class Server:
-    """``odoo-bin`` with two workers on the database of the tests; a context manager."""
+    """``odoo-bin`` on the database of the tests; a context manager.
 
-    def __init__(self):
+    :param workers: prefork workers; 0 is a threaded server
+    :param arguments: on top of the usual ones
+    :param options: of Tiered Cache, as texts
+    """
+
+    def __init__(self, workers=2, arguments=(), log_level='warn', **options):
         self.port = free_port()
+        self._count = workers
+        self._arguments = [*arguments, f'--log-level={log_level}']
+        self._options = {f'TIERED_CACHE_{name.upper()}': text for name, text in options.items()}
         self._process: psutil.Popen | None = None
         self._log = None
 
@@ -53,15 +61,15 @@ class Server:
                 launcher,
                 '-d',
                 get_db_name(),
-                '--workers=2',
+                f'--workers={self._count}',
                 '--max-cron-threads=0',
                 f'--http-port={self.port}',
                 f'--gevent-port={free_port()}',
-                '--log-level=warn',
                 '--http-interface=127.0.0.1',
                 '--limit-memory-soft=0',
                 '--limit-memory-hard=0',
                 f"--data-dir={config['data_dir']}",
+                *self._arguments,
             ],
             stdout=self._log,
             stderr=subprocess.STDOUT,
@@ -72,6 +80,7 @@ class Server:
                 'TIERED_CACHE_REDIS_URL': '',
                 'TIERED_CACHE_L3_ENABLED': '0',
                 'TIERED_CACHE_AUDIT_RATE': '0',
+                **self._options,
             },
         )
         try:
@@ -88,6 +97,16 @@ class Server:
         self._process.wait()
         self._log.close()
 
+    def end(self, how=signal.SIGTERM) -> float:
+        """Ask the server to end, and wait until it has.
+
+        :return: seconds that it took
+        """
+        start = time.monotonic()
+        self._process.send_signal(how)
+        self._process.wait(START_S)
+        return time.monotonic() - start
+
     def log(self) -> str:
         self._log.seek(0)
         return self._log.read()
@@ -96,7 +115,7 @@ class Server:
         until = time.monotonic() + START_S
         while time.monotonic() < until and self._process.is_running():
             with contextlib.suppress(OSError):
-                if len(self.workers()) == 2 and Client(self.port).get('/web/health'):
+                if len(self.workers()) == self._count and Client(self.port).get('/web/health'):
                     return
             time.sleep(0.1)
         raise TimeoutError(f"the server does not answer:\n{self.log()[-3000:]}")

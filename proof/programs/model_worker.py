@@ -23,7 +23,7 @@ import psycopg2
 
 from odoo import SUPERUSER_ID, api, sql_db
 from odoo.addons.tiered_cache.services import engine as engines
-from odoo.addons.tiered_cache.services import guards, journal, outbox, reading
+from odoo.addons.tiered_cache.services import guards, journal, keeper, outbox, reading
 from odoo.addons.tiered_cache.services.metrics import Metrics
 from odoo.addons.tiered_cache.services.miss import MISS
 from odoo.addons.tiered_cache.services.policy import Suspender
@@ -65,9 +65,10 @@ class Nursery:
         env.cr.close()  # a worker must not share its connection
         engine = env.registry.__dict__.pop(engines._SLOT, None)
         if engine is not None:
-            thread = engine.outbox._thread
+            thread = keeper.keeper()._thread
             engine.close()
-            thread.join()  # a fork would inherit the locks that it holds
+            if thread is not None:
+                thread.join()  # a fork would inherit the locks that it holds
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driving process
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a killed worker
 
@@ -163,7 +164,7 @@ class Worker:
     def __init__(self, database, background):
         self.database = database
         outbox_work = outbox.Outbox.work
-        outbox.Outbox.work = outbox_work if background else lambda box: not box._closed
+        outbox.Outbox.work = outbox_work if background else lambda box: None
         # what does not pay is not left alone, and a table that was busy is tried again soon
         Suspender.PATIENCE = 10**9
         guards.FIRST_PAUSE_S = guards.LONGEST_PAUSE_S = 0.0

@@ -2520,12 +2520,94 @@ _plant(
         "        except ZeroDivisionError:\n            self.job_faults[name] += 1\n",
         'TestOutbox',
     ),
+)
+_plant(
+    'P10',
+    'services/keeper.py',
     (
-        'outbox-weak',
-        "the thread ends with its owner",
-        "                    args=(weakref.ref(self), self._wake, self._idle_s),\n",
-        "                    args=(lambda: self, self._wake, self._idle_s),\n",
-        'TestOutbox',
+        'keeper-weak',
+        "the thread ends with the last owner",
+        "self._outboxes: weakref.WeakSet = weakref.WeakSet()",
+        "self._outboxes = set()",
+        'TestKeeper',
+    ),
+    (
+        'keeper-stall',
+        "a database that hangs does not stop the others",
+        "        return done.wait(timeout_s)\n",
+        "        return done.wait()\n",
+        'TestKeeper',
+    ),
+    (
+        'keeper-alone',
+        "a database that hangs alone does not stop those that come later",
+        "if self._thread is None or self._busy_alone:",
+        "if self._thread is None:",
+        'TestKeeper',
+    ),
+    (
+        'keeper-leave',
+        "a clean end writes what is left",
+        "            atexit.register(_leave, pid)\n",
+        "",
+        'TestEndOfAServer',
+    ),
+    (
+        'keeper-leave-bound',
+        "a database that hangs delays the end of a process by seconds only",
+        "return thread is None or self._left.wait(timeout_s)",
+        "return thread is None or self._left.wait()",
+        'TestKeeperLeaves',
+    ),
+)
+_plant(
+    'P10',
+    'services/pressure.py',
+    (
+        'pressure-shed',
+        "L1 gives way when memory is scarce",
+        "                l1.shed(SHED_SHARE)\n",
+        "                pass\n",
+        'TestPressure',
+    ),
+    (
+        'pressure-halve',
+        "L1 takes half of its limit when memory is very scarce",
+        "            l1.restrict(self._share)\n",
+        "            pass\n",
+        'TestPressure',
+    ),
+    (
+        'pressure-same-size',
+        "the same size is acted upon once",
+        "share < self._mark + GROWN and not rises",
+        "False",
+        'TestPressure',
+    ),
+    (
+        'pressure-unit',
+        "what is compared with Odoo's limit is what Odoo compares",
+        "memory_info(psutil.Process(os.getpid())), limit_bytes))",
+        "psutil.Process(os.getpid()).memory_info().rss, limit_bytes))",
+        'TestSizes',
+    ),
+)
+_plant(
+    'P10',
+    'services/tiers/redis_limits.py',
+    (
+        'l2-entries',
+        "L2 holds no more entries than configured",
+        "        shares.append(limits.max_entries / sample.entries)\n",
+        "        pass\n",
+        'TestRedisLimits',
+    ),
+    (
+        'l2-bytes',
+        "L2 takes no more than configured",
+        "        shares.append(limits.max_bytes / (sample.entries * sample.mean_bytes))\n",
+        "        pass\n",
+        'TestRedisLimits',
     ),
 )
 _plant(

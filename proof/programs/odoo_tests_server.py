@@ -72,10 +72,11 @@ def start_engine(db_name):
     registry = Registry(db_name)
     if 'cache.manager' in registry:
         from odoo.addons.tiered_cache.services.engine import engine_for  # noqa: PLC0415
+        from odoo.addons.tiered_cache.services.keeper import keeper  # noqa: PLC0415
 
         engine = engine_for(registry)
         # the queries of our own thread are none of the tests'
-        engine.outbox._thread.query_hooks = [uncount]
+        keeper()._thread.query_hooks = [uncount]
         if type(engine).__name__ == 'TestEngine':
             start_replay()
 

@@ -327,6 +327,8 @@ class DatabaseTier(Tier):
         removed = self._repeat(_PURGE_EXPIRED, ())
         entries = self._max_entries if max_entries is None else max_entries
         megabytes = self._max_mb if max_mb is None else max_mb
+        if entries is None and megabytes is None:
+            return removed
         cutoff = self._run(
             _CUTOFF,
             (

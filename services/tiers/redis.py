@@ -31,6 +31,7 @@ from ..breaker import CLOSED, CircuitBreaker
 from ..entry import DIGEST_BYTES, CorruptEntry, Entry, ForgedEntry, Seal, from_bytes
 from ..keys import compile_pattern, redis_glob
 from ..miss import MISS, Miss
+from . import redis_limits
 from .base import PROBE_KEY, Tier, slices
 
 BATCH_ENTRIES = 100
@@ -83,6 +84,8 @@ class RedisTier(Tier):
     :param breaker: opened by outages; by default for 1 s, doubling up to 5 s.  Each server of
         a cluster has one like it.
     :param max_entry_bytes: limit of a stored value, sealed and serialized
+    :param max_entries: limit that :meth:`trim` restores, None for none
+    :param max_bytes: likewise, of values, keys and what Redis adds, estimated
     :param clock: epoch seconds, compared with ``entry.expires``
     """
 
@@ -97,6 +100,8 @@ class RedisTier(Tier):
         breaker: CircuitBreaker | None = None,
         max_entry_bytes: int = 1 << 20,
         clock=time.time,
+        max_entries: int | None = None,
+        max_bytes: int | None = None,
     ):
         super().__init__()
         self._url = url or ''
@@ -104,6 +109,8 @@ class RedisTier(Tier):
         self._seal = seal
         self._timeout_s = timeout_ms / 1000
         self._max_entry_bytes = max_entry_bytes
+        self._limits = redis_limits.Limits(max_entries, max_bytes)
+        self._trimmed_at = -math.inf
         self._read_batch_entries = max(
             1, min(BATCH_ENTRIES, READ_BATCH_BYTES // (max_entry_bytes + 1))
         )
@@ -299,6 +306,58 @@ class RedisTier(Tier):
         if not failed.counted:
             self._note(failed.kind, failed.node.address)
 
+    # ---- limits
+
+    def trim(self, every_s: float = 0.0) -> int:
+        """Bring the entries of this database back to their limits; not in a request.
+
+        :param every_s: do nothing if that was done less than so many seconds ago
+        :return: how many were removed
+        """
+        now = time.monotonic()
+        servers = self._open() if self._limits and self.is_up else None
+        if servers is None or now - self._trimmed_at < every_s:
+            return 0
+        self._trimmed_at = now
+        return redis_limits.trim(self, servers, self._limits)
+
+    def look_at(self, node) -> tuple[int, list[bytes]]:
+        """For :mod:`.redis_limits`: how many entries a server probably has, and some of them."""
+        looked = node.call(self._count)
+        if isinstance(looked, self._library.Failed):
+            self._note_refusal(looked)
+            return 0, []
+        return looked
+
+    def _count(self, client) -> tuple[int, list[bytes]]:
+        size, sample = self._library.pipelined(
+            client, [('DBSIZE',), ('SCAN', 0, 'COUNT', SCAN_COUNT)]
+        )
+        for reply in (size, sample):
+            if isinstance(reply, Exception):
+                raise reply
+        cursor, names = _page(sample)
+        prefix, lock = self._name(''), self._name(redis_limits.LOCK_NAME)
+        ours = [name for name in names if name.startswith(prefix) and name != lock]
+        share = len(ours) / len(names) if names else 0
+        return round(int(size) * share) if cursor else len(ours), ours
+
+    def pages_of_all(self, servers) -> Iterator[list[bytes]]:
+        """For :mod:`.redis_limits`: names of the entries of this database, in pages."""
+        match = redis_glob('*', self._prefix).encode('utf-8', 'surrogatepass')
+        lock = self._name(redis_limits.LOCK_NAME)
+        for node in servers.nodes():
+            for names in self._pages(servers, node, match):
+                yield [name for name in names if name != lock]
+
+    def name_of(self, key: str) -> bytes:
+        """Under which a key lies in Redis."""
+        return self._name(key)
+
+    def remove_names(self, names: Sequence[bytes]) -> int:
+        """For :mod:`.redis_limits`: remove entries by these names."""
+        return self._unlink(names)
+
     # ---- connection
 
     def _open(self):
@@ -397,8 +456,8 @@ class RedisTier(Tier):
             'state': self._state(nodes),
             'entries': sum(entries) if entries else None,
             'bytes': None,
-            'max_entries': None,
-            'max_bytes': None,
+            'max_entries': self._limits.max_entries,
+            'max_bytes': self._limits.max_bytes,
             'faults': dict(self.faults),
             'address': self._address,
             'since': min((at for at in opened if at is not None), default=None),

@@ -12,6 +12,8 @@ from . import (
     test_docs,
     test_entry,
     test_entry_view,
+    test_event_rule,
+    test_events,
     test_faults,
     test_fuzz,
     test_hierarchy,

@@ -85,6 +85,11 @@ class CacheEventRule(models.Model):
         self._tell_workers()
         return result
 
+    def _register_hook(self):
+        super()._register_hook()
+        if self.pool.updated_modules:
+            event_rules.remove_at_large(self.env.cr)
+
     def action_forget_failures(self):
         """The cause is mended: begin to count anew."""
         self.write({'errors': 0, 'last_error': False, 'last_error_at': False})

@@ -104,6 +104,25 @@ def read_rules(cr) -> list[Rule]:
     return [_rule(*row) for row in cr.fetchall()]
 
 
+def read_rules_if_any(cr) -> list[Rule]:
+    """The same in somebody's transaction: no error where the module is yet to be upgraded."""
+    try:
+        with cr.savepoint(flush=False):
+            return read_rules(cr)
+    except psycopg2.errors.UndefinedTable:
+        return []
+
+
+def remove_at_large(cr) -> None:
+    """Remove whatever the active rules may ask for.
+
+    After modules were installed or upgraded: nobody was told of what their data files changed.
+    """
+    rules = read_rules_if_any(cr)
+    names = {template.widest for rule in rules for template in rule.templates}
+    journal.note(cr, [row for name in names for row in rows_of(name)])
+
+
 def _rule(id_, event, condition, field_names, names) -> Rule:
     fields = frozenset(split_names(field_names))
     try:
@@ -436,13 +455,18 @@ def _matching_now(model, ids, domain) -> set[int]:
 
 
 def _columns_of(model, domain) -> frozenset[str] | None:
-    """Fields of the record that a domain asks for; None when one of them is not a column."""
+    """Fields of the record that a domain asks for; None when one of them is not a column.
+
+    :raise ValueError: there is no such field (any more)
+    """
     names = {
         condition.field_expr.split('.')[0] for condition in Domain(list(domain)).iter_conditions()
     }
     for name in names:
         field = model._fields.get(name)
-        if field is None or not (field.store and field.column_type) or name in LOG_COLUMNS:
+        if field is None:
+            raise ValueError(f'{model._name} has no field {name}')
+        if not (field.store and field.column_type) or name in LOG_COLUMNS:
             return None
     return frozenset(names)
 

@@ -47,6 +47,7 @@ from .event_rules import (
     note_before,
     note_before_deletion,
     read_rules,
+    read_rules_if_any,
     settle,
 )
 from .transaction import state_of
@@ -182,17 +183,9 @@ def _read_book(env) -> Book:
             "it has no connection of its own now.",
             exc_info=True,
         )
-        return Book(registry, _read_in(env.cr), None)
+        return Book(registry, read_rules_if_any(env.cr), None)
     book = registry.__dict__[_SLOT] = Book(registry, rules, sequence)
     return book
-
-
-def _read_in(cr) -> list:
-    try:
-        with cr.savepoint(flush=False):
-            return read_rules(cr)
-    except psycopg2.errors.UndefinedTable:
-        return []
 
 
 def _cursor(registry):

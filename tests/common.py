@@ -18,7 +18,7 @@ call, so that ``with self.assertHit():`` and ``with self.assertMiss('stale'):`` 
 In these tests every read is worth keeping, however cheap, L1 is the only tier, and the
 auditor is off; ``options`` of a class and :meth:`CacheCase.configure` change that.
 
-:func:`delivered_events` is for tests of subscribers that are ordinary ``TransactionCase``\ s.
+:func:`delivered_events` tests subscribers and rules in an ordinary ``TransactionCase``.
 
 What may go wrong: a test commits and does not clean up.  :meth:`CacheCase.make` deletes what
 it made, and archives what other records hold on to; everything else is for ``addCleanup``.

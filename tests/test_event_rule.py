@@ -92,6 +92,7 @@ class TestEventRule(RuleCase):
         for flush in (True, False):
             with self.subTest(flush=flush), self.removals() as rows, self.request() as env:
                 env['res.bank'].browse(kept).name = f'Kept {flush}'
+                env.flush_all()
                 with contextlib.suppress(Refused), env.cr.savepoint(flush=flush):
                     env['res.bank'].browse(id_).name = 'Undone'
                     env.flush_all()
@@ -382,6 +383,13 @@ class TestEventRule(RuleCase):
         self.forget_listeners()
         self.assertRemoves(rows, id_)
 
+    def test_after_modules_were_updated_all_that_rules_ask_for_is_removed(self):
+        self.rule()
+        self.patch(self.registry, 'updated_modules', ['some_module'])
+        with self.removals() as rows, self.request() as env:
+            env['cache.event.rule']._register_hook()
+        self.assertRemoves(rows, 1, 'x')
+
     # -- what goes wrong ---------------------------------------------------------------
 
     def broken(self, **values):
@@ -483,8 +491,11 @@ class TestEventRule(RuleCase):
     # -- what it costs -----------------------------------------------------------------
 
     def cost(self, number):
-        """Queries of updating banks, from the first to the last."""
+        """Queries of updating banks, when what Odoo remembers is there."""
         ids = [self.bank() for _i in range(number)]
+        with self.request(commit=False) as env:
+            env['res.bank'].browse(ids).name = 'Old'
+            env.cr.flush()
         with self.request(commit=False) as env:
             env['res.bank'].browse(ids).mapped('name')
             start = env.cr.sql_log_count

@@ -137,14 +137,16 @@ def _rule(id_, event, condition, field_names, names) -> Rule:
 
 
 def parse_condition(text: str | None) -> list:
-    """A domain that was written as a text, without names.
+    """A domain that was written as a text, without names; empty for every record.
 
     :raise ValueError: with a sentence
     """
     try:
-        return list(Domain(ast.literal_eval((text or '').strip() or '[]')))
+        domain = Domain(ast.literal_eval((text or '').strip() or '[]'))
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise ValueError(f'The condition {text!r} is no domain of plain values: {error}') from error
+    # as a list the domain that is always true would have a condition, and cost a search
+    return [] if domain.is_true() else list(domain)
 
 
 def split_names(text: str | None) -> list[str]:
@@ -439,8 +441,12 @@ def matching(model, change, changes, domain, name='', fields=frozenset()) -> set
     deleted = change.deleted if DELETED in changes else set()
     updated = set()
     if UPDATED in changes:
-        updated = {id_ for id_, names in change.updated.items() if not fields or names & fields}
-    if not domain:
+        updated = {
+            id_
+            for id_, names in change.updated.items()
+            if id_ not in change.created and (not fields or names & fields)
+        }
+    if not domain or not (created or updated or deleted):
         return created | updated | deleted
     found = change.deleted_as.get(name, set()) if name else deleted
     columns = _columns_of(model, domain)

@@ -2,6 +2,7 @@ from . import (
     test_attack,
     test_audit_rule,
     test_breaker,
+    test_business_events,
     test_cache_user,
     test_capture,
     test_catalogue,

@@ -47,8 +47,7 @@ class CacheEventRule(models.Model):
         "separated by commas. Empty: any field. Creations and deletions always count.",
     )
     names = fields.Text(
-        string="Remove",
-        required=True,
+        string="Remove",  # required by _check_rule, with a sentence
         help="Names of cached values, one a line, without v1: in front. {id} is the record, {uid} "
         "the user who changed it, {partner_id} the field of that name; * is anything.",
     )

@@ -162,37 +162,34 @@ def book_for(env) -> Book | None:
     if not registry.ready or _OFF in registry.__dict__:
         return None
     book = registry.__dict__.get(_SLOT)
-    if book is not None and book.sequence == registry.cache_sequences['default']:
+    if book is not None and book.sequence == registry.cache_sequences.get('default'):
         if time.monotonic() - book.read_at > RULES_MAX_AGE_S:
             _read_again_later(registry, book)
         return book
     return _read_book(env)
 
 
-def _read_book(env) -> Book:
+def _read_book(env) -> Book | None:
     registry = env.registry
-    sequence = registry.cache_sequences['default']
+    engine = engine_for(registry)
+    if engine is None:
+        return None
+    sequence = registry.cache_sequences.get('default')
     try:
-        with contextlib.closing(_cursor(registry)) as cr:
+        with contextlib.closing(engine.cursor()) as cr:
             rules = read_rules(cr)
     except psycopg2.errors.UndefinedTable:
         rules = []  # the code is newer than the database: the module is to be upgraded
-    except Exception:
-        _logger.warning(
-            "Tiered Cache reads its event rules in a transaction of somebody's, as "
-            "it has no connection of its own now.",
+    except Exception:  # noqa: BLE001 no connection: then the caller's must do
+        engine.log_once(
+            'event rules',
+            "Tiered Cache has no connection to read its event rules, and reads them in the "
+            "transactions that it serves.",
             exc_info=True,
         )
         return Book(registry, read_rules_if_any(env.cr), None)
     book = registry.__dict__[_SLOT] = Book(registry, rules, sequence)
     return book
-
-
-def _cursor(registry):
-    engine = engine_for(registry)
-    if engine is None:
-        raise RuntimeError("no engine")
-    return engine.cursor()
 
 
 def _read_again_later(registry, book: Book) -> None:

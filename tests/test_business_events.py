@@ -47,10 +47,11 @@ class TestBusinessEvents(CacheCase):
         )
 
     def order(self, env, model='sale.order'):
-        product = env['product.product'].search([('sale_ok', '=', True)], limit=1)
+        product = env['product.product'].search([('type', '=', 'service')], limit=1)
+        product = product or env['product.product'].create({'name': 'Work', 'type': 'service'})
         line = {'product_id': product.id}
         return env[model].create(
-            {'partner_id': env.ref('base.res_partner_1').id, 'order_line': [(0, 0, line)]}
+            {'partner_id': env.ref('base.partner_admin').id, 'order_line': [(0, 0, line)]}
         )
 
     # -- orders ------------------------------------------------------------------------

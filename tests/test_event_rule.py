@@ -545,6 +545,11 @@ class TestEventRuleForm(TransactionCase):
         self.refused('everything', names='*')
         self.refused('balanced', names='bank:[1')
 
+    def test_a_rule_that_removes_nothing(self):
+        self.refused('one name a line', names=False)
+        with self.assertRaises(ValidationError):
+            self.env['cache.event.rule'].name_create('res.bank.updated')
+
     def test_a_changed_field_that_does_not_exist(self):
         self.refused('no_such_field', field_names='city, no_such_field')
 

@@ -51,6 +51,8 @@ from .event_templates import (
 
 _logger = logging.getLogger(__name__)
 
+_ERRORS_SLOT = '_tiered_cache_event_rule_errors'
+
 _RULES = """
 SELECT id, event, condition, field_names, names
   FROM cache_event_rule WHERE active ORDER BY sequence, id
@@ -499,7 +501,7 @@ def report(registry, rule: Rule, error: str) -> None:
         rule.event,
         error,
     )
-    waiting = registry.__dict__.setdefault('_tiered_cache_rule_errors', {})
+    waiting = registry.__dict__.setdefault(_ERRORS_SLOT, {})
     waiting[rule.id] = (waiting.get(rule.id, (0, ''))[0] + 1, error[:1000])
     engine.outbox.post_job('event rule errors', lambda: _write_errors(engine, waiting))
 

@@ -55,6 +55,7 @@ from .transaction import state_of
 _logger = logging.getLogger(__name__)
 
 _SLOT = '_tiered_cache_events'
+_ROWS_SLOT = '_tiered_cache_event_rows'
 _MARK = '_tiered_cache_on_event'
 
 MAX_DEPTH = 5
@@ -430,7 +431,7 @@ def empty_tiers(registry, rows) -> None:
     l1 = engine.hierarchy.tiers.get('l1')
     if l1 is not None:
         _empty(l1, rows)
-    waiting = engine.__dict__.setdefault('_event_rows', {})
+    waiting = registry.__dict__.setdefault(_ROWS_SLOT, {})
     waiting.update(dict.fromkeys(rows))
     engine.outbox.post_job('event removals', lambda: _empty_shared(engine, waiting))
 

@@ -1,17 +1,22 @@
 """Event rules remove what they say, together with the change and never less."""
 
 import contextlib
+import os
+import pathlib
+import subprocess
 from unittest.mock import patch
 
 import psycopg2
 
 from odoo.exceptions import AccessError, ValidationError
 from odoo.tests import TransactionCase, new_test_user, tagged
+from odoo.tests.common import get_db_name
 from odoo.tools import mute_logger
 
 from ..services import event_rules, event_templates, events, journal, keys
 from ..services.removal import Removals
 from .common import ADMIN, CacheCase
+from .tier_tools import make_entry
 
 KEY = 'v1:bank:detail:{}'
 
@@ -77,6 +82,31 @@ class TestEventRule(RuleCase):
             env.cr.flush()
             env.cr._cnx.commit()
         self.assertRemoves(rows, id_)
+
+    def test_a_worker_that_is_killed_after_its_commit_has_removed(self):
+        self.rule()
+        id_ = self.bank()
+        with self.removals() as rows:
+            code = self.shell(f"""
+import os
+env.cr.postcommit.add(lambda: os._exit(9))
+env['res.bank'].browse({id_}).name = 'Killed'
+env.cr.commit()
+""")
+        self.assertEqual(code, 9)
+        with self.request() as env:
+            self.assertEqual(env['res.bank'].browse(id_).name, 'Killed')
+        self.assertRemoves(rows, id_)
+
+    def shell(self, statements):
+        """Run Python in a process of its own; returns its exit code."""
+        launcher = os.environ.get('TIERED_CACHE_ODOO') or str(
+            pathlib.Path(__file__).resolve().parents[1] / 'scripts' / 'odoo'
+        )
+        command = [launcher, 'shell', '-d', get_db_name(), '--no-http', '--log-level=error']
+        return subprocess.run(
+            command, input=statements, text=True, capture_output=True, timeout=120, check=False
+        ).returncode
 
     def test_a_rollback_removes_nothing(self):
         self.rule()
@@ -357,6 +387,24 @@ class TestEventRule(RuleCase):
             env['res.bank'].browse(id_).name = 'New'
         with self.request(readonly=True) as env:
             self.assertNotEqual(other.book(env.cr).look(env.cr).removals.version(key), before)
+
+    def test_the_tiers_are_emptied_after_the_commit(self):
+        self.configure(l3_enabled='1')
+        self.rule()
+        id_, other = self.bank(), self.bank()
+        tiers = self.engine.hierarchy.tiers
+        gone = [KEY.format(id_), KEY.format(id_) + '@0f']
+        kept = [KEY.format(other)]
+        for name in ('l1', 'l3'):
+            tiers[name].set_many([make_entry(key) for key in gone + kept])
+        with self.request() as env:
+            env['res.bank'].browse(id_).name = 'New'
+            env.flush_all()
+            self.assertEqual(set(tiers['l1'].get_many(gone + kept)), {*gone, *kept})
+        self.settle()
+        for name in ('l1', 'l3'):
+            with self.subTest(tier=name):
+                self.assertEqual(set(tiers[name].get_many(gone + kept)), set(kept))
 
     def test_a_new_rule_counts_after_odoos_signal(self):
         with self.request() as env:

@@ -1,6 +1,7 @@
 """Events tell what was committed: all of it, once, and nothing else."""
 
 import contextlib
+import pathlib
 from unittest.mock import patch
 
 from odoo.sql_db import Savepoint
@@ -485,6 +486,24 @@ class TestDeliveredEvents(TransactionCase):
                 bank.name = 'New'
             self.assertEqual([e.name for e in delivered.events], ['res.bank.updated'])
             self.assertEqual(bank.city, 'Told')
+
+    def test_the_example_of_the_page(self):
+        page = (pathlib.Path(__file__).parent.parent / 'docs' / 'events.md').read_text('utf-8')
+        example = page.partition('## Testing')[2].partition('```python')[2].partition('```')[0]
+        self.partner = self.env['res.partner'].create({'name': 'Partner'})
+        self.env['cache.event.rule'].create(
+            {'event': 'res.partner.updated', 'names': 'supplier:detail:{id}'}
+        )
+
+        @events.on_event('res.partner.updated')
+        def _on_test_partner(_records, _event):
+            return None
+
+        self.addCleanup(events._decorated_names.discard, '_on_test_partner')
+        with patch.object(
+            self.registry['res.partner'], '_on_test_partner', _on_test_partner, create=True
+        ):
+            exec(example.replace('detail:42', f'detail:{self.partner.id}'), {'self': self})
 
     def test_outside_of_the_block_nothing_is_delivered(self):
         with delivered_events(self.env) as delivered:

@@ -135,6 +135,7 @@ NO_RECORD = ('copy', 'copy_data', 'get_metadata', 'read', 'unlink', 'web_read', 
 EXCEPTIONS = {
     # what is active already is left alone
     ('cache.event.rule', 'action_unarchive'): READERS,
+    ('cache.event.rule', 'name_create'): NOBODY,  # the name alone says nothing to remove
     # these figures cannot be copied by somebody who does not see all of them
     ('cache.metric', 'copy_data'): ADMINS,
     ('cache.entry', 'copy_data'): NOBODY,  # its body is closed to all

@@ -37,7 +37,11 @@ MAX_NAMES = 100
 """Names that one template may give in one transaction: a tenth of what the journal keeps apart,
 :data:`.journal.MAX_REMOVALS`."""
 
+MAX_CHARACTERS = keys.MAX_KEY_CHARACTERS - len(VARIANT) - 32
+"""Of a name: there is room for the digest of a variant."""
+
 _PLACEHOLDER = re.compile(r'\{([a-z_][a-z0-9_]*)\}')
+_IN_BRACKETS = re.compile(r'\[[^]]*\{')
 _WILDCARD = re.compile(r'[][*?]')
 _INTEGER = re.compile(r'0|-?[1-9][0-9]*')
 
@@ -66,7 +70,7 @@ class Template(typing.NamedTuple):
             name = PREFIX + _PLACEHOLDER.sub(
                 lambda _match, f=found: escape_part(next(f)), self.text
             )
-            names.add(name if len(name) <= keys.MAX_KEY_CHARACTERS else self.widest)
+            names.add(name if len(name) <= MAX_CHARACTERS else self.widest)
         return names
 
 
@@ -80,6 +84,10 @@ def parse(text: str) -> Template:
         )
     if VARIANT in rest:
         raise keys.InvalidKey(f'{text!r}: what follows "@" differs per reader; leave it out.')
+    if _IN_BRACKETS.search(text):
+        raise keys.InvalidKey(f'{text!r}: a placeholder cannot stand in square brackets.')
+    if len(PREFIX + text) > MAX_CHARACTERS:
+        raise keys.InvalidKey(f'{text[:40]!r}… has more than {MAX_CHARACTERS} characters.')
     keys.validate_pattern(PREFIX + rest)
     if not _WILDCARD.split(rest)[0]:
         raise keys.InvalidKey(
@@ -97,7 +105,11 @@ def parse_all(text: str | None) -> list[Template]:
 
 
 def rows_of(name: str) -> list[str]:
-    """The rows of the journal that remove a name with all its variants."""
+    """The rows of the journal that remove a name with all its variants.
+
+    :raise keys.InvalidKey: never write such a row: every worker reads it
+    """
+    keys.validate_pattern(name)
     if _WILDCARD.search(name):
         rows = [journal.PATTERN + name]
         return rows if name.endswith(ANY) else [*rows, f'{journal.PATTERN}{name}{VARIANT}*']

@@ -124,7 +124,7 @@ class Subscription(typing.NamedTuple):
 
 
 def _subscriptions(registry) -> dict[str, list[Subscription]]:
-    found: dict[str, list[Subscription]] = {}
+    found: dict[str, dict[tuple, Subscription]] = {}
     for model, cls in registry.models.items() if _decorated_names else ():
         for method in sorted(_decorated_names):
             for definition in reversed(cls.mro()):
@@ -133,8 +133,10 @@ def _subscriptions(registry) -> dict[str, list[Subscription]]:
                     continue
                 for names, fields in getattr(vars(definition).get(method), _MARK, ()):
                     for name in names:
-                        found.setdefault(name, []).append(Subscription(model, method, fields))
-    return found
+                        # once, also where an override is decorated again
+                        calls = found.setdefault(name, {})
+                        calls[model, method] = Subscription(model, method, fields)
+    return {name: list(calls.values()) for name, calls in found.items()}
 
 
 # -- who listens to what -----------------------------------------------------------------------

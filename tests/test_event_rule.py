@@ -592,6 +592,8 @@ class TestEventRuleForm(TransactionCase):
         self.refused('@', names='bank:{id}@*')
         self.refused('everything', names='*')
         self.refused('balanced', names='bank:[1')
+        self.refused('brackets', names='bank:[a-{name}]')
+        self.refused('characters', names='bank:' + 'x' * keys.MAX_KEY_CHARACTERS)
 
     def test_a_rule_that_removes_nothing(self):
         self.refused('one name a line', names=False)
@@ -650,7 +652,11 @@ class TestEventTemplates(TransactionCase):
 
     def test_a_name_that_would_be_too_long_is_removed_at_large(self):
         template = event_templates.parse('a:{x}')
-        self.assertEqual(template.fill({'x': ['y' * keys.MAX_KEY_CHARACTERS]}), {'v1:a:*'})
+        self.assertEqual(template.fill({'x': ['y' * event_templates.MAX_CHARACTERS]}), {'v1:a:*'})
+        (longest,) = template.fill({'x': ['y' * (event_templates.MAX_CHARACTERS - 5)]})
+        self.assertEqual(len(longest), event_templates.MAX_CHARACTERS)
+        for row in event_templates.rows_of(longest):
+            keys.validate_pattern(row.partition(':')[2])
 
     def test_parts(self):
         for value, part in (

@@ -214,9 +214,9 @@ class Base(models.AbstractModel):
         watch = note_changes(self, removed=True)
         if watch is None or not self:
             return super().unlink()
-        watch.deleting(self)
+        gone = watch.deleting(self)
         result = super().unlink()
-        watch.deleted(self)
+        watch.deleted(self, gone)
         return result
 
     # what recomputation at flush uses, and modules that go below write() and create()

@@ -256,19 +256,40 @@ def note_before(change: Change, model, ids, columns) -> None:
         change.before.setdefault(id_, []).append(values)
 
 
-def note_before_deletion(change: Change, records, listener: Listener) -> None:
-    """Remember what will not be known any more."""
+class Gone(typing.NamedTuple):
+    """What will not be known any more of records that are about to be deleted.
+
+    :param values: of columns and relations, by id
+    :param matched: ids that match, by name of a business event
+    """
+
+    values: dict[int, dict]
+    matched: dict[str, set[int]]
+
+
+def look_before_deletion(records, listener: Listener) -> Gone:
+    """Read what rules will ask for."""
     records = as_superuser(records)
-    note_before(change, records, records._ids, listener.columns)
+    values = read_columns(records, records._ids, listener.columns)
     for record in records if listener.relations else ():
-        values = {name: list(record[name]._ids) for name in listener.relations}
-        known = change.before.setdefault(record.id, [{}])
-        for before in known:
-            before.update(values)
-    for name, source in listener.sources:
-        if DELETED in source.changes:
-            matching = records.search([('id', 'in', records.ids), *source.domain], order='id')
-            change.deleted_as.setdefault(name, set()).update(matching._ids)
+        held = {name: list(record[name]._ids) for name in listener.relations}
+        values.setdefault(record.id, {}).update(held)
+    matched = {
+        name: set(records.search([('id', 'in', records.ids), *source.domain], order='id')._ids)
+        for name, source in listener.sources
+        if DELETED in source.changes
+    }
+    return Gone(values, matched)
+
+
+def note_deletion(change: Change, ids, gone: Gone) -> None:
+    """They are deleted; the segment may be another one than that in which they were looked at,
+    as there may have been savepoints meanwhile."""
+    change.deleted.update(ids)
+    for id_, values in gone.values.items():
+        change.before.setdefault(id_, []).append(values)
+    for name, matched in gone.matched.items():
+        change.deleted_as.setdefault(name, set()).update(matched)
 
 
 def as_superuser(records):

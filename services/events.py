@@ -41,11 +41,13 @@ from .engine import _OFF, engine_for
 from .event_log import LOG_COLUMNS, EventLog
 from .event_names import CREATED, DELETED, UPDATED, can_be_emitted, is_event_name, sources_of
 from .event_rules import (
+    Gone,
     Listener,
     emitted_listener,
     listener_of,
+    look_before_deletion,
     note_before,
-    note_before_deletion,
+    note_deletion,
     read_rules,
     read_rules_if_any,
     settle,
@@ -263,11 +265,12 @@ class Watch:
             for id_ in ids if names else ():
                 change.update(id_, names)
 
-    def deleting(self, records) -> None:
-        note_before_deletion(self._change(records), records, self._listener)
+    def deleting(self, records) -> Gone:
+        """:return: for :meth:`deleted`, what will not be known then"""
+        return look_before_deletion(records, self._listener)
 
-    def deleted(self, records) -> None:
-        self._change(records).deleted.update(records._ids)
+    def deleted(self, records, gone: Gone) -> None:
+        note_deletion(self._change(records), records._ids, gone)
 
 
 def watch(env, model: str) -> Watch | None:

@@ -288,6 +288,23 @@ env.cr.commit()
         self.assertTrue(rows.meets('v1:bank:city:Ghent'))
         self.assertFalse(rows.meets('v1:bank:city:Bruges'))
 
+    def test_a_field_of_a_deleted_record_is_known_whatever_its_deletion_does(self):
+        self.rule(event='res.bank.deleted', names='bank:city:{city}')
+        id_ = self.bank(city='Ghent')
+
+        def use_a_savepoint(records):
+            with records.env.cr.savepoint():
+                records.flush_recordset()
+
+        use_a_savepoint._ondelete = True
+        with (
+            patch.object(self.registry['res.bank'], '_ondelete_methods', [use_a_savepoint]),
+            self.removals() as rows,
+        ):
+            self.remove('res.bank', id_)
+        self.assertTrue(rows.meets('v1:bank:city:Ghent'))
+        self.assertFalse(rows.meets('v1:bank:city:Bruges'))
+
     def test_an_empty_field_is_anything(self):
         self.rule(names='bank:city:{city}:page')
         id_ = self.bank()

@@ -117,9 +117,13 @@ class EventLog:
                 self.rows[row] = template
                 self.counts[template] += 1
 
+    def unsettled(self) -> list[Segment]:
+        """Segments to settle, the open one included."""
+        return self.segments[self._settled :]
+
     def take_unsettled(self) -> list[Segment]:
-        """Segments to settle; what happens from now on goes to others."""
-        segments = self.segments[self._settled :]
+        """The same; what happens from now on goes to others."""
+        segments = self.unsettled()
         self._settled, self._open = len(self.segments), None
         return segments
 
@@ -148,7 +152,12 @@ class EventLog:
 
     def _run(self, cr) -> None:
         cr.precommit.data.pop(_ARMED, None)
-        self._settle(cr, self)
+        try:
+            self._settle(cr, self)
+        except Exception:
+            # of the caller's pending changes: the caller may drop them, and commit the rest
+            self._arm(cr)
+            raise
 
     # -- after the commit --------------------------------------------------------------
 

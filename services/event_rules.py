@@ -214,7 +214,7 @@ def is_column(model, name: str) -> bool:
         and field.type in COLUMN_TYPES
         and not field.translate
         and not field.company_dependent
-        and name != 'id'
+        and name not in ('id', 'uid')
     )
 
 
@@ -306,13 +306,13 @@ def settle(cr, log: EventLog, registry) -> None:
 
     :raise psycopg2.Error: what is wrong with the caller's own pending changes
     """
-    env = api.Environment(cr, api.SUPERUSER_ID, {'active_test': False})
-    segments = log.take_unsettled()
-    if not any(_asked(change) for segment in segments for change in segment.values()):
+    if not any(_asked(change) for segment in log.unsettled() for change in segment.values()):
+        log.take_unsettled()
         return
+    env = api.Environment(cr, api.SUPERUSER_ID, {'active_test': False})
     # here and not below: an error in what the caller has written is the caller's
     env.flush_all()
-    for segment in segments:
+    for segment in log.take_unsettled():
         for (name, _emitted), change in segment.items():
             settled = _settled(env[name], change, log)
             for template, rows in settled.items():

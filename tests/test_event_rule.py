@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 import psycopg2
 
+from odoo.api import Environment
 from odoo.exceptions import AccessError, ValidationError
 from odoo.tests import TransactionCase, new_test_user, tagged
 from odoo.tests.common import get_db_name
@@ -542,6 +543,23 @@ env.cr.commit()
             env['res.bank'].browse(id_)._write_multi([{'name': None}])
         with self.request() as env:
             self.assertEqual(env['res.bank'].browse(id_).name, 'Bank')
+
+    def test_an_error_of_the_caller_that_is_swallowed_loses_no_removal(self):
+        self.rule()
+        id_ = self.bank()
+
+        def fail(_env):
+            self.patch_flush.stop()
+            raise Refused
+
+        self.patch_flush = patch.object(Environment, 'flush_all', fail)
+        with self.removals() as rows, self.request() as env:
+            env['res.bank'].browse(id_).name = 'New'
+            env.flush_all()
+            self.patch_flush.start()
+            with contextlib.suppress(Refused):
+                env.cr.precommit.run()
+        self.assertRemoves(rows, id_)
 
     def test_before_the_module_is_upgraded_there_are_no_rules(self):
         """The code is new, the table is not there yet."""

@@ -37,6 +37,10 @@ class CacheEventRule(models.Model):
         help="Of the model that the condition is about; for an event of several models the first "
         "one that is installed.",
     )
+    about = fields.Char(
+        compute='_compute_model',
+        help="The installed models whose records cause the event.",
+    )
     condition = fields.Char(
         help="Only records that match it count. An updated record counts if it matches after the "
         "change, or may have matched before; a deleted one always counts."
@@ -66,7 +70,9 @@ class CacheEventRule(models.Model):
     @api.depends('event')
     def _compute_model(self):
         for rule in self:
-            rule.model = next((model._name for model in rule._models()), False)
+            names = [model._name for model in rule._models()]
+            rule.model = names[0] if names else False
+            rule.about = ", ".join(names) or rule._why_nothing()
 
     @api.model_create_multi
     def create(self, vals_list):
@@ -184,6 +190,14 @@ class CacheEventRule(models.Model):
                         error=error,
                     )
                 ) from error
+
+    def _why_nothing(self):
+        """Why no installed model causes the event."""
+        if not event_names.is_event_name(self.event):
+            return False
+        if event_names.sources_of(self.event):
+            return self.env._("Not installed")
+        return self.env._("Emitted by modules")
 
     def _models(self):
         """The models whose records the event is about, as far as they are installed."""

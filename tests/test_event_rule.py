@@ -371,7 +371,8 @@ env.cr.commit()
     def test_models_that_do_not_exist_never_happen(self):
         rule = self.rule(event='no.such.model.updated')
         with self.request() as env:
-            self.assertFalse(env['cache.event.rule'].browse(rule).model)
+            record = env['cache.event.rule'].browse(rule)
+            self.assertEqual((record.model, record.about), (False, "Not installed"))
         self.bank()
 
     def test_the_rules_of_the_design_are_there(self):
@@ -650,7 +651,9 @@ class TestEventRuleForm(TransactionCase):
         self.assertEqual(rule.event, 'res.bank.updated')
         self.assertEqual(rule.names, 'bank:{id}\nlist:*')
         self.assertEqual(rule.field_names, 'city, street')
-        self.assertEqual(rule.model, 'res.bank')
+        self.assertEqual((rule.model, rule.about), ('res.bank', 'res.bank'))
+        rule.event = 'MY_EVENT'
+        self.assertEqual((rule.model, rule.about), (False, "Emitted by modules"))
 
     def test_cache_users_read_rules_and_change_none(self):
         user = new_test_user(self.env, 'tc_event_user', 'tiered_cache.group_cache_user')

@@ -99,10 +99,9 @@ def state_of(cr) -> TransactionState:
 def log_of(cr):
     """The log of events of the transaction that is open on a cursor of any kind, or None."""
     postcommit = getattr(cr, 'postcommit', None)
-    state = postcommit.data.get(_SLOT) if postcommit is not None else None
-    if state is None or cr.postrollback.data.get(_SLOT) is not state:
+    if postcommit is None or _SLOT not in postcommit.data:
         return None
-    return state.events
+    return state_of(cr).events
 
 
 def is_snapshot_stable(cr) -> bool:

@@ -153,7 +153,9 @@ EXCEPTIONS = {
     ('cache.event', 'name_create'): ALL,
     ('cache.manager', 'name_create'): ALL,
     ('cache.rule', 'name_create'): ALL,
-    # the search panel wants a selection: the models of the first two have none to give
+    # the search panel wants a selection: these models have none to give
+    ('cache.event.rule', 'search_panel_select_range'): NOBODY,
+    ('cache.event.rule', 'search_panel_select_multi_range'): NOBODY,
     ('cache.entry', 'search_panel_select_range'): NOBODY,
     ('cache.entry', 'search_panel_select_multi_range'): NOBODY,
     ('cache.metric', 'search_panel_select_range'): NOBODY,

@@ -37,6 +37,10 @@ class CacheEventRule(models.Model):
         help="Of the model that the condition is about; for an event of several models the first "
         "one that is installed.",
     )
+    idle = fields.Boolean(
+        compute='_compute_model',
+        help="No installed model causes the event, and no module emits it.",
+    )
     about = fields.Char(
         compute='_compute_model',
         help="The installed models whose records cause the event.",
@@ -73,6 +77,7 @@ class CacheEventRule(models.Model):
             names = [model._name for model in rule._models()]
             rule.model = names[0] if names else False
             rule.about = ", ".join(names) or rule._why_nothing()
+            rule.idle = not names and bool(event_names.sources_of(rule.event or ''))
 
     @api.model_create_multi
     def create(self, vals_list):

@@ -372,7 +372,7 @@ env.cr.commit()
         rule = self.rule(event='no.such.model.updated')
         with self.request() as env:
             record = env['cache.event.rule'].browse(rule)
-            self.assertEqual((record.model, record.about), (False, "Not installed"))
+            self.assertEqual((record.idle, record.about), (True, "Not installed"))
         self.bank()
 
     def test_the_rules_of_the_design_are_there(self):
@@ -653,7 +653,7 @@ class TestEventRuleForm(TransactionCase):
         self.assertEqual(rule.field_names, 'city, street')
         self.assertEqual((rule.model, rule.about), ('res.bank', 'res.bank'))
         rule.event = 'MY_EVENT'
-        self.assertEqual((rule.model, rule.about), (False, "Emitted by modules"))
+        self.assertEqual((rule.idle, rule.about), (False, "Emitted by modules"))
 
     def test_cache_users_read_rules_and_change_none(self):
         user = new_test_user(self.env, 'tc_event_user', 'tiered_cache.group_cache_user')

@@ -1,4 +1,4 @@
-"""The two patches of this addon, each for want of a hook.
+"""The patches of this addon, each for want of a hook; a third is :mod:`services.savepoints`.
 
 ``get_public_method``: ``cache.manager.invalidate_model`` must be callable by RPC, but the name
 means "drop this model's ORM cache" on every Odoo model, and is closed to RPC there
@@ -21,7 +21,7 @@ import sys
 from odoo import fields
 from odoo.service import model as service
 
-from .services import reading, test_snapshot
+from .services import reading, savepoints, test_snapshot
 
 _IMPORTERS = ('odoo.addons.rpc.controllers.json2', 'odoo.addons.api_doc.controllers.api_doc')
 
@@ -29,6 +29,7 @@ _IMPORTERS = ('odoo.addons.rpc.controllers.json2', 'odoo.addons.api_doc.controll
 def post_load():
     _open_invalidate_model()
     _watch_datetime_now()
+    savepoints.post_load()
     test_snapshot.post_load()
 
 

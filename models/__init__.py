@@ -1,6 +1,8 @@
 from . import (
     base,
     cache_entry,
+    cache_event,
+    cache_event_rule,
     cache_manager,
     cache_metric,
     cache_namespace,

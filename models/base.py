@@ -204,23 +204,37 @@ class Base(models.AbstractModel):
         return records
 
     def write(self, vals):
-        note_changes(self, vals)
-        return super().write(vals)
+        watch = note_changes(self, vals)
+        result = super().write(vals)
+        if watch is not None:
+            watch.wrote(self, vals)
+        return result
 
     def unlink(self):
-        note_changes(self, removed=True)
-        return super().unlink()
+        watch = note_changes(self, removed=True)
+        if watch is None or not self:
+            return super().unlink()
+        gone = watch.deleting(self)
+        result = super().unlink()
+        watch.deleted(self, gone)
+        return result
 
     # what recomputation at flush uses, and modules that go below write() and create()
 
     def _write_multi(self, vals_list):
-        note_changes(self)
+        watch = note_changes(self)
+        if watch is not None:
+            watch.writing(self, vals_list)
         return super()._write_multi(vals_list)
 
     @api.model
     def _create(self, data_list):
-        note_changes(self)
-        return super()._create(data_list)
+        watch = note_changes(self)
+        try:
+            return super()._create(data_list)
+        finally:
+            if watch is not None:
+                watch.created(self, data_list)
 
     @api.model
     @api.private

@@ -36,7 +36,15 @@ METHODS = (
 
 TIERS = ('l1', 'l2', 'l3')
 
-OWN_MODELS = ('cache.entry', 'cache.metric', 'cache.namespace', 'cache.rule', 'cache.manager')
+OWN_MODELS = (
+    'cache.entry',
+    'cache.event',
+    'cache.event.rule',
+    'cache.manager',
+    'cache.metric',
+    'cache.namespace',
+    'cache.rule',
+)
 """Never cached: they show the cache itself."""
 
 LEFT_ALONE = ('res.device', 'res.device.log')

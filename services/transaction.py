@@ -27,6 +27,7 @@ class TransactionState:
     :param objection: why there are none although the transaction has not written
     :param rights: what ``tools.ormcache`` may hold for it, see :mod:`.memory`; None is unknown
     :param changes: what the ORM hooks saw: model → ids, for events after commit
+    :param events: what somebody listens to, see :mod:`.event_log`; None while nothing happened
     :param journal_engine: the engine for which the ORM hooks write the journal, if they do
     """
 
@@ -36,6 +37,7 @@ class TransactionState:
         'changes',
         'dirty',
         'drafts',
+        'events',
         'journal_engine',
         'looked',
         'objection',
@@ -53,6 +55,7 @@ class TransactionState:
         self.objection = ''
         self.rights: tuple | None = None
         self.changes: dict = {}
+        self.events = None
         self.journal_engine = None
         self._last_query = None
 
@@ -91,6 +94,14 @@ def state_of(cr) -> TransactionState:
         state = TransactionState(cr)
         cr.postcommit.data[_SLOT] = cr.postrollback.data[_SLOT] = state
     return state
+
+
+def log_of(cr):
+    """The log of events of the transaction that is open on a cursor of any kind, or None."""
+    postcommit = getattr(cr, 'postcommit', None)
+    if postcommit is None or _SLOT not in postcommit.data:
+        return None
+    return state_of(cr).events
 
 
 def is_snapshot_stable(cr) -> bool:

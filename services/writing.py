@@ -14,12 +14,16 @@ from __future__ import annotations
 
 from . import journal
 from .engine import engine_for
+from .events import Watch, watch
 from .memory import clears_ormcache
 from .transaction import state_of
 
 
-def note_changes(records, vals=None, removed: bool = False) -> None:
-    """Called by ``create``, ``write``, ``unlink`` and the methods below them."""
+def note_changes(records, vals=None, removed: bool = False) -> Watch | None:
+    """Called by ``create``, ``write``, ``unlink`` and the methods below them.
+
+    :return: who wants to be told what happens to records of this model, if anybody does
+    """
     cr = records.env.cr
     transaction = state_of(cr)
     transaction.dirty = True
@@ -28,7 +32,7 @@ def note_changes(records, vals=None, removed: bool = False) -> None:
     if change is None:
         if not changes:
             _first_change(records.env, transaction)
-        change = changes[records._name] = Change()
+        change = changes[records._name] = Change(watch(records.env, records._name))
         if clears_ormcache(records):
             _note_ormcache(records.env, transaction)
     if transaction.journal_engine is not None:
@@ -36,6 +40,7 @@ def note_changes(records, vals=None, removed: bool = False) -> None:
     change.ids.update(records._ids)
     if vals:
         change.fields.update(vals)
+    return change.watch
 
 
 def note_draft(records) -> None:
@@ -44,11 +49,15 @@ def note_draft(records) -> None:
 
 
 class Change:
-    """What happened to one model in one transaction."""
+    """What happened to one model in one transaction, rolled back to a savepoint or not.
 
-    __slots__ = ('fields', 'ids')
+    :param watch: see :func:`note_changes`
+    """
 
-    def __init__(self):
+    __slots__ = ('fields', 'ids', 'watch')
+
+    def __init__(self, watch: Watch | None):
+        self.watch = watch
         self.ids: set = set()
         self.fields: set[str] = set()
 

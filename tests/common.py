@@ -18,6 +18,8 @@ call, so that ``with self.assertHit():`` and ``with self.assertMiss('stale'):`` 
 In these tests every read is worth keeping, however cheap, L1 is the only tier, and the
 auditor is off; ``options`` of a class and :meth:`CacheCase.configure` change that.
 
+:func:`delivered_events` tests subscribers and rules in an ordinary ``TransactionCase``.
+
 What may go wrong: a test commits and does not clean up.  :meth:`CacheCase.make` deletes what
 it made, and archives what other records hold on to; everything else is for ``addCleanup``.
 """
@@ -31,11 +33,13 @@ from unittest.mock import patch
 
 from odoo import api
 from odoo.addons.tiered_cache.services import engine as engines
-from odoo.addons.tiered_cache.services import reading
+from odoo.addons.tiered_cache.services import event_rules, events, reading
 from odoo.addons.tiered_cache.services.auditor import same
 from odoo.addons.tiered_cache.services.hierarchy import Hierarchy
 from odoo.addons.tiered_cache.services.metrics import Metrics
 from odoo.addons.tiered_cache.services.pressure import Pressure
+from odoo.addons.tiered_cache.services.removal import Removals
+from odoo.addons.tiered_cache.services.transaction import state_of
 from odoo.modules.registry import Registry
 from odoo.sql_db import db_connect
 from odoo.tests.common import BaseCase, get_db_name
@@ -254,6 +258,37 @@ class CacheCase(BaseCase):
         ):
             yield other
 
+    # -- events ------------------------------------------------------------------------
+
+    def subscribe(self, model: str, *names: str, fields=(), then=None) -> list[events.Event]:
+        """Subscribe a method of a model to events until the end of the test.
+
+        :param then: called with the method's ``self`` and the event
+        :return: the events that were delivered, so far
+        """
+        delivered: list[events.Event] = []
+
+        @events.on_event(*names, fields=fields)
+        def _on_test_event(records, event):
+            delivered.append(event)
+            if then is not None:
+                then(records, event)
+
+        name = f'_on_test_event_{len(events._decorated_names)}'
+        events._decorated_names.add(name)
+        self.addCleanup(self.forget_listeners)
+        self.addCleanup(events._decorated_names.discard, name)
+        method = patch.object(self.registry[model], name, _on_test_event, create=True)
+        method.start()
+        self.addCleanup(method.stop)
+        self.forget_listeners()
+        return delivered
+
+    @classmethod
+    def forget_listeners(cls) -> None:
+        """Read rules and look for subscribers again with the next change."""
+        cls.registry.__dict__.pop(events._SLOT, None)
+
     # -- assertions --------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -316,6 +351,61 @@ class CacheCase(BaseCase):
         self.assertIn(calls[-1].why, ('stale', 'unguarded'), calls)
         self.assertFalse(same(before, after), f"nothing has changed: {after}")
         self.assertSame(self.assertExact(call, **request), after)
+
+
+class Delivered:
+    """What :func:`delivered_events` has found.
+
+    :ivar events: one per name and model, as after a commit
+    :ivar rows: of the journal, written by event rules
+    """
+
+    def __init__(self):
+        self.events: list[events.Event] = []
+        self.rows: list[str] = []
+
+    def removes(self, key: str) -> bool:
+        """Whether a rule has removed what is kept under a key, e.g. 'v1:supplier:detail:42'."""
+        return Removals(dict.fromkeys(self.rows, 1)).version(key) != 0
+
+
+@contextlib.contextmanager
+def delivered_events(env):
+    """Tests never commit, so nothing is emitted.  At the end of this block subscribers are
+    called as after a commit, but in the test's own transaction, and what they raise fails the
+    test; rules count that the test has made, too.
+
+        with delivered_events(self.env) as delivered:
+            self.partner.email = 'new@example.com'
+        self.assertEqual(delivered.events[0].fields, {'email'})
+        self.assertTrue(self.env['my.queue'].search([]))
+
+    Yields a :class:`Delivered`, filled at the end of the block.
+    """
+    delivered, state, slots = Delivered(), state_of(env.cr), env.registry.__dict__
+    env.cr.flush()
+    before = slots.get(events._SLOT), state.events
+    sequence = env.registry.cache_sequences['default']
+    book = slots[events._SLOT] = events.Book(env.registry, event_rules.read_rules(env.cr), sequence)
+    state.events = None
+    watches = {name: change.watch for name, change in state.changes.items()}
+    for name, change in state.changes.items():
+        change.watch = events.watch(env, name)
+    try:
+        yield delivered
+        env.cr.flush()
+        if state.events is not None:
+            delivered.events = events.events_of(book, state.events, env.cr.dbname)
+            delivered.rows = list(state.events.rows)
+    finally:
+        slots[events._SLOT], state.events = before
+        if slots[events._SLOT] is None:
+            del slots[events._SLOT]
+        for name, change in state.changes.items():
+            change.watch = watches.get(name)
+    for event, subscription in events.calls_of(book, delivered.events):
+        records = env(user=event.uid or env.uid, context={})[subscription.model]
+        getattr(records, subscription.method)(event)
 
 
 def reconfigure(engine) -> None:

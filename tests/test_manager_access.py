@@ -110,13 +110,13 @@ class TestManager(AccessCase):
 class TestModels(AccessCase):
     def test_outsiders_see_no_model(self):
         for who in self.outsiders:
-            for name in ('cache.entry', 'cache.metric', 'cache.rule'):
+            for name in ('cache.entry', 'cache.event.rule', 'cache.metric', 'cache.rule'):
                 with self.subTest(who=who, model=name), self.assertRaises(AccessError):
                     self.model(name, who).search_read([], ['id'], limit=1)
 
     def test_a_cache_user_reads_everything_and_writes_nothing(self):
         rule = self.env['cache.rule'].create({'model': 'res.partner', 'methods': 'fields_get'})
-        for name in ('cache.entry', 'cache.metric', 'cache.rule'):
+        for name in ('cache.entry', 'cache.event.rule', 'cache.metric', 'cache.rule'):
             records = self.model(name, 'user')
             records.search_read([], ['id'], limit=1)
             for operation in ('create', 'write', 'unlink'):
@@ -127,7 +127,7 @@ class TestModels(AccessCase):
     def test_a_cache_administrator_changes_rules_and_removes_entries_only(self):
         allowed = {
             (name, operation)
-            for name in ('cache.entry', 'cache.metric', 'cache.rule')
+            for name in ('cache.entry', 'cache.event.rule', 'cache.metric', 'cache.rule')
             for operation in ('read', 'create', 'write', 'unlink')
             if self.model(name, 'admin').has_access(operation)
         }
@@ -136,6 +136,7 @@ class TestModels(AccessCase):
             {
                 ('cache.entry', 'read'),
                 ('cache.entry', 'unlink'),
+                *(('cache.event.rule', right) for right in ('read', 'create', 'write', 'unlink')),
                 ('cache.metric', 'read'),
                 ('cache.rule', 'read'),
                 ('cache.rule', 'create'),

@@ -38,22 +38,26 @@ FIELD = {
     'cache.entry': 'model',
     'cache.metric': 'model',
     'cache.namespace': 'note',
+    'cache.event.rule': 'note',
     'cache.rule': 'note',
 }
 GROUPED = {
     'cache.entry': 'model',
     'cache.metric': 'model',
     'cache.namespace': 'consistency',
+    'cache.event.rule': 'event',
     'cache.rule': 'consistency',
 }
 VALUES = {
     'cache.entry': {'hits': 5},
+    'cache.event.rule': {'note': "changed"},
     'cache.metric': {'count': 5},
     'cache.namespace': {'note': "changed"},
     'cache.rule': {'note': "changed"},
 }
 NEW = {
     'cache.entry': {'key': 'v1:new'},
+    'cache.event.rule': {'event': 'res.bank.updated', 'names': 'bank:{id}'},
     'cache.metric': {'model': 'res.bank', 'outcome': 'l1'},
     'cache.namespace': {'name': 'surface:new'},
     'cache.rule': {'model': 'res.bank'},
@@ -63,6 +67,14 @@ NEW = {
 SHAPE, READ, CREATE, WRITE, DELETE, NEVER = 'shape', 'read', 'create', 'write', 'delete', 'never'
 RIGHTS = {
     'cache.entry': {SHAPE: ALL, READ: READERS, DELETE: ADMINS},
+    'cache.event': {SHAPE: ALL},
+    'cache.event.rule': {
+        SHAPE: ALL,
+        READ: READERS,
+        CREATE: ADMINS,
+        WRITE: ADMINS,
+        DELETE: ADMINS,
+    },
     'cache.metric': {SHAPE: ALL, READ: READERS},
     'cache.namespace': {
         SHAPE: ALL,
@@ -129,8 +141,12 @@ INHERITED = {
     'web_search_read': (READ, [[], SPEC]),
     'write': (WRITE, ['$v']),
 }
+ABSTRACT = ('cache.event', 'cache.manager')
 NO_RECORD = ('copy', 'copy_data', 'get_metadata', 'read', 'unlink', 'web_read', 'write')
 EXCEPTIONS = {
+    # what is active already is left alone
+    ('cache.event.rule', 'action_unarchive'): READERS,
+    ('cache.event.rule', 'name_create'): NOBODY,  # the name alone says nothing to remove
     # these figures cannot be copied by somebody who does not see all of them
     ('cache.metric', 'copy_data'): ADMINS,
     ('cache.entry', 'copy_data'): NOBODY,  # its body is closed to all
@@ -144,22 +160,27 @@ EXCEPTIONS = {
     # no sequence to set, no name to create by: nothing happens
     ('cache.entry', 'web_resequence'): ALL,
     ('cache.metric', 'web_resequence'): ALL,
+    ('cache.event', 'web_resequence'): ALL,
     ('cache.manager', 'web_resequence'): ALL,
     ('cache.namespace', 'web_resequence'): ALL,
+    ('cache.event', 'name_create'): ALL,
     ('cache.manager', 'name_create'): ALL,
     ('cache.rule', 'name_create'): ALL,
-    # the search panel wants a selection: the models of the first two have none to give
+    # the search panel wants a selection: these models have none to give
+    ('cache.event.rule', 'search_panel_select_range'): NOBODY,
+    ('cache.event.rule', 'search_panel_select_multi_range'): NOBODY,
     ('cache.entry', 'search_panel_select_range'): NOBODY,
     ('cache.entry', 'search_panel_select_multi_range'): NOBODY,
     ('cache.metric', 'search_panel_select_range'): NOBODY,
     ('cache.metric', 'search_panel_select_multi_range'): NOBODY,
     # on no record they have nothing to do
-    **{('cache.manager', name): ALL for name in NO_RECORD},
-    ('cache.manager', 'export_data'): SYSTEM,
-    ('cache.manager', 'web_override_translations'): NOBODY,  # wants one record
+    **{(model, name): ALL for model in ABSTRACT for name in NO_RECORD},
+    **{(model, 'export_data'): SYSTEM for model in ABSTRACT},
+    **{(model, 'web_override_translations'): NOBODY for model in ABSTRACT},  # wants one record
 }
 ADDED = {
     ('cache.entry', 'action_invalidate'): (ADMINS, []),
+    ('cache.event.rule', 'action_forget_failures'): (ADMINS, []),
     ('cache.manager', 'get_stats'): (READERS, []),
     ('cache.manager', 'invalidate_all'): (ADMINS, []),
     ('cache.manager', 'invalidate_key'): (ADMINS, ['v1:orm:res.bank:read:0']),
@@ -213,7 +234,12 @@ class TestRpcSurface(TransactionCase):
         cls.env['ir.config_parameter'].set_param('tiered_cache.redis_url', SECRET)
         rule = cls.env['cache.rule'].create({'model': 'res.partner', 'note': MARK})
         namespace = cls.env['cache.namespace'].create({'name': 'surface', 'note': MARK})
+        event_rule = cls.env['cache.event.rule'].create(
+            {'event': 'res.partner.updated', 'names': 'partner:{id}', 'note': MARK}
+        )
         cls.ids = {
+            'cache.event': [],
+            'cache.event.rule': event_rule.ids,
             'cache.rule': rule.ids,
             'cache.namespace': namespace.ids,
             'cache.metric': [cls.add_figure('res.users')],
@@ -280,6 +306,7 @@ class TestRpcSurface(TransactionCase):
         for query in (
             "SELECT * FROM cache_rule ORDER BY id",
             "SELECT * FROM cache_namespace ORDER BY id",
+            "SELECT * FROM cache_event_rule ORDER BY id",
             "SELECT id, key, hits FROM cache_entry ORDER BY id",
             "SELECT * FROM cache_metric ORDER BY id",
             "SELECT key, value FROM ir_config_parameter WHERE key LIKE 'tiered%' ORDER BY id",

@@ -757,22 +757,22 @@ _plant(
     (
         'hook-write',
         "the hook of write()",
-        "    def write(self, vals):\n        note_changes(self, vals)\n",
-        "    def write(self, vals):\n",
+        "        watch = note_changes(self, vals)\n",
+        "        watch = None\n",
         'TestCaptureByOrm',
     ),
     (
         'hook-unlink',
         "the hook of unlink()",
-        "        note_changes(self, removed=True)\n",
-        "",
+        "        watch = note_changes(self, removed=True)\n",
+        "        watch = None\n",
         'TestCaptureByOrm',
     ),
     (
         'hook-flush',
         "the hook of what recomputation writes at flush",
-        "    def _write_multi(self, vals_list):\n        note_changes(self)\n",
-        "    def _write_multi(self, vals_list):\n",
+        "    def _write_multi(self, vals_list):\n        watch = note_changes(self)\n",
+        "    def _write_multi(self, vals_list):\n        watch = None\n",
         'TestCaptureByOrm',
     ),
     (
@@ -784,8 +784,8 @@ _plant(
         'TestCaptureByOrm',
         (
             'models/base.py',
-            "    def _create(self, data_list):\n        note_changes(self)\n",
-            "    def _create(self, data_list):\n",
+            "    def _create(self, data_list):\n        watch = note_changes(self)\n",
+            "    def _create(self, data_list):\n        watch = None\n",
         ),
     ),
     (
@@ -2836,6 +2836,145 @@ _plant(
         "[f'{LOCK_TIMEOUT_S}s']",
         "['0']",
         'TestUninstall',
+    ),
+)
+
+# -- events and their rules ------------------------------------------------------------------------
+
+_plant(
+    'P3',
+    'services/event_log.py',
+    (
+        'event-savepoint-settled',
+        "a removal that was rolled back with a savepoint is written again for an earlier change",
+        "self._settled, self._open = min(self._settled, mark.settled), None",
+        "self._settled, self._open = min(self._settled, len(self.segments)), None",
+        'TestEventRule',
+    ),
+    (
+        'event-savepoint-rows',
+        "rows that were rolled back do not count as written",
+        "while len(self.rows) > mark.rows:",
+        "while False:",
+        'TestEventRule',
+    ),
+    (
+        'event-savepoint',
+        "what was rolled back to a savepoint is not told",
+        "        del self.segments[mark.segments :]\n",
+        "",
+        'TestEvents TestEventRule',
+    ),
+    (
+        'event-net',
+        "created and deleted in one transaction is nothing",
+        "return self._created - self._deleted",
+        "return self._created",
+        'TestEvents',
+    ),
+)
+_plant(
+    'P4',
+    'services/event_log.py',
+    (
+        'event-gap',
+        "what rules remove is committed by the change itself",
+        "cr.precommit.add(lambda: self._run(cr))",
+        "cr.postcommit.add(lambda: self._run(cr))",
+        'TestEventRule',
+    ),
+)
+_plant(
+    'P4',
+    'services/event_rules.py',
+    (
+        'event-rule-touched',
+        "a record that may have matched before counts",
+        "if columns is None or change.updated[id_] & columns",
+        "if columns is None",
+        'TestEventRule',
+    ),
+    (
+        'event-rule-at-large',
+        "a rule that fails removes at large",
+        "    return {t.text: _new_rows(log, t, [t.widest]) for t in rule.templates}\n",
+        "    return {}\n",
+        'TestEventRule',
+    ),
+    (
+        'event-rule-savepoint',
+        "a rule that fails in the database does not spoil the transaction",
+        "            with model.env.cr.savepoint(flush=False):\n                return _removed_by",
+        "            if True:\n                return _removed_by",
+        'TestEventRule',
+    ),
+    (
+        'event-rule-unavailable',
+        "rules remove where the engine of this process could not start",
+        "    if engine is not None and engine.available:\n        journal.note(cr, rows)\n",
+        "    if engine is not None:\n        engine.available and journal.note(cr, rows)\n",
+        'TestEventRule',
+    ),
+    (
+        'event-rule-before',
+        "a field in a name stands for its value before the change too",
+        "        change.before.setdefault(id_, []).append(values)\n\n\nclass Gone",
+        "        pass\n\n\nclass Gone",
+        'TestEventRule',
+    ),
+)
+_plant(
+    'P4',
+    'services/events.py',
+    (
+        'event-rule-signal',
+        "rules are read again when Odoo signals",
+        "book.sequence == registry.cache_sequences.get('default')",
+        "True",
+        'TestEventRule',
+    ),
+    (
+        'event-deletion',
+        "what a deleted record had is known",
+        "        return look_before_deletion(records, self._listener)\n",
+        "        return Gone({}, {})\n",
+        'TestEventRule',
+    ),
+    (
+        'event-subscriber-rollback',
+        "a subscriber that fails does not harm the next one",
+        "        cr.rollback()\n        registry.reset_changes()\n        _failed",
+        "        _failed",
+        'TestSubscribers',
+    ),
+    (
+        'event-subscriber-signals',
+        "what the request has to signal is left to it",
+        "    flags.__dict__.clear()\n    try:",
+        "    try:",
+        'TestSubscribers',
+    ),
+)
+_plant(
+    'P10',
+    'services/event_rules.py',
+    (
+        'event-rule-many',
+        "very many records do not fill the journal",
+        "    if template.placeholders and log.counts[template.text] + len(rows) > limit:\n",
+        "    if False:\n",
+        'TestEventRule',
+    ),
+)
+_plant(
+    'P9',
+    'services/event_templates.py',
+    (
+        'event-template-escape',
+        "a value in a name holds no separator and no wildcard",
+        "    return quote(value.encode('utf-8', 'surrogatepass'), safe='~')\n",
+        "    return value\n",
+        'TestEventRule TestEventTemplates',
     ),
 )
 

@@ -4,6 +4,7 @@ from . import (
     cache_manager,
     cache_metric,
     cache_rule,
+    cache_schedule,
     ir_rule,
     res_config_settings,
 )

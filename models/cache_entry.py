@@ -74,6 +74,7 @@ class CacheEntry(models.Model):
     _key_uniq = models.UniqueIndex('(key)')
     _key_prefix_idx = models.Index('(key text_pattern_ops)')
     _expires_idx = models.Index('(expires)')
+    _uid_idx = models.Index('(uid)')
 
     def init(self):
         # at every installation and upgrade, as for the table of this model
@@ -172,9 +173,9 @@ class CacheEntry(models.Model):
         return bool(
             state is not None
             and entry.expires > time.time()
-            and entry.removal_version == state.removals.version(entry.key)
+            and not state.removals.met(entry)
             and all(
-                state.versions.get(relation) == version
+                state.versions.get(relation) == version or relation.startswith(journal.TAG)
                 for relation, version, _condition in entry.dependencies
             )
         )
@@ -198,12 +199,19 @@ class CacheEntry(models.Model):
 
     @api.model
     def _relation_label(self, relation):
+        if relation.startswith(journal.TAG):
+            return self.env._("tag %s", relation.removeprefix(journal.TAG))
         return self.env._("(everything)") if relation == journal.ALL else relation
 
     def _since_then(self, relation, version, state):
         if state is None:
             return ""
-        if state.versions.get(relation) == version:
+        current = (
+            state.removals.tokens.get(relation, 0)
+            if relation.startswith(journal.TAG)
+            else state.versions.get(relation)
+        )
+        if current == version:
             return Markup("<i class='fa fa-check text-success'></i> {}").format(
                 self.env._("unchanged")
             )
@@ -211,9 +219,8 @@ class CacheEntry(models.Model):
 
     def action_invalidate(self):
         """Remove the entries from every tier and worker (button; cache administrators)."""
-        manager = self.env['cache.manager']
-        for key in self.mapped('key'):
-            manager.invalidate_key(key)
+        if self:
+            self.env['cache.manager'].invalidate_keys(self.mapped('key'))
         return {
             'type': 'ir.actions.client',
             'tag': 'display_notification',

@@ -36,7 +36,7 @@ METHODS = (
 
 TIERS = ('l1', 'l2', 'l3')
 
-OWN_MODELS = ('cache.entry', 'cache.metric', 'cache.rule', 'cache.manager')
+OWN_MODELS = ('cache.entry', 'cache.metric', 'cache.rule', 'cache.schedule', 'cache.manager')
 """Never cached: they show the cache itself."""
 
 LEFT_ALONE = ('res.device', 'res.device.log')

@@ -24,7 +24,7 @@ from . import auditor, codec, keys, shapes
 from .clock import dates, mentions_clock, searches_clock, uses
 from .engine import Engine
 from .entry import FLAG_CLOCK, FLAG_SUPERUSER, Entry
-from .journal import ALL
+from .journal import ALL, TAG
 from .policy import Plan
 from .recorder import Recording
 from .transaction import TransactionState, is_snapshot_stable, state_of
@@ -386,12 +386,12 @@ def _judge(engine, entry: Entry, versions: State, weak: bool) -> tuple[str, str]
     else:
         known = versions.versions
         for relation, version, _condition in entry.dependencies:
-            if known.get(relation) != version:
+            if known.get(relation) != version and not relation.startswith(TAG):
                 return 'stale', relation
     if weak and entry.dependencies[0][1] != versions.versions[ALL]:
         return 'stale', ALL
-    if entry.removal_version != versions.removals.version(entry.key):
-        return 'stale', 'removal'
+    if removal := versions.removals.met(entry):
+        return 'stale', removal
     return '', ''
 
 
@@ -501,7 +501,7 @@ def _store(engine, ticket: Ticket, value, cost_ms: float) -> tuple[str, str]:
             dependencies=tuple(
                 (relation, known[relation], None) for relation in (ALL, *recording.relations)
             ),
-            removal_version=versions.removals.version(ticket.key),
+            removal_version=versions.removals.version(ticket.key, ticket.uid),
             created=now,
             expires=now,
             cost_ms=cost_ms,

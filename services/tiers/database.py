@@ -29,9 +29,9 @@ from psycopg2 import errorcodes
 
 from ..breaker import CLOSED, CircuitBreaker
 from ..entry import FLAG_SUPERUSER, CorruptEntry, Entry, from_bytes
-from ..keys import compile_pattern, sql_like
+from ..keys import Target, sql_like
 from ..miss import MISS, Miss
-from .base import Tier, slices
+from .base import Step, Tier, slices
 
 _logger = logging.getLogger(__name__)
 
@@ -121,6 +121,16 @@ DELETE FROM cache_entry WHERE key IN (
        SELECT key FROM cache_entry WHERE key = ANY(%s) ORDER BY key FOR UPDATE)
 """
 )
+
+_DELETE_USER = (
+    _WRITE_LIMITS
+    + """
+DELETE FROM cache_entry WHERE key IN (
+       SELECT key FROM cache_entry WHERE uid = %s LIMIT %s FOR UPDATE SKIP LOCKED)
+"""
+)
+
+_COUNT = _LIMITS + "SELECT count(*) FROM cache_entry WHERE key LIKE %s"
 
 # The operators of text_pattern_ops compare bytes: the index for LIKE also gives the order.
 _KEYS = (
@@ -300,21 +310,22 @@ class DatabaseTier(Tier):
             removed += count
         return removed
 
-    def delete_pattern(self, pattern: str) -> int:
-        return self._remove(sql_like(pattern), compile_pattern(pattern).fullmatch)
-
-    def clear(self) -> int:
+    def removing(self, target: Target) -> Iterator[Step]:
         # Not TRUNCATE, which waits for every reader and makes every reader wait.
-        return self._remove('%', lambda key: True)
-
-    def _remove(self, like: str, wanted: Callable[[str], object]) -> int:
-        removed, last = 0, ''
-        while True:
-            rows = self._run_patiently(_KEYS, (like, last, DELETE_ROWS))
-            if not rows:
-                return removed
-            removed += self.delete([key for (key,) in rows if wanted(key)])
+        like, last = sql_like(target.candidates), ''
+        while rows := self._run_patiently(_KEYS, (like, last, DELETE_ROWS)):
+            yield len(rows), self.delete([key for (key,) in rows if target.wants(key)])
             last = rows[-1][0]
+
+    def removing_user(self, uid: int) -> Iterator[Step]:
+        count = DELETE_ROWS
+        while count == DELETE_ROWS:
+            count = self._run_patiently(_DELETE_USER, (uid, DELETE_ROWS)) or 0
+            yield count, count
+
+    def count(self, pattern: str) -> int | None:
+        rows = self._run_patiently(_COUNT, (sql_like(pattern),))
+        return rows[0][0] if rows else None
 
     def purge(self, max_entries: int | None = None, max_mb: float | None = None) -> int:
         """Remove what has expired, then the oldest beyond the limits; not in a request.

@@ -79,8 +79,8 @@ class _Removal:
     tiers: dict[str, _Progress] = dataclasses.field(default_factory=dict)
 
     def begin(self, tiers: dict[str, Tier]) -> None:
-        if not self.started_at:
-            self.started_at = time.time()
+        if not self.tiers:
+            self.started_at = self.started_at or time.time()
             self.tiers = {name: _Progress(self.steps(self, tier)) for name, tier in tiers.items()}
 
     def advance(self, until: float) -> None:
@@ -194,8 +194,9 @@ class Emptying:
             if not self._waiting:
                 return
             removal = self._waiting[0]
-            removal.begin(self._tiers())
+            removal.started_at = removal.started_at or time.time()  # takes no more keys
         try:
+            removal.begin(self._tiers())
             removal.estimate(self._tiers())
             removal.advance(time.monotonic() + ROUND_S)
         except BaseException:

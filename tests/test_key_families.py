@@ -1,6 +1,6 @@
 """Families of keys: no two parts give one key, and no part breaks out of its place."""
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from odoo.tests import tagged
@@ -19,6 +19,10 @@ ANYTHING = st.recursive(
     max_leaves=10,
 )
 
+PROPERTY = settings(
+    max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
+
 
 def reordered(value):
     """Equal, with every dictionary in the other order."""
@@ -31,16 +35,19 @@ def reordered(value):
 
 @tagged('post_install', '-at_install')
 class TestParts(BaseCase):
+    @PROPERTY
     @given(PARTS)
     def test_a_part_can_be_read_back_with_its_type(self, part):
         found = read_part(write_part(part))
         self.assertEqual((type(found), found), (type(part), part))
 
+    @PROPERTY
     @given(PARTS, PARTS)
     def test_two_different_parts_never_give_one_text(self, one, other):
         same = type(one) is type(other) and one == other
         self.assertEqual(write_part(one) == write_part(other), same)
 
+    @PROPERTY
     @given(PARTS)
     def test_a_part_holds_no_separator_no_wildcard_and_is_not_empty(self, part):
         text = write_part(part)
@@ -70,12 +77,28 @@ class TestParts(BaseCase):
 
 @tagged('post_install', '-at_install')
 class TestDigest(BaseCase):
+    @PROPERTY
     @given(ANYTHING)
     def test_the_order_of_dictionaries_does_not_count_at_any_depth(self, value):
         self.assertEqual(key_families.digest(value), key_families.digest(reordered(value)))
 
     def test_types_count(self):
-        values = (True, 1, 1.0, '1', b'1', None, False, 0, '', [], {}, [None], {'a': 1}, {'a': True})
+        values = (
+            True,
+            1,
+            1.0,
+            '1',
+            b'1',
+            None,
+            False,
+            0,
+            '',
+            [],
+            {},
+            [None],
+            {'a': 1},
+            {'a': True},
+        )
         self.assertEqual(len({key_families.digest(value) for value in values}), len(values))
 
     def test_the_order_of_lists_counts(self):
@@ -152,6 +175,7 @@ class TestBuilder(BaseCase):
             matches = keys.compile_pattern(pattern).fullmatch
             self.assertEqual(list(filter(matches, every)), expected, pattern)
 
+    @PROPERTY
     @given(PARTS, PARTS)
     def test_a_pattern_for_one_part_matches_no_other_part(self, one, other):
         pattern = self.keys.pattern('supplier:products', supplier=one)
@@ -159,6 +183,7 @@ class TestBuilder(BaseCase):
         same = type(one) is type(other) and one == other
         self.assertEqual(bool(keys.compile_pattern(pattern).fullmatch(key)), same)
 
+    @PROPERTY
     @given(PARTS, PARTS)
     def test_keys_can_be_read_back(self, supplier, page):
         key = self.keys.key('supplier:products', supplier=supplier, page=page)
@@ -197,9 +222,7 @@ class TestFamilies(BaseCase):
         self.register('supplier:detail', ['supplier'])
 
     def register(self, name, parts=(), template='', documentation="For a test."):
-        return self.families.register(
-            name, parts, template=template, documentation=documentation
-        )
+        return self.families.register(name, parts, template=template, documentation=documentation)
 
     def test_a_module_adds_its_own(self):
         self.register('crate:content', ['crate', 'shelf'])

@@ -36,9 +36,13 @@ START_S = 60
 
 
 class Server:
-    """``odoo-bin`` with two workers on the database of the tests; a context manager."""
+    """``odoo-bin`` with two workers on the database of the tests; a context manager.
 
-    def __init__(self):
+    :param options: of Tiered Cache, as texts, where they are others than below
+    """
+
+    def __init__(self, **options: str):
+        self._options = options
         self.port = free_port()
         self._process: psutil.Popen | None = None
         self._log = None
@@ -72,6 +76,7 @@ class Server:
                 'TIERED_CACHE_REDIS_URL': '',
                 'TIERED_CACHE_L3_ENABLED': '0',
                 'TIERED_CACHE_AUDIT_RATE': '0',
+                **{f'TIERED_CACHE_{name.upper()}': value for name, value in self._options.items()},
             },
         )
         try:

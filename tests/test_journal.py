@@ -29,6 +29,9 @@ class JournalCase(CacheCase):
         self.sql(f"CREATE TABLE {self.table} (id int PRIMARY KEY, value text)")
         self.addCleanup(self.sql, "DELETE FROM cache_version WHERE relation = %s", [self.table])
         self.addCleanup(self.sql, "DELETE FROM cache_change WHERE relation = %s", [self.table])
+        for name in self.removals:
+            self.addCleanup(self.sql, "DELETE FROM cache_version WHERE relation = %s", [name])
+            self.addCleanup(self.sql, "DELETE FROM cache_change WHERE relation = %s", [name])
         self.addCleanup(self.sql, f"DROP TABLE IF EXISTS {self.table} CASCADE")
         self.guard(self.table)
 
@@ -64,6 +67,20 @@ class JournalCase(CacheCase):
             return self.sql(query, params)[0][0]
         cursor.execute(query, params)
         return cursor.fetchone()[0]
+
+    @property
+    def removals(self):
+        """A removal of each kind that names something."""
+        return [kind + self.table for kind in journal.REMOVALS]
+
+    def removal(self, name):
+        """The sum of the tokens of a removal, None where none is known."""
+        return self.sql(
+            "SELECT mod(sum(token), %s)::bigint FROM ("
+            "SELECT token FROM cache_version WHERE relation = %s"
+            " UNION ALL SELECT token FROM cache_change WHERE relation = %s) AS tokens",
+            [journal.MODULUS, name, name],
+        )[0][0]
 
     def compact(self, ttl_s=3600.0):
         with self.engine.cursor() as cr:
@@ -293,17 +310,41 @@ class TestCompaction(JournalCase):
             self.assertIsNone(self.compact())
 
     def test_removals_stay_until_no_entry_can_be_older(self):
-        name = 'key:' + self.table
-        with self.engine.cursor() as cr:
-            journal.note(cr, [name])
-        self.compact()
-        self.assertEqual(self.rows(name), 1)
-        self.sql(
-            "UPDATE cache_change SET changed_at = now() - interval '2 hours' WHERE relation = %s",
-            [name],
-        )
+        for name in self.removals:
+            with self.subTest(name):
+                with self.engine.cursor() as cr:
+                    journal.note(cr, [name, name])
+                before = self.removal(name)
+                self.compact()
+                self.assertEqual((self.rows(name), self.removal(name)), (0, before))
+                self.sql(
+                    "UPDATE cache_version SET guarded_at = now() - interval '2 hours'"
+                    " WHERE relation = %s",
+                    [name],
+                )
+                generation = self.generation()
+                self.compact()
+                self.assertIsNone(self.removal(name))
+                self.assertNotEqual(self.generation(), generation)
+
+    def test_removals_wait_for_the_last_transaction_that_does_not_see_them(self):
+        """It may keep at any time what it has computed without them."""
+        name = 'tag:' + self.table
+        with self.snapshot():
+            with self.engine.cursor() as cr:
+                journal.note(cr, [name])
+            for _twice in range(2):
+                self.compact()
+                self.assertEqual(self.rows(name), 1)
         self.compact()
         self.assertEqual(self.rows(name), 0)
+
+    def test_removals_are_no_broken_guards_and_count_as_no_tables(self):
+        with self.engine.cursor() as cr:
+            journal.note(cr, self.removals)
+        self.compact()
+        with self.engine.cursor() as cr:
+            self.assertEqual(journal.broken_guards(cr), [])
 
     def test_the_engine_keeps_removals_that_entries_may_outlive(self):
         name = 'key:' + self.table
@@ -311,14 +352,19 @@ class TestCompaction(JournalCase):
         with self.engine.cursor() as cr:
             journal.note(cr, [name])
         self.engine.compact()
-        self.assertEqual(self.rows(name), 1)
+        self.sql(
+            "UPDATE cache_version SET guarded_at = now() - interval '1 hour' WHERE relation = %s",
+            [name],
+        )
+        self.engine.compact()
+        self.assertIsNotNone(self.removal(name))
 
     def test_very_many_removals_become_one_of_everything(self):
         names = [f'key:{self.table}:{number}' for number in range(4)]
         with self.engine.cursor() as cr:
             journal.note(cr, names)
         before = self.sum_of_everything()
-        self.patch(journal, 'MAX_REMOVALS', 3)
+        self.patch(journal, 'MAX_NAMED', 3)
         self.compact()
         self.assertEqual([self.rows(name) for name in names], [0, 0, 0, 0])
         self.assertNotEqual(self.sum_of_everything(), before)

@@ -1,5 +1,10 @@
 """Families of keys: no two parts give one key, and no part breaks out of its place."""
 
+import copy
+import pathlib
+import re
+from unittest.mock import patch
+
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -9,6 +14,8 @@ from odoo.tests.common import BaseCase
 from ..services import key_families, keys
 from ..services.key_families import CacheKeyBuilder, Families, read_part, write_part
 from ..services.keys import InvalidKey, Unkeyable
+
+DOCS = pathlib.Path(__file__).parent.parent / 'docs'
 
 PARTS = st.one_of(st.integers(), st.text(max_size=30), st.text('0123456789-+:*?[]@% é\x00\n'))
 ANYTHING = st.recursive(
@@ -22,6 +29,11 @@ ANYTHING = st.recursive(
 PROPERTY = settings(
     max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck)
 )
+
+
+def examples(page):
+    """The Python examples of a page."""
+    return re.findall(r'```python\n(.*?)```', (DOCS / page).read_text(), re.DOTALL)
 
 
 def reordered(value):
@@ -212,6 +224,20 @@ class TestBuilder(BaseCase):
         for name in ('', '*', 'a:b', 'A', 'a@b'):
             with self.assertRaises(InvalidKey):
                 self.keys.namespace(name)
+
+
+@tagged('post_install', '-at_install')
+class TestKeysPage(BaseCase):
+    def test_the_examples_of_the_page_run(self):
+        self.patch(key_families, 'FAMILIES', copy.deepcopy(key_families.FAMILIES))
+        with patch.object(CacheKeyBuilder.__init__, '__defaults__', (key_families.FAMILIES,)):
+            for example in examples('keys.md'):
+                exec(example, {})  # noqa: S102 - our own page
+
+    def test_the_page_names_every_family(self):
+        page = (DOCS / 'keys.md').read_text()
+        for family in key_families.FAMILIES:
+            self.assertIn(f'| `{family.name}` |', page)
 
 
 @tagged('post_install', '-at_install')

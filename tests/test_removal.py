@@ -24,6 +24,7 @@ from odoo.exceptions import UserError
 from odoo.tests import BaseCase, tagged
 
 from .common import ADMIN, CacheCase
+from .test_key_families import examples
 
 DIGEST = '0123456789abcdef' * 2
 NAME = 'v1:tc_supplier:detail:42'
@@ -411,6 +412,15 @@ class TestRemovalsOfReads(CacheCase):
                 self.commit(lambda env: env['cache.manager'].invalidate_user(ADMIN))
                 with self.assertMiss('stale', 'removal'), self.request() as env:
                     self.read(env)
+
+
+@tagged('post_install', '-at_install')
+class TestRemovalPage(CacheCase):
+    def test_the_examples_of_the_page_run(self):
+        for example in examples('removal.md'):
+            with self.request(commit=False) as env:
+                exec(example, {'env': env})  # noqa: S102 - our own page
+                self.assertEqual(env['cache.schedule'].search_count([('state', '=', 'pending')]), 2)
 
 
 @tagged('post_install', '-at_install')

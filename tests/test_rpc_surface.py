@@ -34,17 +34,29 @@ ADMINS = ('admin',)
 SYSTEM = ('system',)
 NOBODY = ()
 
-FIELD = {'cache.entry': 'model', 'cache.metric': 'model', 'cache.rule': 'note'}
-GROUPED = {'cache.entry': 'model', 'cache.metric': 'model', 'cache.rule': 'consistency'}
+FIELD = {
+    'cache.entry': 'model',
+    'cache.metric': 'model',
+    'cache.rule': 'note',
+    'cache.schedule': 'note',
+}
+GROUPED = {
+    'cache.entry': 'model',
+    'cache.metric': 'model',
+    'cache.rule': 'consistency',
+    'cache.schedule': 'kind',
+}
 VALUES = {
     'cache.entry': {'hits': 5},
     'cache.metric': {'count': 5},
     'cache.rule': {'note': "changed"},
+    'cache.schedule': {'note': "changed"},
 }
 NEW = {
     'cache.entry': {'key': 'v1:new'},
     'cache.metric': {'model': 'res.bank', 'outcome': 'l1'},
     'cache.rule': {'model': 'res.bank'},
+    'cache.schedule': {'kind': 'all'},
 }
 
 # What every model has: who gets an answer.  SHAPE tells what the program is like, no record.
@@ -53,6 +65,7 @@ RIGHTS = {
     'cache.entry': {SHAPE: ALL, READ: READERS, DELETE: ADMINS},
     'cache.metric': {SHAPE: ALL, READ: READERS},
     'cache.rule': {SHAPE: ALL, READ: READERS, CREATE: ADMINS, WRITE: ADMINS, DELETE: ADMINS},
+    'cache.schedule': {SHAPE: ALL, READ: READERS, CREATE: ADMINS, WRITE: ADMINS, DELETE: ADMINS},
     'cache.manager': {SHAPE: ALL},
 }
 SPEC = {'display_name': {}}
@@ -127,6 +140,8 @@ EXCEPTIONS = {
     ('cache.manager', 'web_resequence'): ALL,
     ('cache.manager', 'name_create'): ALL,
     ('cache.rule', 'name_create'): ALL,
+    # a name alone does not say what to remove
+    ('cache.schedule', 'name_create'): NOBODY,
     # the search panel wants a selection: the models of the first two have none to give
     ('cache.entry', 'search_panel_select_range'): NOBODY,
     ('cache.entry', 'search_panel_select_multi_range'): NOBODY,
@@ -139,11 +154,17 @@ EXCEPTIONS = {
 }
 ADDED = {
     ('cache.entry', 'action_invalidate'): (ADMINS, []),
+    ('cache.schedule', 'action_cancel'): (ADMINS, []),
     ('cache.manager', 'get_stats'): (READERS, []),
     ('cache.manager', 'invalidate_all'): (ADMINS, []),
     ('cache.manager', 'invalidate_key'): (ADMINS, ['v1:orm:res.bank:read:0']),
+    ('cache.manager', 'invalidate_keys'): (ADMINS, [['v1:orm:res.bank:read:0', 'v1:tc']]),
     ('cache.manager', 'invalidate_model'): (ADMINS, ['res.bank']),
     ('cache.manager', 'invalidate_pattern'): (ADMINS, ['v1:orm:res.bank:*']),
+    ('cache.manager', 'invalidate_relation'): (ADMINS, ['res_bank']),
+    ('cache.manager', 'invalidate_tag'): (ADMINS, ['tc']),
+    ('cache.manager', 'invalidate_user'): (ADMINS, [1]),
+    ('cache.manager', 'schedule_removal'): (ADMINS, ['pattern', 'v1:tc:*', 60]),
     ('cache.manager', 'test_redis'): (ADMINS, []),
     ('res.config.settings', 'action_tiered_cache_invalidate_all'): (ADMINS, []),
     ('res.config.settings', 'action_tiered_cache_test_redis'): (SYSTEM, []),
@@ -196,7 +217,14 @@ class TestRpcSurface(TransactionCase):
             'cache.metric': [cls.add_figure('res.users')],
             'cache.entry': [cls.add_entry(cls.users['user'].id, 'mine')],
             'cache.manager': [],
+            # of the Cache User, who sees no other; made by code
+            'cache.schedule': cls.env['cache.schedule']
+            .with_user(cls.users['user'])
+            .sudo()
+            .create({'kind': 'tag', 'target': 'tc', 'at': '2036-01-01'})
+            .ids,
         }
+        cls.env['cache.schedule'].create({'kind': 'tag', 'target': MARK, 'at': '2036-01-01'})
         cls.add_entry(cls.users['admin'].id, MARK)
         settings = cls.env['res.config.settings'].with_user(cls.users['system']).create({})
         cls.ids['res.config.settings'] = settings.ids
@@ -258,8 +286,9 @@ class TestRpcSurface(TransactionCase):
             "SELECT * FROM cache_rule ORDER BY id",
             "SELECT id, key, hits FROM cache_entry ORDER BY id",
             "SELECT * FROM cache_metric ORDER BY id",
+            "SELECT * FROM cache_schedule ORDER BY id",
             "SELECT key, value FROM ir_config_parameter WHERE key LIKE 'tiered%' ORDER BY id",
-            "SELECT id FROM cache_change WHERE relation ~ '^(#|key:|pattern:)' ORDER BY id",
+            "SELECT id FROM cache_change WHERE relation ~ '^#|:' ORDER BY id",
         ):
             self.env.cr.execute(query)
             found.append(self.env.cr.fetchall())

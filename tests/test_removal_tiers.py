@@ -2,9 +2,11 @@
 
 import contextlib
 import itertools
+import json
 import logging
-import multiprocessing
 import statistics
+import subprocess
+import sys
 import time
 import types
 import unittest
@@ -220,40 +222,41 @@ class TestCounts(RemovalCase):
         ):
             _limits, _semicolon, query = statement.rpartition('%s;')
             plan = '\n'.join(row for (row,) in self.sql(f'EXPLAIN {query}', params))
-            self.assertRegex(plan, r'Index.* cache_entry__(key_prefix|uid)_idx')
-            self.assertNotRegex(plan, r'Seq Scan on cache_entry\b(?! cache_entry_1)')
+            self.assertRegex(plan, r'Index.* cache_entry_?_(key_prefix|uid)_idx')
+            self.assertNotIn('Seq Scan on cache_entry', plan)
 
 
 @contextlib.contextmanager
 def pings(port):
     """PINGs from another process meanwhile; yields a list that holds their times afterwards,
     in milliseconds."""
-    context = multiprocessing.get_context('spawn')
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_ping, args=(port, theirs), daemon=True)
-    process.start()
+    process = subprocess.Popen(
+        [sys.executable, '-c', PINGS, str(port)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     measured = []
-    ours.recv()
-    yield measured
-    ours.send('stop')
-    measured += ours.recv()
-    process.join(10)
+    try:
+        process.stdout.readline()  # it has begun
+        yield measured
+        measured += json.loads(process.communicate('stop', timeout=30)[0])
+    finally:
+        process.kill()
+        process.wait()
 
 
-def _ping(port, pipe):
-    import redis  # noqa: PLC0415 - in the other process, which needs nothing else
-
-    client = redis.Redis(port=port)
+PINGS = """
+import json, redis, select, sys, time
+client, measured = redis.Redis(port=int(sys.argv[1])), []
+client.ping()
+print('begun', flush=True)
+while not select.select([sys.stdin], [], [], 0.0005)[0]:
+    started = time.perf_counter()
     client.ping()
-    measured = []
-    pipe.send('ready')
-    while not pipe.poll():
-        started = time.perf_counter()
-        client.ping()
-        measured.append((time.perf_counter() - started) * 1000)
-        time.sleep(0.0005)
-    pipe.recv()
-    pipe.send(measured)
+    measured.append((time.perf_counter() - started) * 1000)
+print(json.dumps(measured))
+"""
 
 
 class Steps:

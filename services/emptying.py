@@ -89,8 +89,9 @@ class _Removal:
             for progress in left:
                 progress.advance()
             if time.monotonic() >= until:
-                return
-        self.finished_at = time.time()
+                break
+        if all(progress.done for progress in self.tiers.values()):
+            self.finished_at = time.time()
 
     def estimate(self, tiers: dict[str, Tier]) -> None:
         """Ask once how much there is to do where something is left."""

@@ -2657,7 +2657,8 @@ _plant(
             ),
             (
                 'invalidate_model',
-                "        self._check_group(GROUP_ADMIN)\n        records = self._cached_model(model)",
+                "        self._check_group(GROUP_ADMIN)\n"
+                "        records = self._cached_model(model)",
             ),
             *(
                 (f'invalidate_{name}', f"        self._check_group(GROUP_ADMIN)\n        {then}")

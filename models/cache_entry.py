@@ -173,9 +173,10 @@ class CacheEntry(models.Model):
         return bool(
             state is not None
             and entry.expires > time.time()
-            and not state.removals.met(entry)
+            and entry.removal_version == state.removals.version(entry.key, entry.uid)
             and all(
-                state.versions.get(relation) == version or relation.startswith(journal.TAG)
+                state.versions.get(relation) == version
+                or state.removals.is_current(relation, version)
                 for relation, version, _condition in entry.dependencies
             )
         )
@@ -206,12 +207,7 @@ class CacheEntry(models.Model):
     def _since_then(self, relation, version, state):
         if state is None:
             return ""
-        current = (
-            state.removals.tokens.get(relation, 0)
-            if relation.startswith(journal.TAG)
-            else state.versions.get(relation)
-        )
-        if current == version:
+        if state.versions.get(relation) == version or state.removals.is_current(relation, version):
             return Markup("<i class='fa fa-check text-success'></i> {}").format(
                 self.env._("unchanged")
             )

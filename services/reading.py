@@ -24,7 +24,7 @@ from . import auditor, codec, keys, shapes
 from .clock import dates, mentions_clock, searches_clock, uses
 from .engine import Engine
 from .entry import FLAG_CLOCK, FLAG_SUPERUSER, Entry
-from .journal import ALL, TAG
+from .journal import ALL
 from .policy import Plan
 from .recorder import Recording
 from .transaction import TransactionState, is_snapshot_stable, state_of
@@ -380,18 +380,21 @@ def _judge(engine, entry: Entry, versions: State, weak: bool) -> tuple[str, str]
     """Whether an entry may be served: ('', '') or why not."""
     if entry.expires <= time.time():
         return 'expired', ''
+    removals = versions.removals
     if weak:
         if relation := engine.written_since(entry):
             return 'stale', relation
     else:
         known = versions.versions
         for relation, version, _condition in entry.dependencies:
-            if known.get(relation) != version and not relation.startswith(TAG):
+            if known.get(relation) != version and not removals.is_current(relation, version):
                 return 'stale', relation
     if weak and entry.dependencies[0][1] != versions.versions[ALL]:
         return 'stale', ALL
-    if removal := versions.removals.met(entry):
-        return 'stale', removal
+    if weak and (tag := removals.met_tag(entry)):
+        return 'stale', tag
+    if entry.removal_version != removals.version(entry.key, entry.uid):
+        return 'stale', 'removal'
     return '', ''
 
 

@@ -88,11 +88,12 @@ class Removals:
         """Sum of the tokens of the removals of a tag; 0 where none is known."""
         return self.tokens.get(journal.TAG + tag, 0)
 
-    def met(self, entry) -> str:
-        """Which removal has met an entry since it was computed: 'removal', the name of a tag
-        with ``tag:`` before it, or ''."""
-        if entry.removal_version != self.version(entry.key, entry.uid):
-            return 'removal'
+    def is_current(self, dependency: str, version: int) -> bool:
+        """Whether a dependency is a tag, and nobody has removed it since."""
+        return dependency.startswith(journal.TAG) and version == self.tokens.get(dependency, 0)
+
+    def met_tag(self, entry) -> str:
+        """A tag of an entry that was removed since, with ``tag:`` before it, or ''."""
         for name, version, _condition in entry.dependencies:
             if name.startswith(journal.TAG) and version != self.tokens.get(name, 0):
                 return name

@@ -51,8 +51,8 @@ _plant(
     (
         'judge-version',
         "version compare: any version of a known relation is good enough",
-        "if known.get(relation) != version and not relation.startswith(TAG):",
-        "if relation not in known and not relation.startswith(TAG):",
+        "if known.get(relation) != version and not removals.is_current(relation, version):",
+        "if relation not in known and not removals.is_current(relation, version):",
         'TestSnapshotEquivalence TestStatements',
     ),
     (
@@ -67,15 +67,15 @@ _plant(
     (
         'judge-order',
         "version compare: a version larger than the entry's is not a change",
-        "if known.get(relation) != version and not relation.startswith(TAG):",
-        "if known.get(relation, -1) < version and not relation.startswith(TAG):",
+        "if known.get(relation) != version and not removals.is_current(relation, version):",
+        "if known.get(relation, -1) < version and not removals.is_current(relation, version):",
         'TestSnapshotEquivalence TestStatements',
     ),
     (
         'judge-released',
         "version compare: a relation that is not guarded any more is trusted",
-        "if known.get(relation) != version and not relation.startswith(TAG):",
-        "if known.get(relation, version) != version and not relation.startswith(TAG):",
+        "if known.get(relation) != version and not removals.is_current(relation, version):",
+        "if known.get(relation, version) != version and not removals.is_current(relation, version):",
         'TestStatements',
     ),
     (
@@ -1675,8 +1675,8 @@ _plant(
     (
         'removal-judged',
         "an entry made before a removal is not valid after it",
-        "if removal := versions.removals.met(entry):",
-        "if removal := '':",
+        "if entry.removal_version != removals.version(entry.key, entry.uid):",
+        "if False:",
         'TestManagerRemovals',
     ),
     (
@@ -1809,9 +1809,16 @@ _plant(
     (
         'removal-tag',
         "removal by tag counts",
+        "dependency.startswith(journal.TAG) and version == self.tokens.get(dependency, 0)",
+        "dependency.startswith(journal.TAG)",
+        'TestRemovals TestInterleavings',
+    ),
+    (
+        'removal-tag-weak',
+        "removal by tag reaches entries that trust their time to live",
         "if name.startswith(journal.TAG) and version != self.tokens.get(name, 0):",
         "if False:",
-        'TestRemovals TestInterleavings',
+        'TestRemovals',
     ),
     (
         'removal-pattern-name',

@@ -64,7 +64,7 @@ class RemovalCase(CacheCase):
         super().setUp()
         self.addCleanup(self.drop_removals)
 
-    def forget(self):
+    def forget(self):  # pylint: disable=missing-return
         super().forget()
         self.other.hierarchy.each('clear')
 

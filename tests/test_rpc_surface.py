@@ -137,11 +137,14 @@ EXCEPTIONS = {
     # no sequence to set, no name to create by: nothing happens
     ('cache.entry', 'web_resequence'): ALL,
     ('cache.metric', 'web_resequence'): ALL,
+    ('cache.schedule', 'web_resequence'): ALL,
     ('cache.manager', 'web_resequence'): ALL,
     ('cache.manager', 'name_create'): ALL,
     ('cache.rule', 'name_create'): ALL,
-    # a name alone does not say what to remove
-    ('cache.schedule', 'name_create'): NOBODY,
+    # it is cancelled, not archived
+    ('cache.schedule', 'action_archive'): NOBODY,
+    ('cache.schedule', 'action_unarchive'): NOBODY,
+    ('cache.schedule', 'toggle_active'): NOBODY,
     # the search panel wants a selection: the models of the first two have none to give
     ('cache.entry', 'search_panel_select_range'): NOBODY,
     ('cache.entry', 'search_panel_select_multi_range'): NOBODY,

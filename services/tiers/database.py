@@ -29,7 +29,7 @@ from psycopg2 import errorcodes
 
 from ..breaker import CLOSED, CircuitBreaker
 from ..entry import FLAG_SUPERUSER, CorruptEntry, Entry, from_bytes
-from ..keys import Target, sql_like
+from ..keys import Target, pattern_prefix, sql_like
 from ..miss import MISS, Miss
 from .base import Step, Tier, slices
 
@@ -54,6 +54,9 @@ MAX_HITS = 10_000
 """Hits are counted in memory and added to the table so often, of so many entries."""
 
 _UNLIMITED = 2**62
+
+LAST_CHARACTER = '\U0010ffff'
+"""No key begins with it: it is not printable."""
 
 _CONNECTION_CODES = ('08', '57P')  # connection exceptions; shutdown of the server
 _KIND_BY_CODE = {
@@ -130,14 +133,16 @@ DELETE FROM cache_entry WHERE key IN (
 """
 )
 
-_COUNT = _LIMITS + "SELECT count(*) FROM cache_entry WHERE key LIKE %s"
+_COUNT = _LIMITS + "SELECT count(*) FROM cache_entry WHERE key ~>=~ %s AND key ~<~ %s"
 
-# The operators of text_pattern_ops compare bytes: the index for LIKE also gives the order.
+# The operators of text_pattern_ops compare bytes, and only its index has them: with LIKE in the
+# inner query the planner may take the unique index, and sort all that is left for each page.
 _KEYS = (
     _LIMITS
     + """
-SELECT key FROM cache_entry
- WHERE key LIKE %s AND key ~>~ %s ORDER BY key USING ~<~ LIMIT %s
+SELECT count(*), max(key COLLATE "C"), array_agg(key) FILTER (WHERE key LIKE %s)
+  FROM (SELECT key FROM cache_entry WHERE key ~>=~ %s AND key ~<~ %s AND key ~>~ %s
+         ORDER BY key USING ~<~ LIMIT %s) AS page
 """
 )
 
@@ -312,10 +317,14 @@ class DatabaseTier(Tier):
 
     def removing(self, target: Target) -> Iterator[Step]:
         # Not TRUNCATE, which waits for every reader and makes every reader wait.
-        like, last = sql_like(target.candidates), ''
-        while rows := self._run_patiently(_KEYS, (like, last, DELETE_ROWS)):
-            yield len(rows), self.delete([key for (key,) in rows if target.wants(key)])
-            last = rows[-1][0]
+        like, bounds, last = sql_like(target.candidates), _bounds(target.candidates), ''
+        while rows := self._run_patiently(_KEYS, (like, *bounds, last, DELETE_ROWS)):
+            ((count, last, keys),) = rows
+            if not count:
+                return
+            yield count, self.delete(filter(target.wants, keys or ()))
+            if count < DELETE_ROWS:
+                return
 
     def removing_user(self, uid: int) -> Iterator[Step]:
         count = DELETE_ROWS
@@ -324,7 +333,7 @@ class DatabaseTier(Tier):
             yield count, count
 
     def count(self, pattern: str) -> int | None:
-        rows = self._run_patiently(_COUNT, (sql_like(pattern),))
+        rows = self._run_patiently(_COUNT, _bounds(pattern))
         return rows[0][0] if rows else None
 
     def purge(self, max_entries: int | None = None, max_mb: float | None = None) -> int:
@@ -476,3 +485,13 @@ class DatabaseTier(Tier):
         if self._breaker.state == CLOSED:
             return 'up'
         return 'replica' if self._last_fault == 'replica' else 'down'
+
+
+def _bounds(pattern: str) -> tuple[str, str]:
+    """The first key, in order of bytes, that may match a pattern, and the first after it that may
+    not."""
+    prefix = pattern_prefix(pattern)
+    *head, last = prefix or '\x00'
+    if not prefix or ord(last) >= 0xD7FF:  # half a surrogate pair comes next, or nothing
+        return prefix, LAST_CHARACTER
+    return prefix, ''.join(head) + chr(ord(last) + 1)

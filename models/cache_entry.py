@@ -21,6 +21,7 @@ from odoo.tools import SQL
 
 from ..services import codec, journal, pretty, versions
 from ..services import entry as entry_format
+from .cache_manager import MAX_KEYS
 
 MAX_SHOWN_CHARS = 20_000
 
@@ -215,8 +216,9 @@ class CacheEntry(models.Model):
 
     def action_invalidate(self):
         """Remove the entries from every tier and worker (button; cache administrators)."""
-        if self:
-            self.env['cache.manager'].invalidate_keys(self.mapped('key'))
+        manager, keys = self.env['cache.manager'], self.mapped('key')
+        for start in range(0, len(keys), MAX_KEYS):
+            manager.invalidate_keys(keys[start : start + MAX_KEYS])
         return {
             'type': 'ir.actions.client',
             'tag': 'display_notification',

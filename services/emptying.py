@@ -28,6 +28,9 @@ ROUND_S = 0.05
 MAX_WAITING = 100
 """Removals that wait for the outbox."""
 
+MAX_NAMES = 10_000
+"""Keys that wait together; more are skipped."""
+
 NAMES = 500
 """Keys that a tier removes in one step."""
 
@@ -184,6 +187,9 @@ class Emptying:
             if other.what == removal.what:
                 return True
             if other.names and removal.names:
+                if len(other.names) >= MAX_NAMES:
+                    self.skipped += 1
+                    return True
                 other.names = tuple(dict.fromkeys([*other.names, *removal.names]))
                 other.what = f'{len(other.names)} keys'
                 return True

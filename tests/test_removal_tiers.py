@@ -328,6 +328,13 @@ class TestBackground(BaseCase):
         self.work()
         self.assertEqual(self.tier.began, 1)
 
+    def test_keys_that_wait_are_bounded(self):
+        self.patch(emptying, 'MAX_NAMES', 3)
+        for number in range(5):
+            self.emptying.names([f'v1:a:{number}'], 0)
+        stats = self.emptying.stats()
+        self.assertEqual((stats['waiting'][0]['what'], stats['skipped']), ('3 keys', 2))
+
     def test_the_same_pattern_waits_once(self):
         for _ in range(5):
             self.emptying.pattern('a*', 0)

@@ -121,6 +121,7 @@ class MemoryTier(Tier):
     """
 
     name = 'l1'
+    finds_prefixes = False
 
     def __init__(
         self,

@@ -12,6 +12,9 @@ import types
 import unittest
 from unittest.mock import patch
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from odoo.addons.tiered_cache.services import emptying, keys, removal
 from odoo.addons.tiered_cache.services.configuration import redis_prefix
 from odoo.addons.tiered_cache.services.emptying import Emptying
@@ -26,6 +29,11 @@ from .tier_tools import make_entry
 _logger = logging.getLogger(__name__)
 
 MANY = 100_000
+CHARACTERS = st.one_of(
+    st.sampled_from('a:@~\x7fz\xff\ud7ff\ue000\uffff🙂'),
+    st.characters(codec='utf-8', exclude_characters='*?[]', max_codepoint=0x10FFFE),
+)
+
 LONGEST_MS = 5.0
 """No command of a removal may keep Redis busy for longer."""
 
@@ -261,6 +269,20 @@ while not select.select([sys.stdin], [], [], 0.0005)[0]:
     measured.append((time.perf_counter() - started) * 1000)
 print(json.dumps(measured))
 """
+
+
+@tagged('post_install', '-at_install')
+class TestBounds(BaseCase):
+    @settings(max_examples=300, deadline=None, database=None)
+    @given(st.text(CHARACTERS, max_size=5), st.text(CHARACTERS, max_size=5))
+    def test_every_key_that_may_match_lies_between_them(self, prefix, rest):
+        low, high = (text.encode() for text in database_tier._bounds(prefix + '*'))
+        self.assertTrue(low <= (prefix + rest).encode() < high)
+
+    def test_keys_that_cannot_match_lie_outside(self):
+        low, high = database_tier._bounds('v1:tc:*')
+        for key in ('v1:tb:x', 'v1:tc', 'v1:tc;', 'v1:td'):
+            self.assertFalse(low <= key < high, key)
 
 
 class Steps:

@@ -100,7 +100,8 @@ class _Removal:
         """Ask once how much there is to do where something is left."""
         for name, progress in self.tiers.items():
             if not (progress.done or progress.estimated) and name in tiers:
-                progress.total, progress.estimated = self.size(tiers[name]), True
+                left, progress.estimated = self.size(tiers[name]), True
+                progress.total = None if left is None else left + progress.removed
 
     def as_dict(self) -> dict:
         return {
@@ -145,13 +146,11 @@ class Emptying:
 
     def user(self, uid: int, wait_s: float) -> dict[str, int]:
         """What was computed for a user, in the tiers that can tell."""
-
         removal = _Removal(f'user {uid}', lambda _removal, tier: tier.removing_user(uid))
         return self._run(removal, wait_s)
 
     def matching(self, what: str, wants: Callable[..., object]) -> dict[str, int]:
         """The entries that are ``wants(entry)``, in the tiers that can tell at once."""
-
         removal = _Removal(what, lambda _removal, tier: tier.removing_entries(wants))
         return self._run(removal, float('inf'))
 
@@ -184,7 +183,7 @@ class Emptying:
         for other in self._waiting:
             if other.started_at:
                 continue
-            if other.what == removal.what:
+            if other.what == removal.what and not removal.names:
                 return True
             if other.names and removal.names:
                 if len(other.names) >= MAX_NAMES:

@@ -301,6 +301,11 @@ def note(cr, relations) -> None:
         cr.execute("INSERT INTO cache_change (relation) SELECT unnest(%s)", [relations])
 
 
+# The last: of another cluster, from which nobody has a snapshot here.
+_SETTLED = """(strpos(relation, ':') = 0 OR xid < %(seen)s::xid8
+               OR xid >= pg_snapshot_xmax(pg_current_snapshot()))"""
+
+
 def compact(cr, removal_ttl_s: float) -> int | None:
     """Sum the visible journal rows into ``cache_version`` and delete them.
 
@@ -323,13 +328,21 @@ def compact(cr, removal_ttl_s: float) -> int | None:
     _fold_removals(cr)
     cr.execute(
         f"""
-        WITH gone AS (
+        WITH repeated AS (
+            SELECT relation FROM cache_change WHERE NOT {_SETTLED}
+             GROUP BY relation HAVING count(*) > 1
+        ), gone AS (
             DELETE FROM cache_change
-             WHERE strpos(relation, ':') = 0 OR xid < %(seen)s::xid8
-                OR xid >= pg_snapshot_xmax(pg_current_snapshot())  -- of another cluster
-            RETURNING relation, token
+             WHERE {_SETTLED} OR relation IN (SELECT relation FROM repeated)
+            RETURNING relation, token, xid, {_SETTLED} AS settled
+        ), merged AS (
+            -- what has to wait does so in one row, as the last of it: the journal stays short
+            INSERT INTO cache_change (xid, relation, token)
+            SELECT max(xid::text::bigint)::text::xid8, relation, mod(sum(token), {MODULUS})::bigint
+              FROM gone WHERE NOT settled GROUP BY relation
         ), sums AS (
-            SELECT relation, mod(sum(token), {MODULUS})::bigint AS token FROM gone GROUP BY relation
+            SELECT relation, mod(sum(token), {MODULUS})::bigint AS token
+              FROM gone WHERE settled GROUP BY relation
         ), folded AS (
             UPDATE cache_version v
                SET token = mod(v.token::numeric + s.token, {MODULUS})::bigint,

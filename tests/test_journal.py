@@ -343,6 +343,23 @@ class TestCompaction(JournalCase):
                 self.compact()
                 self.assertEqual(self.rows(name), 1)
 
+    def test_removals_that_wait_do_so_in_one_row_each(self):
+        name = 'key:' + self.table
+        with self.snapshot():
+            for _some in range(3):
+                with self.engine.cursor() as cr:
+                    journal.note(cr, [name])
+            last = "SELECT max(xid::text::bigint) FROM cache_change WHERE relation = %s"
+            before, xid = self.removal(name), self.sql(last, [name])
+            generation = self.generation()
+            self.compact()
+            self.assertEqual((self.rows(name), self.removal(name)), (1, before))
+            self.assertEqual(self.sql(last, [name]), xid)
+            self.assertNotEqual(self.generation(), generation)
+            generation = self.generation()
+            self.assertEqual(self.compact(), 0)
+            self.assertEqual(self.generation(), generation)
+
     def test_what_every_snapshot_shows_is_below_the_oldest_one(self):
         xmin = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
         with self.snapshot() as old:

@@ -18,6 +18,7 @@
         'views/cache_metric_views.xml',
         'views/cache_namespace_views.xml',
         'views/cache_rule_views.xml',
+        'views/cache_schedule_views.xml',
         'views/res_config_settings_views.xml',
         'views/tiered_cache_menus.xml',
     ],

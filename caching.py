@@ -23,7 +23,7 @@ import functools
 import inspect
 import string
 
-from .services import answering, keys, named
+from .services import answering, key_families, keys, named
 from .services.engine import engine_for
 from .services.named_plan import BadOption, plan_for
 
@@ -55,13 +55,17 @@ def cached(template: str, *, depends=(), **options):
             bound.apply_defaults()
             arguments = list(bound.arguments.items())[1:]
             values = dict(arguments, id=self.id) if 'id' in fields else dict(arguments)
-            text = template.format(**{n: keys.escape_part(values[n]) for n in fields})
-            engine = engine_for(self.env.registry)
+            engine, label = engine_for(self.env.registry), (self._name, method.__name__)
+            try:
+                text = template.format(**{name: _part(values[name]) for name in fields})
+            except keys.Unkeyable as error:
+                answering.count_unkeyable(engine, label, error)
+                engine = None
             if engine is None:
                 return method(self, *args, **kwargs)
             plan = engine.config.named_plan(text, options)
             extra = self._ids, arguments, _context(self.env, plan)
-            name = named.Name(text, extra, (self._name, method.__name__))
+            name = named.Name(text, extra, label)
             relations = named.relations_of(engine, self.env.registry, depends)
             return answering.answer(
                 engine,
@@ -72,6 +76,13 @@ def cached(template: str, *, depends=(), **options):
         return wrapper
 
     return decorate
+
+
+def _part(value) -> str:
+    """An argument as a part of a name; what is neither a number nor a text is hashed."""
+    if type(value) in (int, str):
+        return key_families.write_part(value)
+    return key_families.digest(value)
 
 
 def _context(env, plan) -> dict | None:

@@ -7,6 +7,7 @@ from . import (
     cache_metric,
     cache_namespace,
     cache_rule,
+    cache_schedule,
     ir_rule,
     res_config_settings,
 )

@@ -21,6 +21,7 @@ from odoo.tools import SQL
 
 from ..services import codec, journal, pretty, versions
 from ..services import entry as entry_format
+from .cache_manager import MAX_KEYS
 
 MAX_SHOWN_CHARS = 20_000
 
@@ -74,6 +75,7 @@ class CacheEntry(models.Model):
     _key_uniq = models.UniqueIndex('(key)')
     _key_prefix_idx = models.Index('(key text_pattern_ops)')
     _expires_idx = models.Index('(expires)')
+    _uid_idx = models.Index('(uid)')
 
     def init(self):
         # at every installation and upgrade, as for the table of this model
@@ -172,9 +174,10 @@ class CacheEntry(models.Model):
         return bool(
             state is not None
             and entry.expires > time.time()
-            and entry.removal_version == state.removals.version(entry.key)
+            and entry.removal_version == state.removals.version(entry.key, entry.uid)
             and all(
                 state.versions.get(relation) == version
+                or state.removals.is_current(relation, version)
                 for relation, version, _condition in entry.dependencies
             )
         )
@@ -198,12 +201,14 @@ class CacheEntry(models.Model):
 
     @api.model
     def _relation_label(self, relation):
+        if relation.startswith(journal.TAG):
+            return self.env._("tag %s", relation.removeprefix(journal.TAG))
         return self.env._("(everything)") if relation == journal.ALL else relation
 
     def _since_then(self, relation, version, state):
         if state is None:
             return ""
-        if state.versions.get(relation) == version:
+        if state.versions.get(relation) == version or state.removals.is_current(relation, version):
             return Markup("<i class='fa fa-check text-success'></i> {}").format(
                 self.env._("unchanged")
             )
@@ -211,9 +216,9 @@ class CacheEntry(models.Model):
 
     def action_invalidate(self):
         """Remove the entries from every tier and worker (button; cache administrators)."""
-        manager = self.env['cache.manager']
-        for key in self.mapped('key'):
-            manager.invalidate_key(key)
+        manager, keys = self.env['cache.manager'], self.mapped('key')
+        for start in range(0, len(keys), MAX_KEYS):
+            manager.invalidate_keys(keys[start : start + MAX_KEYS])
         return {
             'type': 'ir.actions.client',
             'tag': 'display_notification',

@@ -8,8 +8,9 @@ exist or cannot be read (UserError, with what to do); nothing has changed then.
 """
 
 import logging
+from datetime import timedelta
 
-from odoo import api, models
+from odoo import api, fields, models
 from odoo.exceptions import AccessError, UserError
 
 from ..services import answering, configuration, keys, named, redis_probe, removal
@@ -20,6 +21,23 @@ _logger = logging.getLogger(__name__)
 
 GROUP_USER = 'tiered_cache.group_cache_user'
 GROUP_ADMIN = 'tiered_cache.group_cache_admin'
+
+REMOVALS = {
+    'key': 'invalidate_key',
+    'pattern': 'invalidate_pattern',
+    'tag': 'invalidate_tag',
+    'model': 'invalidate_model',
+    'relation': 'invalidate_relation',
+    'user': 'invalidate_user',
+    'all': 'invalidate_all',
+}
+"""What can be removed later, and by which method."""
+
+MAX_DELAY_S = 10 * 366 * 24 * 3600
+"""As a number that is a mistake most likely is."""
+
+MAX_KEYS = 1000
+"""In one call: what people select in a list.  More of them are a pattern, or several calls."""
 
 SHOWN_TO_USERS = (
     'database',
@@ -67,11 +85,13 @@ class CacheManager(models.AbstractModel):
 
     @api.model
     def invalidate_key(self, key):
-        """Remove one entry from all tiers of all workers.
+        """Remove one entry from all tiers of all workers; a named one with all its variants.
 
-        :param str key: e.g. 'v1:orm:res.partner:read:0f…'
-        :return: how many entries went at once, by tier; other workers' L1 follow with their
-            next transaction after this one is committed
+        :param str key: e.g. 'v1:supplier:detail:42', or 'v1:orm:res.partner:read:0f…'
+        :return: how many entries went at once, by tier; what takes longer than
+            :data:`services.removal.WAIT_MS` goes on in the background, see ``removals`` in
+            :meth:`get_stats`.  Other workers' L1 follow with their next transaction after this
+            one is committed.
         :rtype: dict[str, int]
         """
         self._check_group(GROUP_ADMIN)
@@ -79,8 +99,28 @@ class CacheManager(models.AbstractModel):
         return self._removed(f"key {key}", removal.remove_key(self._engine(), self.env.cr, key))
 
     @api.model
+    def invalidate_keys(self, names):
+        """Remove several entries, as :meth:`invalidate_key` does.
+
+        :param list[str] names: keys, at most :data:`MAX_KEYS`
+        """
+        self._check_group(GROUP_ADMIN)
+        if not isinstance(names, list | tuple | set | frozenset) or len(names) > MAX_KEYS:
+            raise UserError(
+                self.env._(
+                    "Give the keys as a list of at most %s texts, or use a pattern.", MAX_KEYS
+                )
+            )
+        for key in names:
+            self._check_key(keys.validate_key, key)
+        return self._removed(
+            f"{len(names)} keys", removal.remove_keys(self._engine(), self.env.cr, names)
+        )
+
+    @api.model
     def invalidate_pattern(self, pattern):
-        """Remove every entry whose key matches, as :meth:`invalidate_key` does.
+        """Remove every entry whose key matches, with or without its variant, as
+        :meth:`invalidate_key` does.
 
         :param str pattern: a key with the wildcards ``*``, ``?`` and ``[abc]``
         """
@@ -88,6 +128,45 @@ class CacheManager(models.AbstractModel):
         self._check_key(keys.validate_pattern, pattern)
         return self._removed(
             f"pattern {pattern}", removal.remove_pattern(self._engine(), self.env.cr, pattern)
+        )
+
+    @api.model
+    def invalidate_tag(self, tag):
+        """Remove every entry with a tag, as :meth:`invalidate_key` does.
+
+        L2 and L3 keep them, invalid, until they expire: only L1 is counted.
+
+        :param str tag: e.g. 'prices'
+        """
+        self._check_group(GROUP_ADMIN)
+        self._check_key(removal.validate_tag, tag)
+        return self._removed(f"tag {tag}", removal.remove_tag(self._engine(), self.env.cr, tag))
+
+    @api.model
+    def invalidate_user(self, uid):
+        """Remove every entry that was computed for a user, as :meth:`invalidate_key` does.
+
+        L2 keeps them, invalid, until they expire: only L1 and L3 are counted.
+
+        :param int uid: id of a user, who need not exist any more
+        """
+        self._check_group(GROUP_ADMIN)
+        self._check_uid(uid)
+        return self._removed(f"user {uid}", removal.remove_user(self._engine(), self.env.cr, uid))
+
+    @api.model
+    def invalidate_relation(self, relation):
+        """Remove what was read from a table, by whatever model, as :meth:`invalidate_key` does.
+
+        L2 and L3 keep them, invalid, until they expire: only L1 is counted.
+
+        :param str relation: name of a table, e.g. 'res_partner'
+        """
+        self._check_group(GROUP_ADMIN)
+        engine = self._engine()
+        self._check_key(lambda name: removal.validate_relation(engine, name), relation)
+        return self._removed(
+            f"relation {relation}", removal.remove_relation(engine, self.env.cr, relation)
         )
 
     @api.model
@@ -103,6 +182,17 @@ class CacheManager(models.AbstractModel):
         if model is None or isinstance(model, (list, tuple, set, frozenset)):
             return super().invalidate_model(model, flush)
         self._check_group(GROUP_ADMIN)
+        records = self._cached_model(model)
+        return self._removed(
+            f"model {model}", removal.remove_model(self._engine(), self.env.cr, records)
+        )
+
+    @api.model
+    def _cached_model(self, model):
+        """The model of this name.
+
+        :raise UserError: there is none, or nothing of it is ever cached
+        """
         records = self.env.get(model) if isinstance(model, str) else None
         if records is None:
             raise UserError(
@@ -120,15 +210,87 @@ class CacheManager(models.AbstractModel):
                     model,
                 )
             )
-        return self._removed(
-            f"model {model}", removal.remove_model(self._engine(), self.env.cr, records)
-        )
+        return records
 
     @api.model
     def invalidate_all(self):
         """Remove every entry of this database from all tiers of all workers."""
         self._check_group(GROUP_ADMIN)
         return self._removed("everything", removal.remove_all(self._engine(), self.env.cr))
+
+    @api.model
+    def schedule_removal(self, kind, target=None, delay_s=None, at=None):
+        """Remove something later; listed, and cancelled, in *Tiered Cache ▸ Scheduled Removals*.
+
+        :param str kind: 'key', 'pattern', 'tag', 'model', 'relation', 'user' or 'all'
+        :param target: what to remove, as the methods above take it; nothing for 'all'
+        :param float delay_s: in so many seconds, 0 to 10 years
+        :param at: or at this time, a datetime in UTC without time zone, or a text of one such as
+            '2026-12-31 23:00:00'
+        :return: id of the ``cache.schedule``
+        :rtype: int
+        """
+        self._check_group(GROUP_ADMIN)
+        target = '' if target in (None, False) else str(target)
+        self._check_removal(kind, target)
+        vals = {'kind': kind, 'target': target, 'at': self._time_of(delay_s, at)}
+        return self.env['cache.schedule'].create(vals).id
+
+    @api.model
+    def _time_of(self, delay_s, at):
+        try:
+            if (delay_s is None) == (not at):
+                raise ValueError("one of both")
+            if delay_s is None:
+                return fields.Datetime.to_datetime(at)
+            if not 0 <= delay_s <= MAX_DELAY_S:
+                raise ValueError("out of range")
+            return fields.Datetime.now() + timedelta(seconds=delay_s)
+        except (TypeError, ValueError, OverflowError):
+            raise UserError(
+                self.env._(
+                    "Say when: either delay_s, a number of seconds up to 10 years, or at, a time "
+                    "in UTC such as 2026-12-31 23:00:00."
+                )
+            ) from None
+
+    @api.model
+    def _check_removal(self, kind, target):
+        """Whether something of this kind can be removed.
+
+        :raise UserError: with what to do
+        """
+        if kind not in REMOVALS:
+            raise UserError(
+                self.env._("There is no removal by %(kind)s, only by: %(kinds)s.",
+                           kind=repr(kind)[:100], kinds=", ".join(REMOVALS))
+            )  # fmt: skip
+        if kind == 'all':
+            return
+        if kind == 'user':
+            self._check_uid(int(target) if (target or '').isdecimal() else None)
+        elif kind == 'model':
+            self._cached_model(target)
+        elif kind == 'pattern':
+            self._check_key(keys.validate_pattern, target)
+        else:
+            self._check_key(keys.validate_key, target)
+        engine = engine_for(self.env.registry)
+        if kind == 'relation' and engine is not None and engine.available:
+            self._check_key(lambda name: removal.validate_relation(engine, name), target)
+
+    @api.model
+    def _remove(self, kind, target):
+        """Do a removal whose kind and target stand in a record."""
+        self._check_removal(kind, target)
+        if kind == 'all':
+            return self.invalidate_all()
+        return getattr(self, REMOVALS[kind])(int(target) if kind == 'user' else target)
+
+    @api.model
+    def _check_uid(self, uid):
+        if type(uid) is not int or not 0 < uid < 2**31:
+            raise UserError(self.env._("Give the id of a user, which is a number above 0."))
 
     @api.model
     def test_redis(self, url=False):
@@ -241,7 +403,7 @@ class CacheManager(models.AbstractModel):
         engine = engine_for(self.env.registry)
         if engine is None or not engine.available:
             return {}
-        return removal.remove_name(engine, self.env.cr, named.base_key(key))
+        return removal.remove_key(engine, self.env.cr, named.base_key(key))
 
     def _call(self, key, options, depends=()):
         """The engine, or None, and a call for a named entry."""
@@ -265,6 +427,8 @@ class CacheManager(models.AbstractModel):
         done = engine.maintain()
         days = engine.settings.metrics_keep_days
         done['figures'] = self.env['cache.metric']._remove_older_than(days)
+        days = engine.settings.schedule_keep_days
+        done['schedules'] = self.env['cache.schedule']._remove_older_than(days)
         _logger.info("Tiered Cache maintenance: %s", done)
 
     @api.model

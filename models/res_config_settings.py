@@ -74,6 +74,7 @@ class ResConfigSettings(models.TransientModel):
     tiered_cache_compaction_rows = fields.Char(string="Journal Rows before Compaction")
     tiered_cache_metrics_flush_s = fields.Char(string="Written Every")
     tiered_cache_metrics_keep_days = fields.Char(string="Kept For")
+    tiered_cache_schedule_keep_days = fields.Char(string="Listed For")
 
     tiered_cache_places = fields.Json(
         compute='_compute_tiered_cache_places',
@@ -112,7 +113,10 @@ class ResConfigSettings(models.TransientModel):
     @api.model
     def _tiered_cache_state(self, stats):
         """What the process that answers says about guards and about Redis."""
-        self.env.cr.execute("SELECT count(*) FROM cache_version WHERE relation NOT LIKE '#%'")
+        self.env.cr.execute(
+            "SELECT count(*) FROM cache_version"
+            " WHERE relation NOT LIKE '#%' AND capture <> 'removal'"
+        )
         capture = self.env._(
             "%(guarded)s tables are watched, %(waiting)s are waiting.",
             guarded=self.env.cr.fetchone()[0],

@@ -98,6 +98,12 @@ def _bare(value):
     return value.value if isinstance(value, Tagged) else value
 
 
+def count_unkeyable(engine, label, error: keys.Unkeyable) -> None:
+    """An argument has no canonical form; the call is computed."""
+    if engine is not None:
+        engine.metrics.miss('uncacheable', *label, relation=str(error))
+
+
 class _Again:
     """Looks again after waiting."""
 
@@ -120,7 +126,7 @@ def _look(engine, call: Call) -> Look:
     except keys.InvalidKey:
         raise
     except keys.Unkeyable as error:
-        engine.metrics.miss('uncacheable', *call.name.label, relation=str(error))
+        count_unkeyable(engine, call.name.label, error)
     except Exception as error:  # noqa: BLE001
         engine.fault(error, call.name.label)
     return named.NOTHING

@@ -15,7 +15,7 @@ from . import options
 from .breaker import CircuitBreaker
 from .entry import Seal
 from .hierarchy import Hierarchy
-from .named_plan import NAMESPACE_COLUMNS, NamedPlan, plan_for
+from .named_plan import NAMESPACE_COLUMNS, NamedPlan, longest_of, plan_for
 from .policy import RULE_COLUMNS, Policy
 from .tiers.database import DatabaseTier
 from .tiers.memory import MemoryTier
@@ -39,6 +39,9 @@ SELECT m.id, m.model, %(method)s, FALSE, TRUE, -1, TRUE, TRUE, TRUE, -1, %(note)
        SELECT FROM cache_rule r WHERE r.model = m.model AND r.methods = %(method)s
           AND r.active AND NOT r.enabled)
 """
+
+NAMED_TTL_S = 24 * 3600
+"""A named entry lives no longer, whatever its code says, unless a namespace says so."""
 
 MAX_NAMED_PLANS = 1000
 """Combinations of namespace and options that are remembered."""
@@ -80,6 +83,7 @@ class Configuration:
         self.rules = list(rules)
         self.namespaces = dict(namespaces)
         self.policy = Policy(self.settings, self.rules)
+        self._longest_ttl_s = self._longest()
         self._named_plans: dict[tuple, NamedPlan] = {}
 
     def __eq__(self, other):
@@ -93,6 +97,18 @@ class Configuration:
 
     __hash__ = None
 
+    @property
+    def longest_ttl_s(self) -> float:
+        """No entry is served that is older, so a removal need not be known for longer."""
+        return self._longest_ttl_s
+
+    def _longest(self) -> float:
+        settings = self.settings
+        ttls = [settings.l1_ttl_s, settings.l2_ttl_s, settings.l3_ttl_s, NAMED_TTL_S]
+        ttls.append(self.policy.longest_ttl_s)
+        ttls += [longest_of(namespace) for namespace in self.namespaces.values()]
+        return max(ttls)
+
     def named_plan(self, name: str, options: dict) -> NamedPlan:
         """How a named entry is cached.
 
@@ -103,7 +119,7 @@ class Configuration:
         key = (namespace, repr(options))
         plan = self._named_plans.get(key)
         if plan is None:
-            plan = plan_for(options, self.namespaces.get(namespace))
+            plan = plan_for(options, self.namespaces.get(namespace), self.longest_ttl_s)
             if len(self._named_plans) < MAX_NAMED_PLANS:
                 self._named_plans[key] = plan
         return plan

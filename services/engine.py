@@ -27,6 +27,7 @@ from odoo.sql_db import connection_info_for, db_connect
 from . import configuration, journal, metrics, removal
 from .catalogue import Catalogue, Reading
 from .catalogue import fingerprint as catalogue_fingerprint
+from .emptying import Emptying
 from .fingerprint import code_fingerprint
 from .flight import Flights, Leases
 from .guards import Guards
@@ -153,10 +154,15 @@ class Engine:
             last=self.leave,
             glance=self.glance,
         )
+        self.emptying = Emptying(
+            lambda: self.hierarchy.tiers | self.hierarchy.writers,
+            lambda job: self.outbox.post_job("removals", job),
+        )
         self._books = {False: VersionBook(), True: VersionBook()}
         self._config_stamp: tuple | None = None
         self._local_writes: dict[str, float] = {}
         self._last_local_write = 0.0
+        self._last_local_removal = 0.0
         self._logged: set[str] = set()
         self._catalogue_at = self._flushed_at = self._swept_at = time.monotonic()
         self._catalogue_print: tuple = ()
@@ -255,7 +261,7 @@ class Engine:
 
     def fresh_enough(self, versions: State | None, plan) -> bool:
         """Whether versions read earlier do for a plan that is not STRONG."""
-        if versions is None:
+        if versions is None or versions.read_at <= self._last_local_removal:
             return False
         if plan.consistency == "weak":
             return True
@@ -266,6 +272,11 @@ class Engine:
         """A transaction of this process has committed changes to relations."""
         self._last_local_write = time.monotonic()
         self._local_writes.update(dict.fromkeys(relations, time.time()))
+
+    def removed(self) -> None:
+        """A transaction of this process has committed a removal: what was known before does
+        not do for any reader here."""
+        self._last_local_removal = time.monotonic()
 
     def writes(self, transaction) -> None:
         """A transaction of this process writes what ``tools.ormcache`` values are made of; see
@@ -418,7 +429,12 @@ class Engine:
     def _journal_is_long(self) -> bool:
         limit = self.settings.compaction_rows
         with self.cursor() as cr:
-            cr.execute("SELECT count(*) FROM (SELECT FROM cache_change LIMIT %s) AS rows", [limit])
+            # without removals, which may have to wait for a long transaction
+            cr.execute(
+                "SELECT count(*) FROM (SELECT FROM cache_change WHERE strpos(relation, ':') = 0"
+                " LIMIT %s) AS rows",
+                [limit],
+            )
             return cr.fetchone()[0] >= limit
 
     def _look_around(self) -> None:
@@ -439,12 +455,8 @@ class Engine:
 
     def compact(self) -> int | None:
         """Compact the journal; see :func:`.journal.compact`."""
-        settings = self.settings
-        longest = max(
-            settings.l1_ttl_s, settings.l2_ttl_s, settings.l3_ttl_s, self.policy.longest_ttl_s
-        )
         with self.cursor() as cr:
-            return journal.compact(cr, longest + 3600)
+            return journal.compact(cr, self.config.longest_ttl_s + 3600)
 
     def maintain(self) -> dict:
         """What the cron does: figures, compaction, broken guards, limits of L3."""
@@ -541,6 +553,7 @@ class Engine:
                 "reloads": sum(b.reloads for b in books),
             },
             "outbox": {"dropped": self.outbox.dropped, "faults": dict(self.outbox.job_faults)},
+            "removals": self.emptying.stats(),
             "problems": list(self.settings.problems),
             **self.metrics.snapshot(),
         }

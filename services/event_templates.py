@@ -25,25 +25,22 @@ from __future__ import annotations
 import itertools
 import re
 import typing
-from urllib.parse import quote
 
-from . import journal, keys
+from . import journal, key_families, keys
 
 PREFIX = 'v1:'
-VARIANT = '@'
 ANY = '*'
 
 MAX_NAMES = 100
 """Names that one template may give in one transaction: a tenth of what the journal keeps apart,
 :data:`.journal.MAX_REMOVALS`."""
 
-MAX_CHARACTERS = keys.MAX_KEY_CHARACTERS - len(VARIANT) - 32
+MAX_CHARACTERS = key_families.MAX_NAME_CHARACTERS
 """Of a name: there is room for the digest of a variant."""
 
 _PLACEHOLDER = re.compile(r'\{([a-z_][a-z0-9_]*)\}')
 _IN_BRACKETS = re.compile(r'\[[^]]*\{')
 _WILDCARD = re.compile(r'[][*?]')
-_INTEGER = re.compile(r'0|-?[1-9][0-9]*')
 
 COLUMN_TYPES = ('many2one', 'integer', 'char', 'selection', 'many2one_reference')
 RELATION_TYPES = ('one2many', 'many2many')
@@ -82,7 +79,7 @@ def parse(text: str) -> Template:
         raise keys.InvalidKey(
             f'{text!r}: a placeholder is the name of a field in braces, such as {{id}}.'
         )
-    if VARIANT in rest:
+    if keys.VARIANT in rest:
         raise keys.InvalidKey(f'{text!r}: what follows "@" differs per reader; leave it out.')
     if _IN_BRACKETS.search(text):
         raise keys.InvalidKey(f'{text!r}: a placeholder cannot stand in square brackets.')
@@ -110,21 +107,9 @@ def rows_of(name: str) -> list[str]:
     :raise keys.InvalidKey: never write such a row: every worker reads it
     """
     keys.validate_pattern(name)
-    if _WILDCARD.search(name):
-        rows = [journal.PATTERN + name]
-        return rows if name.endswith(ANY) else [*rows, f'{journal.PATTERN}{name}{VARIANT}*']
-    return [journal.KEY + name, f'{journal.PATTERN}{name}{VARIANT}*']
+    return [(journal.PATTERN if _WILDCARD.search(name) else journal.KEY) + name]
 
 
 def escape_part(value: int | str | None) -> str:
-    """A value as a part of a key; None is any.
-
-    A text that looks like a number is no number, as in the keys that are built with families.
-    """
-    if value is None:
-        return ANY
-    if isinstance(value, int):
-        return str(value)
-    if _INTEGER.fullmatch(value):
-        return f'%{ord(value[0]):02X}{value[1:]}'
-    return quote(value.encode('utf-8', 'surrogatepass'), safe='~')
+    """A value as a part of a key; None is any."""
+    return ANY if value is None else key_families.write_part(value)

@@ -57,7 +57,6 @@ from .transaction import state_of
 _logger = logging.getLogger(__name__)
 
 _SLOT = '_tiered_cache_events'
-_ROWS_SLOT = '_tiered_cache_event_rows'
 _MARK = '_tiered_cache_on_event'
 
 MAX_DEPTH = 5
@@ -428,32 +427,14 @@ def _failed(registry, subscription: Subscription, error: Exception) -> None:
 
 
 def empty_tiers(registry, rows) -> None:
-    """Free the space of what rows of the journal have removed: in memory now, in shared tiers
-    soon.  No entry could be used again anyway."""
+    """Free the space of what rows of the journal have removed, soon.  No entry could be used again
+    anyway."""
     engine = engine_for(registry) if rows else None
     if engine is None or not engine.available:
         return
-    l1 = engine.hierarchy.tiers.get('l1')
-    if l1 is not None:
-        _empty(l1, rows)
-    waiting = registry.__dict__.setdefault(_ROWS_SLOT, {})
-    waiting.update(dict.fromkeys(rows))
-    engine.outbox.post_job('event removals', lambda: _empty_shared(engine, waiting))
-
-
-def _empty_shared(engine, waiting: dict) -> None:
-    rows = list(waiting)
-    for row in rows:
-        waiting.pop(row, None)
-    for name, tier in engine.hierarchy.tiers.items():
-        if name != 'l1':
-            _empty(tier, rows)
-
-
-def _empty(tier, rows) -> None:
-    named = [row.removeprefix(journal.KEY) for row in rows if row.startswith(journal.KEY)]
-    if named:
-        tier.delete(named)
+    names = [row.removeprefix(journal.KEY) for row in rows if row.startswith(journal.KEY)]
+    if names:
+        engine.emptying.names(names, 0)
     for row in rows:
         if row.startswith(journal.PATTERN):
-            tier.delete_pattern(row.removeprefix(journal.PATTERN))
+            engine.emptying.pattern(row.removeprefix(journal.PATTERN), 0)

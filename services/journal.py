@@ -13,7 +13,9 @@ Two tables, both logged, both without an Odoo model behind them:
 ``cache_version``
     one row per guarded relation: the tokens that :func:`compact` has summed up.  Two
     reserved rows: ``#generation`` changes whenever a process must read everything
-    again, ``#all`` is the version of "everything" and is part of every entry.
+    again, ``#all`` is the version of "everything" and is part of every entry.  Besides,
+    one row for each key, pattern, tag and user that was removed lately
+    (:data:`REMOVALS`, with a colon in their names); see :mod:`.removal`.
 
 A *guard* is a set of four statement-level triggers on one relation.  CREATE TRIGGER
 waits for the writers that are running, and the ``cache_version`` row is inserted in the
@@ -43,9 +45,18 @@ GENERATION = '#generation'
 ALL = '#all'
 KEY = 'key:'
 PATTERN = 'pattern:'
+TAG = 'tag:'
+USER = 'user:'
+REMOVALS = (KEY, PATTERN, TAG, USER)
+"""How the names of removals begin.  What they remove has no table, so nobody guards it."""
 
 MAX_REMOVALS = 1000
-"""Removals by key or pattern that are kept apart; when there are more, everything goes."""
+"""Patterns that are kept apart; when there are more, everything goes.  Each costs a hit the
+comparison with its key: 0.3 ms for a thousand."""
+
+MAX_NAMED = 5000
+"""Keys, tags and users that are kept apart, likewise.  A hit looks them up in a dictionary;
+what they cost is memory of each process, and 10 ms when it reads all versions again."""
 
 RANDOM_TOKEN = (
     "(('x' || right(replace(gen_random_uuid()::text, '-', ''), 16))::bit(64)::bigint"
@@ -290,6 +301,11 @@ def note(cr, relations) -> None:
         cr.execute("INSERT INTO cache_change (relation) SELECT unnest(%s)", [relations])
 
 
+# The last: of another cluster, from which nobody has a snapshot here.
+_SETTLED = """(strpos(relation, ':') = 0 OR xid < %(seen)s::xid8
+               OR xid >= pg_snapshot_xmax(pg_current_snapshot()))"""
+
+
 def compact(cr, removal_ttl_s: float) -> int | None:
     """Sum the visible journal rows into ``cache_version`` and delete them.
 
@@ -299,8 +315,10 @@ def compact(cr, removal_ttl_s: float) -> int | None:
     stop compaction.  What a process must not do is to add to old sums only the rows that
     it can still find; ``#generation`` changes in the same statement and tells it so.
 
-    Removals (:data:`KEY`, :data:`PATTERN`) are kept as they are until no entry can be
-    older than they are, then dropped.
+    Removals (:data:`REMOVALS`) are summed up as well, one row for each key, pattern, tag or
+    user, but not before the last transaction has ended that does not see them: it may
+    still store what it has computed without them.  From then on nothing older is made,
+    and when even that has expired, the row is dropped.
 
     :param removal_ttl_s: the longest life of any entry, in seconds
     :return: how many rows went, or None when another process holds the lock
@@ -310,41 +328,90 @@ def compact(cr, removal_ttl_s: float) -> int | None:
     _fold_removals(cr)
     cr.execute(
         f"""
-        WITH gone AS (
+        WITH repeated AS (
+            SELECT relation FROM cache_change WHERE NOT {_SETTLED}
+             GROUP BY relation HAVING count(*) > 1
+        ), gone AS (
             DELETE FROM cache_change
-             WHERE strpos(relation, ':') = 0
-                OR changed_at < clock_timestamp() - make_interval(secs => %(ttl)s)
-            RETURNING relation, token
+             WHERE {_SETTLED} OR relation IN (SELECT relation FROM repeated)
+            RETURNING relation, token, xid, {_SETTLED} AS settled
+        ), merged AS (
+            -- what has to wait does so in one row, as the last of it: the journal stays short
+            INSERT INTO cache_change (xid, relation, token)
+            SELECT max(xid::text::bigint)::text::xid8, relation, mod(sum(token), {MODULUS})::bigint
+              FROM gone WHERE NOT settled GROUP BY relation
         ), sums AS (
-            SELECT relation, mod(sum(token), {MODULUS})::bigint AS token FROM gone GROUP BY relation
+            SELECT relation, mod(sum(token), {MODULUS})::bigint AS token
+              FROM gone WHERE settled GROUP BY relation
         ), folded AS (
             UPDATE cache_version v
-               SET token = mod(v.token::numeric + s.token, {MODULUS})::bigint
+               SET token = mod(v.token::numeric + s.token, {MODULUS})::bigint,
+                   guarded_at = CASE WHEN v.capture = 'removal' THEN clock_timestamp()
+                                     ELSE v.guarded_at END
               FROM sums s WHERE s.relation = v.relation
+        ), kept AS (
+            INSERT INTO cache_version (relation, token, capture)
+            SELECT relation, token, 'removal' FROM sums s
+             WHERE strpos(relation, ':') > 0
+               AND NOT EXISTS (SELECT FROM cache_version v WHERE v.relation = s.relation)
+        ), dropped AS (
+            DELETE FROM cache_version v
+             WHERE v.capture = 'removal'
+               AND v.guarded_at < clock_timestamp() - make_interval(secs => %(ttl)s)
+               AND NOT EXISTS (SELECT FROM sums s WHERE s.relation = v.relation)
+            RETURNING relation
         ), marked AS (
             UPDATE cache_version SET token = {RANDOM_TOKEN}
-             WHERE relation = %(generation)s AND EXISTS (SELECT FROM gone)
+             WHERE relation = %(generation)s
+               AND (EXISTS (SELECT FROM gone) OR EXISTS (SELECT FROM dropped))
         )
         SELECT count(*) FROM gone
     """,
-        {'ttl': float(removal_ttl_s), 'generation': GENERATION},
+        {'ttl': float(removal_ttl_s), 'generation': GENERATION, 'seen': str(_seen_by_all(cr))},
     )
     return cr.fetchone()[0]
+
+
+def _seen_by_all(cr) -> int:
+    """An id of a transaction: what has committed below it, every snapshot in use shows.
+
+    ``backend_xmin`` has 32 bits and is not above our own id, which has 64.  Snapshots of a
+    standby are among them only with ``hot_standby_feedback``; without it a standby cancels
+    what is older than ``max_standby_streaming_delay``, 30 s unless it was changed.
+    """
+    cr.execute(
+        """
+        SELECT pg_current_xact_id()::text, array_agg(xmin::text) FROM (
+            SELECT backend_xmin FROM pg_stat_activity WHERE datname = current_database()
+            UNION ALL SELECT backend_xmin FROM pg_stat_replication
+            UNION ALL SELECT xmin FROM pg_replication_slots WHERE active
+        ) AS holders(xmin) WHERE xmin IS NOT NULL
+    """
+    )
+    own, holders = cr.fetchone()
+    own = int(own)
+    return min((own - (own - int(xmin)) % 2**32 for xmin in holders or ()), default=own)
 
 
 def _fold_removals(cr) -> None:
     """Make one removal of everything out of very many."""
     cr.execute(
         """
-        WITH many AS (
-            SELECT count(DISTINCT relation) > %s AS many
-              FROM cache_change WHERE strpos(relation, ':') > 0
+        WITH names AS (
+            SELECT relation FROM cache_change WHERE strpos(relation, ':') > 0
+            UNION SELECT relation FROM cache_version WHERE capture = 'removal'
+        ), many AS (
+            SELECT count(*) FILTER (WHERE starts_with(relation, %(pattern)s)) > %(patterns)s
+                OR count(*) FILTER (WHERE NOT starts_with(relation, %(pattern)s)) > %(named)s
+                AS many FROM names
         ), gone AS (
             DELETE FROM cache_change USING many WHERE many AND strpos(relation, ':') > 0
+        ), forgotten AS (
+            DELETE FROM cache_version USING many WHERE many AND capture = 'removal'
         )
-        INSERT INTO cache_change (relation) SELECT %s FROM many WHERE many
+        INSERT INTO cache_change (relation) SELECT %(all)s FROM many WHERE many
     """,
-        [MAX_REMOVALS, ALL],
+        {'pattern': PATTERN, 'patterns': MAX_REMOVALS, 'named': MAX_NAMED, 'all': ALL},
     )
 
 

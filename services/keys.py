@@ -20,13 +20,13 @@ worst outcome is a miss. ``bytearray`` and ``memoryview`` count as the bytes tha
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
-from urllib.parse import quote
 
 import msgpack
 from markupsafe import Markup
@@ -34,6 +34,10 @@ from markupsafe import Markup
 from .codec import FORMAT_VERSION
 
 MAX_KEY_CHARACTERS: Final = 512
+
+VARIANT: Final = '@'
+"""Stands between the name of an entry and the digest that tells its variants apart: user,
+language, companies, arguments, code."""
 
 NOISE_CONTEXT_KEYS: Final = frozenset({'params', 'uid'})
 """``params`` is the URL of the web client, ``uid`` the user who logged in: no read asks them."""
@@ -98,15 +102,16 @@ def call_key(call: Call) -> str:
     :return: ``v1:orm:<model>:<method>:<32 hexadecimal digits>``
     :raise Unkeyable: for a call with an argument or a context value that has no canonical form
     """
-    return f'v1:orm:{call.model}:{call.method}:{digest_of(_canonical(call))}'
+    return f'v1:orm:{call.model}:{call.method}:{digest(_canonical(call))}'
 
 
-def digest_of(form: Any) -> str:
-    """Return 32 hexadecimal digits that stand for a value: different values have different ones.
+def digest(value: Any) -> str:
+    """A name for a value, typed and free of ambiguity; the order of dictionaries counts.
 
+    :return: 32 hexadecimal digits, a BLAKE2b of 128 bits
     :raise Unkeyable: for a value without a canonical form
     """
-    return hashlib.blake2b(_pack(form), digest_size=16).hexdigest()
+    return hashlib.blake2b(_pack(value), digest_size=16).hexdigest()
 
 
 def _canonical(call: Call) -> list:
@@ -217,16 +222,17 @@ _ODOO_WRITERS: Final[dict[tuple[str, str], Callable[[Any], Any]]] = {
 }
 
 
-def escape_part(value: Any) -> str:
-    """Return a value as a part of a key: without separators and wildcards, never empty.
-
-    Different values of one type give different parts: percent-encoding is reversible, and a lone
-    ``%`` stands for the empty text.
-    """
-    return quote(str(value), safe='') or '%'
-
-
 # -- keys of people ----------------------------------------------------------------------------
+
+
+def name_of(key: str) -> str:
+    """What people remove an entry by: its key without the variant."""
+    return key.partition(VARIANT)[0]
+
+
+def may_have_variants(key: str) -> bool:
+    """Whether a key is the name of an entry, and not an entry of a read or one variant."""
+    return VARIANT not in key and not key.startswith('v1:orm:')
 
 
 def validate_key(key: str) -> None:
@@ -302,7 +308,7 @@ def _ranges(members: str) -> list[tuple[str, str]]:
     return pairs
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=2048)  # more than MAX_REMOVALS of the journal, which are compiled again
 def compile_pattern(pattern: str) -> re.Pattern[str]:
     """Return a regular expression that matches whole keys, in linear time for each asterisk.
 
@@ -334,6 +340,39 @@ _REGEX_WRITERS: Final[dict[str, Callable[[str], str]]] = {
         ''.join(f'{re.escape(first)}-{re.escape(last)}' for first, last in _ranges(members))
     ),
 }
+
+
+class Target(NamedTuple):
+    """Keys that shall be removed: where a store looks for them, and which of the found it means.
+
+    :ivar candidates: a pattern that matches at least all of them
+    :ivar wants: called with a key that matches it
+    """
+
+    candidates: str
+    wants: Callable[[str], object]
+
+
+def pattern_target(pattern: str) -> Target:
+    """The keys that match a pattern, and those whose name does: all variants of an entry.
+
+    :raise InvalidKey: see :func:`validate_pattern`
+    """
+    matches = compile_pattern(pattern).fullmatch
+    candidates = pattern if pattern.endswith('*') else pattern + '*'
+    return Target(candidates, lambda key: matches(key) or matches(name_of(key)))
+
+
+def names_target(names: Iterable[str]) -> Target:
+    """The keys that are one of these names, or a variant of one."""
+    wanted = frozenset(names)
+    common = os.path.commonprefix(sorted(wanted))
+    # a wildcard in a name stands for itself, so what is looked for ends in front of it
+    prefix = re.match(r'[^][*?]*', common)[0]
+    return Target(prefix + '*', lambda key: key in wanted or name_of(key) in wanted)
+
+
+EVERYTHING: Final = Target('*', lambda _key: True)
 
 
 def pattern_prefix(pattern: str) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 import typing
 
-from . import codec, keys, reading
+from . import codec, journal, key_families, keys, reading
 from .clock import dates
 from .computing import Tagged
 from .engine import Engine
@@ -25,10 +25,7 @@ from .named_plan import NamedPlan
 from .recorder import Recording
 from .transaction import state_of
 
-VARIANT = '@'
-"""Between the name of an entry and the digest of its variant."""
-
-_RESERVED = frozenset('*?[]' + VARIANT)
+_RESERVED = frozenset('*?[]' + keys.VARIANT)
 
 _SHARED_UID = 0
 """Owner of an entry that is shared: nobody."""
@@ -72,6 +69,11 @@ class Call(typing.NamedTuple):
     plan: NamedPlan
     depends: frozenset[str] = frozenset()
 
+    @property
+    def dependencies(self) -> frozenset[str]:
+        """Declared relations and tags, as an entry names them."""
+        return self.depends.union(journal.TAG + tag for tag in self.plan.tags)
+
 
 def key_of(engine: Engine, call: Call) -> str:
     """The key of an entry, with its variant.
@@ -90,7 +92,7 @@ def key_of(engine: Engine, call: Call) -> str:
         call.name.extra,
         dates(env),
     ]
-    return f'{base}{VARIANT}{keys.digest_of(form)}'
+    return f'{base}{keys.VARIANT}{keys.digest(form)}'
 
 
 def base_key(name: str) -> str:
@@ -101,11 +103,12 @@ def base_key(name: str) -> str:
     keys.validate_key(name)
     key = f'v1:{name}'
     keys.validate_key(key)
-    if _RESERVED.intersection(name) or name.startswith('orm:'):
+    reserved = name.partition(':')[0] in key_families.RESERVED_NAMESPACES
+    if reserved or _RESERVED.intersection(name) or len(key) > key_families.MAX_NAME_CHARACTERS:
         raise keys.InvalidKey(
-            f'The name of a cache entry must not contain any of "{"".join(sorted(_RESERVED))}" nor'
-            f' begin with "orm:": {name!r}. Escape what comes from outside with'
-            ' services.keys.escape_part().'
+            f'{name[:80]!r} cannot be the name of a cache entry: it has at most'
+            f' {key_families.MAX_NAME_CHARACTERS - 3} characters, none of "*?@[]", and does not'
+            ' begin with "orm:". Build it with services.key_families.CacheKeyBuilder.'
         )
     return key
 
@@ -210,7 +213,7 @@ def _ticket(engine, call: Call, key, transaction, versions, found, started):
             return None
     engine.memory.settle(transaction)
     recording = Recording(call.env.cr, engine.read_text)
-    recording.relations |= call.depends
+    recording.relations |= call.dependencies
     return reading.Ticket(
         call.name.label,
         key,
@@ -230,7 +233,7 @@ def _ticket(engine, call: Call, key, transaction, versions, found, started):
 def _look_inside(engine: Engine, call: Call) -> Look:
     """Within a computation that is being recorded: L1 may answer, and what the answer depended on
     becomes a dependency of the outer value.  It is not kept by itself."""
-    reading.note_dependencies(call.depends)
+    reading.note_dependencies(call.dependencies)
     records = call.env['cache.manager']
     found = reading.find_inside(engine, records, call.plan, lambda: key_of(engine, call))
     if found is None:

@@ -14,8 +14,10 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from .keys import InvalidKey
 from .options import MAX_TTL_S
 from .policy import TIERS, Plan
+from .removal import validate_tag
 
 _NAMESPACE_NUMBERS = (
     'max_staleness_s',
@@ -98,10 +100,19 @@ class NamedPlan(Plan):
     hard_timeout_s: float
 
 
-def plan_for(options: dict, namespace: dict | None = None) -> NamedPlan:
+def longest_of(namespace: dict) -> float:
+    """How long an entry of a namespace may be kept in all, as its record says, seconds."""
+    keep_s = max(namespace['fail_safe_s'] or 0, namespace['revalidate_s'] or 0)
+    return max(namespace[f'{tier}_ttl_s'] or 0 for tier in TIERS) + keep_s
+
+
+def plan_for(
+    options: dict, namespace: dict | None = None, longest_s: float = math.inf
+) -> NamedPlan:
     """The plan that follows from the options of a call and of its namespace.
 
     :param namespace: a row of ``cache_namespace``, see :data:`NAMESPACE_COLUMNS`
+    :param longest_s: an upper limit to what an entry is kept in all, seconds
     :raise BadOption: with a sentence
     """
     unknown = options.keys() - DEFAULTS.keys()
@@ -121,11 +132,12 @@ def plan_for(options: dict, namespace: dict | None = None) -> NamedPlan:
     fail_safe_s = _number('fail_safe_s', values['fail_safe_s'], MAX_TTL_S)
     # an entry that may stand in for a new one, or be renewed, lives on after its time
     keep_s = max(fail_safe_s, _number('revalidate_s', values['revalidate_s'], MAX_TTL_S))
+    keep_s = min(keep_s, longest_s / 2)
     floor = _number('min_cost_ms', values['min_cost_ms'], 1e6)
     return NamedPlan(
         consistency=_choice('consistency', values['consistency'], CONSISTENCY),
         max_staleness_s=_number('max_staleness_s', values['max_staleness_s'], 3600),
-        ttl_s={tier: ttl_s[tier] + keep_s for tier in TIERS},
+        ttl_s={tier: min(ttl_s[tier] + keep_s, longest_s) for tier in TIERS},
         min_cost_ms=dict.fromkeys(tiers, floor),
         sharing=sharing,
         max_bytes=int(_number('max_kb', values['max_kb'], 65536) * 1024),
@@ -150,7 +162,7 @@ def _said(namespace: dict) -> dict:
     tiers = tuple(tier for tier in TIERS if namespace[f'use_{tier}'])
     if tiers != TIERS:
         said['tiers'] = tiers
-    if namespace['min_cost_ms'] >= 0:
+    if namespace['min_cost_ms'] is not None and namespace['min_cost_ms'] >= 0:
         said['min_cost_ms'] = namespace['min_cost_ms']
     if namespace['eager_refresh_percent']:
         said['eager_refresh'] = namespace['eager_refresh_percent'] / 100
@@ -188,6 +200,11 @@ def _subset(name: str, values, choices) -> tuple:
 
 
 def _tags(values) -> tuple[str, ...]:
-    if isinstance(values, str) or not all(isinstance(tag, str) and tag for tag in values):
+    if isinstance(values, str):
         raise BadOption(f'tags must be a list of texts, not {values!r}.')
+    for tag in values:
+        try:
+            validate_tag(tag)
+        except InvalidKey as error:
+            raise BadOption(str(error)) from None
     return tuple(sorted(set(values)))

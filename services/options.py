@@ -312,6 +312,15 @@ _TABLE = (
         minimum=1,
         maximum=3650,
     ),
+    Option(
+        'schedule_keep_days',
+        'int',
+        30,
+        "How long scheduled removals are listed after they were done, cancelled or failed.",
+        unit='days',
+        minimum=1,
+        maximum=3650,
+    ),
 )
 OPTIONS: dict[str, Option] = {option.name: option for option in _TABLE}
 
@@ -350,6 +359,7 @@ class Settings:
     compaction_rows: int
     metrics_flush_s: int
     metrics_keep_days: int
+    schedule_keep_days: int
 
     problems: list[str]
 

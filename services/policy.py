@@ -44,6 +44,7 @@ OWN_MODELS = (
     'cache.metric',
     'cache.namespace',
     'cache.rule',
+    'cache.schedule',
 )
 """Never cached: they show the cache itself."""
 

@@ -24,9 +24,10 @@ from . import auditor, codec, keys, shapes
 from .clock import dates, mentions_clock, searches_clock, uses
 from .engine import Engine
 from .entry import FLAG_CLOCK, FLAG_SUPERUSER, Entry
-from .journal import ALL
+from .journal import ALL, TAG
 from .policy import Plan
 from .recorder import Recording
+from .removal import is_removal
 from .transaction import TransactionState, is_snapshot_stable, state_of
 from .versions import State
 
@@ -390,19 +391,24 @@ def _key(engine, read: Read) -> str | None:
 
 def judge(engine, entry: Entry, versions: State, weak: bool) -> tuple[str, str]:
     """Whether an entry may be served: ('', '') or why not."""
-    if entry.expires <= time.time():
+    now = time.time()
+    # removals are not known for longer than that
+    if entry.expires <= now or entry.created + engine.config.longest_ttl_s <= now:
         return 'expired', ''
+    removals = versions.removals
     if weak:
         if relation := engine.written_since(entry):
             return 'stale', relation
     else:
         known = versions.versions
         for relation, version, _condition in entry.dependencies:
-            if known.get(relation) != version:
+            if known.get(relation) != version and not removals.is_current(relation, version):
                 return 'stale', relation
     if weak and entry.dependencies[0][1] != versions.versions[ALL]:
         return 'stale', ALL
-    if entry.removal_version != versions.removals.version(entry.key):
+    if weak and (tag := removals.met_tag(entry)):
+        return 'stale', tag
+    if entry.removal_version != removals.version(entry.key, entry.uid):
         return 'stale', 'removal'
     return '', ''
 
@@ -496,7 +502,8 @@ def _unguarded(engine, ticket: Ticket) -> tuple[str, str]:
     """Complete the recorded relations, and ask for the guards that are missing."""
     recording, tree = ticket.recording, engine.catalogue.tree
     recording.relations = set().union(*map(tree, recording.relations | engine.always))
-    missing = recording.relations - ticket.versions.versions.keys()
+    known = ticket.versions.versions.keys()
+    missing = {name for name in recording.relations - known if not is_removal(name)}
     if missing:
         engine.guards.want(missing)
         return 'unguarded', min(missing)
@@ -511,6 +518,13 @@ def _store(engine, ticket: Ticket, value, cost_ms: float) -> tuple[str, str]:
     return put(engine, ticket, payload, cost_ms)
 
 
+def _version_of(name: str, versions: State) -> int:
+    """The version of a relation or of a tag."""
+    if is_removal(name):
+        return versions.removals.tag_version(name.removeprefix(TAG))
+    return versions.versions[name]
+
+
 def put(
     engine, ticket: Ticket, payload: bytes, cost_ms: float, flags: int = 0, at_once: bool = False
 ) -> tuple[str, str]:
@@ -523,7 +537,6 @@ def put(
     settings, recording, versions = engine.settings, ticket.recording, ticket.versions
     if len(payload) > settings.max_entry_kb * 1024:
         return 'large', ''
-    known = versions.versions
     now = time.time()
     engine.hierarchy.put(
         Entry(
@@ -532,9 +545,9 @@ def put(
             method=ticket.name[1],
             uid=ticket.uid,
             dependencies=tuple(
-                (relation, known[relation], None) for relation in (ALL, *recording.relations)
+                (name, _version_of(name, versions), None) for name in (ALL, *recording.relations)
             ),
-            removal_version=versions.removals.version(ticket.key),
+            removal_version=versions.removals.version(ticket.key, ticket.uid),
             created=now,
             expires=now,
             cost_ms=cost_ms,

@@ -1,15 +1,33 @@
-"""Removing entries by key, by pattern, by model, or all of them.
+"""Removing entries by key, pattern, tag, model, relation, user, or all of them.
 
 The one idea: a removal is a change like any other.  It is a row of the journal in the
 caller's transaction, so it reaches every worker with the next snapshot, and an entry whose
 computation began before it can never be valid after it.  Deleting from the tiers besides
-only frees the space.
+only frees the space; :mod:`.emptying` does it in slices.
 
-Keys and patterns have no version of their own; the *removal version* of a key is the sum of
-the tokens of all removals that match it, and stands in the entry.
+==========  ===============================  ===============================================
+what        row of the journal               met by
+==========  ===============================  ===============================================
+key         ``key:v1:supplier:detail:42``    the entry of this key, and all its variants
+                                             (``v1:supplier:detail:42@…``)
+pattern     ``pattern:v1:supplier:*``        entries whose key, or whose key without the
+                                             variant, matches
+user        ``user:7``                       entries computed for this user
+tag         ``tag:prices``                   entries that depend on the tag
+model       ``pattern:v1:orm:<model>:*``     calls of the model, and what was read from its
+            and its tables                   table
+relation    the tables                       what was read from them
+everything  ``#all``                         every entry
+==========  ===============================  ===============================================
 
-Each pattern costs every hit a match, so when they become many, compaction removes everything
-instead (:data:`.journal.MAX_REMOVALS`).
+Keys, patterns and users have no version of their own; the *removal version* of an entry is
+the sum of the tokens of all removals that meet it, and stands in the entry.  A tag is a
+dependency, ``('tag:prices', version, None)``: its version is the sum of its tokens, 0 while
+nobody has removed it.
+
+Each pattern costs every hit a match, and each other name some memory, so when they become
+many, compaction removes everything instead (:data:`.journal.MAX_REMOVALS`,
+:data:`.journal.MAX_NAMED`).
 
 What may go wrong: a removal in a transaction that is rolled back has no effect, as it should
 be, although the tiers were emptied: that costs misses, not truth.
@@ -18,6 +36,11 @@ be, although the tiers were emptied: that costs misses, not truth.
 from __future__ import annotations
 
 from . import journal, keys
+
+WAIT_MS = 100.0
+"""How long a removal keeps its caller waiting while the tiers are emptied: about 5,000 entries
+in L3, or 100,000 looked at in Redis.  What is left goes on in the background; it is invalid in
+any case."""
 
 
 class Removals:
@@ -28,65 +51,162 @@ class Removals:
 
     def __init__(self, tokens: dict[str, int]):
         self.tokens = tokens
-        self._keys: dict[str, int] = {}
-        self._patterns = []
-        for name, token in tokens.items():
-            if name.startswith(journal.KEY):
-                self._keys[name[len(journal.KEY) :]] = token
-            else:
-                pattern = keys.compile_pattern(name[len(journal.PATTERN) :])
-                self._patterns.append((pattern, token))
+        self._patterns = [
+            (keys.compile_pattern(name[len(journal.PATTERN) :]).fullmatch, token)
+            for name, token in tokens.items()
+            if name.startswith(journal.PATTERN)
+        ]
 
-    def version(self, key: str) -> int:
-        """Sum of the tokens of the removals that match a key, modulo 2^62."""
-        total = self._keys.get(key, 0)
-        base, _at, variant = key.partition('@')
-        if variant:
-            total += self._keys.get(base, 0)
-        for pattern, token in self._patterns:
-            if pattern.fullmatch(key) or (variant and pattern.fullmatch(base)):
+    def plus(self, tokens: dict[str, int]) -> Removals:
+        """These and some more.
+
+        :param tokens: to be added, by relation of the journal
+        """
+        total = dict(self.tokens)
+        for name, token in tokens.items():
+            total[name] = (total.get(name, 0) + token) % journal.MODULUS
+        return Removals(total)
+
+    def version(self, key: str, uid: int | None = None) -> int:
+        """Sum of the tokens of the removals that meet an entry, modulo 2^62.
+
+        :param uid: of the user for whom it was computed
+        """
+        tokens = self.tokens
+        if not tokens:
+            return 0
+        name = keys.name_of(key)
+        total = tokens.get(journal.KEY + key, 0) + tokens.get(f'{journal.USER}{uid}', 0)
+        if name != key:
+            total += tokens.get(journal.KEY + name, 0)
+        for matches, token in self._patterns:
+            if matches(key) or (name != key and matches(name)):
                 total += token
         return total % journal.MODULUS
 
+    def tag_version(self, tag: str) -> int:
+        """Sum of the tokens of the removals of a tag; 0 where none is known."""
+        return self.tokens.get(journal.TAG + tag, 0)
 
-def remove_key(engine, cr, key: str) -> dict[str, int]:
-    """:return: how many entries went, by tier of this process
-    :raise keys.InvalidKey: with a sentence
+    def is_current(self, dependency: str, version: int) -> bool:
+        """Whether a dependency is a tag, and nobody has removed it since."""
+        return dependency.startswith(journal.TAG) and version == self.tokens.get(dependency, 0)
+
+    def met_tag(self, entry) -> str:
+        """A tag of an entry that was removed since, with ``tag:`` before it, or ''."""
+        for name, version, _condition in entry.dependencies:
+            if name.startswith(journal.TAG) and version != self.tokens.get(name, 0):
+                return name
+        return ''
+
+
+def is_removal(relation: str) -> bool:
+    """Whether a name in the journal stands for removals, and not for a relation."""
+    return relation.startswith(journal.REMOVALS)
+
+
+def remove_keys(engine, cr, names, wait_ms: float | None = None) -> dict[str, int]:
+    """Remove entries by their keys; a key without a variant means all its variants.
+
+    :param wait_ms: how long to wait for the tiers to be emptied, by default
+        :data:`WAIT_MS`; 0 leaves all of it to the background
+    :return: how many entries went at once, by tier of this process
+    :raise keys.InvalidKey: with a sentence; nothing has been removed then
     """
-    keys.validate_key(key)
-    journal.note(cr, [journal.KEY + key])
-    return engine.hierarchy.each('delete', [key])
+    names = list(dict.fromkeys(names))
+    for name in names:
+        keys.validate_key(name)
+    _note(engine, cr, [journal.KEY + name for name in names])
+    return engine.emptying.names(names, _wait_s(wait_ms))
 
 
-def remove_name(engine, cr, base: str) -> dict[str, int]:
-    """Like :func:`remove_key`, for all variants of a named entry.
-
-    :param base: its key without a variant; holds no wildcards
-    """
-    keys.validate_key(base)
-    journal.note(cr, [journal.KEY + base])
-    return engine.hierarchy.each('delete_pattern', f'{base}@*')
+def remove_key(engine, cr, key: str, wait_ms: float | None = None) -> dict[str, int]:
+    """As :func:`remove_keys`, for one."""
+    return remove_keys(engine, cr, [key], wait_ms)
 
 
-def remove_pattern(engine, cr, pattern: str) -> dict[str, int]:
-    """Like :func:`remove_key`, for every key that a pattern matches."""
+def remove_pattern(engine, cr, pattern: str, wait_ms: float | None = None) -> dict[str, int]:
+    """As :func:`remove_keys`, for every key that a pattern matches, with or without its
+    variant."""
     keys.validate_pattern(pattern)
-    journal.note(cr, [journal.PATTERN + pattern])
-    return engine.hierarchy.each('delete_pattern', pattern)
+    _note(engine, cr, [journal.PATTERN + pattern])
+    return engine.emptying.pattern(pattern, _wait_s(wait_ms))
 
 
-def remove_model(engine, cr, model) -> dict[str, int]:
-    """Everything that was computed by calling a model, and everything that was read from
-    its table.
+def remove_tag(engine, cr, tag: str) -> dict[str, int]:
+    """As :func:`remove_keys`, for every entry that depends on a tag.
+
+    L2 and L3 would have to read each value to find them: there they stay, invalid, until they
+    are replaced or expire, and are not counted.
+    """
+    validate_tag(tag)
+    name = journal.TAG + tag
+    _note(engine, cr, [name])
+    return engine.emptying.matching(
+        f'tag {tag}', lambda entry: any(dep[0] == name for dep in entry.dependencies)
+    )
+
+
+def remove_user(engine, cr, uid: int, wait_ms: float | None = None) -> dict[str, int]:
+    """As :func:`remove_keys`, for every entry that was computed for a user, in whatever
+    model, with their own rights or in superuser mode.
+
+    In L2 they stay, invalid, until they are replaced or expire, and are not counted.
+    """
+    _note(engine, cr, [f'{journal.USER}{uid:d}'])
+    return engine.emptying.user(uid, _wait_s(wait_ms))
+
+
+def remove_model(engine, cr, model, wait_ms: float | None = None) -> dict[str, int]:
+    """As :func:`remove_keys`, for everything that was computed by calling a model, and
+    everything that was read from its table; the latter is counted only where it is the former.
 
     :param model: a recordset of the model
     """
     pattern = f'v1:orm:{model._name}:*'
-    journal.note(cr, [journal.PATTERN + pattern, *engine.catalogue.tree(model._table)])
-    return engine.hierarchy.each('delete_pattern', pattern)
+    _note(engine, cr, [journal.PATTERN + pattern, *engine.catalogue.tree(model._table)])
+    return engine.emptying.pattern(pattern, _wait_s(wait_ms))
 
 
-def remove_all(engine, cr) -> dict[str, int]:
-    """Everything of this database."""
-    journal.note(cr, [journal.ALL])
-    return engine.hierarchy.each('clear')
+def remove_relation(engine, cr, relation: str) -> dict[str, int]:
+    """As :func:`remove_keys`, for everything that was read from a table.
+
+    Only L1 is emptied: the others would have to read each value.
+
+    :raise keys.InvalidKey: when there is no such table
+    """
+    validate_relation(engine, relation)
+    tree = engine.catalogue.tree(relation)
+    _note(engine, cr, tree)
+    return engine.emptying.matching(
+        f'relation {relation}', lambda entry: any(dep[0] in tree for dep in entry.dependencies)
+    )
+
+
+def remove_all(engine, cr, wait_ms: float | None = None) -> dict[str, int]:
+    """As :func:`remove_keys`, for everything of this database."""
+    _note(engine, cr, [journal.ALL])
+    return engine.emptying.everything(_wait_s(wait_ms))
+
+
+def validate_tag(tag: str) -> None:
+    """:raise keys.InvalidKey: unless ``tag`` is a text of 1 to 512 printable characters"""
+    keys.validate_key(tag)
+
+
+def validate_relation(engine, relation: str) -> None:
+    """:raise keys.InvalidKey: unless there is such a table"""
+    if not engine.catalogue.knows(relation):
+        raise keys.InvalidKey(
+            f'{relation!r} is no table of this database. Give its name, for example res_partner.'
+        )
+
+
+def _note(engine, cr, relations) -> None:
+    journal.note(cr, relations)
+    # after the commit: until then this process, too, shows what was committed before
+    cr.postcommit.add(engine.removed)
+
+
+def _wait_s(wait_ms: float | None) -> float:
+    return (WAIT_MS if wait_ms is None else wait_ms) / 1000

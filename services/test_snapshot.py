@@ -36,7 +36,7 @@ from . import engine as engines
 from . import journal
 from .memory import Memory
 from .policy import Suspender
-from .removal import Removals
+from .removal import Removals, is_removal
 from .snapshot import Snapshot
 from .versions import State
 
@@ -211,7 +211,7 @@ class _OwnBook:
             Snapshot.parse(snapshot),
             '',
             {name: int(token) for name, token in sums.items() if name in guarded},
-            Removals({n: int(token) for n, token in sums.items() if ':' in n}),
+            Removals({n: int(token) for n, token in sums.items() if is_removal(n)}),
             (
                 registry.registry_sequence,
                 *(registry.cache_sequences[name] for name in engines.SIGNALS[1:]),

@@ -32,7 +32,7 @@ import typing
 import weakref
 
 from . import journal
-from .removal import Removals
+from .removal import Removals, is_removal
 from .snapshot import Snapshot
 
 SIGNALS = ('registry', 'default', 'assets', 'stable', 'templates', 'routing', 'groups')
@@ -57,7 +57,8 @@ SELECT pg_current_xact_id_if_assigned() IS NOT NULL, pg_current_snapshot()::text
                 UNION ALL
                 SELECT relation, token FROM cache_change
             ) AS every_token GROUP BY relation) AS sums),
-       (SELECT json_agg(relation) FROM cache_version WHERE capture = 'triggers' OR %s),
+       (SELECT json_agg(relation) FROM cache_version
+         WHERE strpos(relation, ':') = 0 AND (capture = 'triggers' OR %s)),
        (SELECT json_agg(json_build_array(id, xid::text)) FROM cache_change
          WHERE pg_is_in_recovery() AND xid >= pg_snapshot_xmin(pg_current_snapshot())),
        ARRAY[{_LAST_SIGNALS}]
@@ -71,7 +72,7 @@ class State:
     """All versions as one snapshot shows them.
 
     :param versions: version of every guarded relation, and of ``#all``
-    :param removals: what was removed by key or pattern
+    :param removals: what was removed by key, pattern, tag or user
     :param signals: last id of every ``orm_signaling_*`` table, in order of SIGNALS
     :param counted: journal rows at or above xmin that are in the sums, kept on a standby
     :param read_at: clock of the process before the query, seconds
@@ -201,7 +202,7 @@ class VersionBook:
         sums, guarded, changes, signals = row.rest
         guarded = set(guarded or ())
         versions = {rel: int(token) for rel, token in sums.items() if rel in guarded}
-        removals = Removals({r: int(token) for r, token in sums.items() if _is_removal(r)})
+        removals = Removals({r: int(token) for r, token in sums.items() if is_removal(r)})
         generation = str(versions.pop(journal.GENERATION, ''))
         state = State(
             row.snapshot,
@@ -232,20 +233,15 @@ class VersionBook:
                 self.state = state
 
 
-def _is_removal(relation: str) -> bool:
-    return relation.startswith((journal.KEY, journal.PATTERN))
-
-
 def _add(versions: dict, removals: Removals, changes) -> tuple[dict, Removals]:
     """Both with the tokens of journal rows added, as copies."""
     versions, removed = dict(versions), {}
     for _id, _xid, relation, token, _count in changes:
         if relation in versions:
             versions[relation] = (versions[relation] + int(token)) % journal.MODULUS
-        elif _is_removal(relation):
-            before = removed.get(relation, removals.tokens.get(relation, 0))
-            removed[relation] = (before + int(token)) % journal.MODULUS
-    return versions, Removals({**removals.tokens, **removed}) if removed else removals
+        elif is_removal(relation):
+            removed[relation] = removed.get(relation, 0) + int(token)
+    return versions, removals.plus(removed) if removed else removals
 
 
 def _still_counted(row: _Row, changes) -> frozenset[int]:

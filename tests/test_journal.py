@@ -18,6 +18,7 @@ from odoo.tests import tagged
 from odoo.tools import SQL, mute_logger
 
 from .common import CacheCase
+from .redis_server import wait_until
 
 
 class JournalCase(CacheCase):
@@ -29,6 +30,9 @@ class JournalCase(CacheCase):
         self.sql(f"CREATE TABLE {self.table} (id int PRIMARY KEY, value text)")
         self.addCleanup(self.sql, "DELETE FROM cache_version WHERE relation = %s", [self.table])
         self.addCleanup(self.sql, "DELETE FROM cache_change WHERE relation = %s", [self.table])
+        for name in self.removals:
+            self.addCleanup(self.sql, "DELETE FROM cache_version WHERE relation = %s", [name])
+            self.addCleanup(self.sql, "DELETE FROM cache_change WHERE relation = %s", [name])
         self.addCleanup(self.sql, f"DROP TABLE IF EXISTS {self.table} CASCADE")
         self.guard(self.table)
 
@@ -64,6 +68,25 @@ class JournalCase(CacheCase):
             return self.sql(query, params)[0][0]
         cursor.execute(query, params)
         return cursor.fetchone()[0]
+
+    @property
+    def removals(self):
+        """A removal of each kind that names something."""
+        return [kind + self.table for kind in journal.REMOVALS]
+
+    def removal(self, name):
+        """The sum of the tokens of a removal, None where none is known."""
+        return self.sql(
+            "SELECT mod(sum(token), %s)::bigint FROM ("
+            "SELECT token FROM cache_version WHERE relation = %s"
+            " UNION ALL SELECT token FROM cache_change WHERE relation = %s) AS tokens",
+            [journal.MODULUS, name, name],
+        )[0][0]
+
+    def settle_removals(self):
+        """Compact when nobody is left who does not see what was removed."""
+        with patch.object(journal, '_seen_by_all', lambda cr: 2**62):
+            self.compact()
 
     def compact(self, ttl_s=3600.0):
         with self.engine.cursor() as cr:
@@ -293,32 +316,94 @@ class TestCompaction(JournalCase):
             self.assertIsNone(self.compact())
 
     def test_removals_stay_until_no_entry_can_be_older(self):
+        for name in self.removals:
+            with self.subTest(name):
+                with self.engine.cursor() as cr:
+                    journal.note(cr, [name, name])
+                before = self.removal(name)
+                self.settle_removals()
+                self.assertEqual((self.rows(name), self.removal(name)), (0, before))
+                self.sql(
+                    "UPDATE cache_version SET guarded_at = now() - interval '2 hours'"
+                    " WHERE relation = %s",
+                    [name],
+                )
+                generation = self.generation()
+                self.compact()
+                self.assertIsNone(self.removal(name))
+                self.assertNotEqual(self.generation(), generation)
+
+    def test_removals_wait_for_the_last_transaction_that_does_not_see_them(self):
+        """It may keep at any time what it has computed without them."""
+        name = 'tag:' + self.table
+        with self.snapshot():
+            with self.engine.cursor() as cr:
+                journal.note(cr, [name])
+            for _twice in range(2):
+                self.compact()
+                self.assertEqual(self.rows(name), 1)
+
+    def test_removals_that_wait_do_so_in_one_row_each(self):
         name = 'key:' + self.table
+        with self.snapshot():
+            for _some in range(3):
+                with self.engine.cursor() as cr:
+                    journal.note(cr, [name])
+            last = "SELECT max(xid::text::bigint) FROM cache_change WHERE relation = %s"
+            before, xid = self.removal(name), self.sql(last, [name])
+            generation = self.generation()
+            self.compact()
+            self.assertEqual((self.rows(name), self.removal(name)), (1, before))
+            self.assertEqual(self.sql(last, [name]), xid)
+            self.assertNotEqual(self.generation(), generation)
+            generation = self.generation()
+            self.assertEqual(self.compact(), 0)
+            self.assertEqual(self.generation(), generation)
+
+    def test_what_every_snapshot_shows_is_below_the_oldest_one(self):
+        xmin = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+        with self.snapshot() as old:
+            old.execute(xmin)
+            (oldest,) = old.fetchone()
+            for _some in range(3):
+                self.sql("SELECT pg_current_xact_id()")
+            with self.engine.cursor() as cr:
+                self.assertLessEqual(journal._seen_by_all(cr), oldest)
+        # transactions of other databases may hold this one back as well, so no more can be said
+        ((least,),) = self.sql(xmin)
+
+        def is_seen():
+            with self.engine.cursor() as cr:
+                return journal._seen_by_all(cr) >= least
+
+        wait_until(is_seen, "nobody has an older snapshot any more")
+
+    def test_removals_are_no_broken_guards_and_count_as_no_tables(self):
         with self.engine.cursor() as cr:
-            journal.note(cr, [name])
-        self.compact()
-        self.assertEqual(self.rows(name), 1)
-        self.sql(
-            "UPDATE cache_change SET changed_at = now() - interval '2 hours' WHERE relation = %s",
-            [name],
-        )
-        self.compact()
-        self.assertEqual(self.rows(name), 0)
+            journal.note(cr, self.removals)
+        self.settle_removals()
+        with self.engine.cursor() as cr:
+            self.assertEqual(journal.broken_guards(cr), [])
 
     def test_the_engine_keeps_removals_that_entries_may_outlive(self):
         name = 'key:' + self.table
         self.addCleanup(self.sql, "DELETE FROM cache_change WHERE relation = %s", [name])
         with self.engine.cursor() as cr:
             journal.note(cr, [name])
+        self.settle_removals()
+        self.sql(
+            "UPDATE cache_version SET guarded_at = now() - interval '1 hour' WHERE relation = %s",
+            [name],
+        )
         self.engine.compact()
-        self.assertEqual(self.rows(name), 1)
+        self.assertIsNotNone(self.removal(name))
 
     def test_very_many_removals_become_one_of_everything(self):
         names = [f'key:{self.table}:{number}' for number in range(4)]
         with self.engine.cursor() as cr:
             journal.note(cr, names)
         before = self.sum_of_everything()
-        self.patch(journal, 'MAX_REMOVALS', 3)
+        self.patch(journal, 'MAX_NAMED', 3)
         self.compact()
         self.assertEqual([self.rows(name) for name in names], [0, 0, 0, 0])
         self.assertNotEqual(self.sum_of_everything(), before)

@@ -10,8 +10,13 @@ CALLS = (
     ('get_stats', ()),
     ('invalidate_key', ('v1:orm:res.partner:read:' + '0' * 32,)),
     ('invalidate_pattern', ('v1:orm:res.partner:*',)),
+    ('invalidate_keys', (['v1:tc:1', 'v1:tc:2'],)),
+    ('invalidate_tag', ('tc',)),
+    ('invalidate_user', (1,)),
+    ('invalidate_relation', ('res_partner',)),
     ('invalidate_model', ('res.partner',)),
     ('invalidate_all', ()),
+    ('schedule_removal', ('all', None, 3600)),
     ('test_redis', ('redis://localhost:1',)),
 )
 
@@ -66,7 +71,7 @@ class TestManager(AccessCase):
         manager = self.manager('admin')
         manager.get_stats()
         tiers = set(engine_for(self.env.registry).hierarchy.tiers)
-        for name, args in CALLS[1:5]:
+        for name, args in CALLS[1:-2]:
             with self.subTest(method=name):
                 self.assertEqual(set(getattr(manager, name)(*args)), tiers)
 
@@ -110,13 +115,25 @@ class TestManager(AccessCase):
 class TestModels(AccessCase):
     def test_outsiders_see_no_model(self):
         for who in self.outsiders:
-            for name in ('cache.entry', 'cache.event.rule', 'cache.metric', 'cache.rule'):
+            for name in (
+                'cache.entry',
+                'cache.event.rule',
+                'cache.metric',
+                'cache.rule',
+                'cache.schedule',
+            ):
                 with self.subTest(who=who, model=name), self.assertRaises(AccessError):
                     self.model(name, who).search_read([], ['id'], limit=1)
 
     def test_a_cache_user_reads_everything_and_writes_nothing(self):
         rule = self.env['cache.rule'].create({'model': 'res.partner', 'methods': 'fields_get'})
-        for name in ('cache.entry', 'cache.event.rule', 'cache.metric', 'cache.rule'):
+        for name in (
+            'cache.entry',
+            'cache.event.rule',
+            'cache.metric',
+            'cache.rule',
+            'cache.schedule',
+        ):
             records = self.model(name, 'user')
             records.search_read([], ['id'], limit=1)
             for operation in ('create', 'write', 'unlink'):
@@ -124,10 +141,16 @@ class TestModels(AccessCase):
         with self.assertRaises(AccessError):
             rule.with_user(self.users['user']).enabled = False
 
-    def test_a_cache_administrator_changes_rules_and_removes_entries_only(self):
+    def test_a_cache_administrator_changes_rules_and_schedules_and_removes_entries_only(self):
         allowed = {
             (name, operation)
-            for name in ('cache.entry', 'cache.event.rule', 'cache.metric', 'cache.rule')
+            for name in (
+                'cache.entry',
+                'cache.event.rule',
+                'cache.metric',
+                'cache.rule',
+                'cache.schedule',
+            )
             for operation in ('read', 'create', 'write', 'unlink')
             if self.model(name, 'admin').has_access(operation)
         }
@@ -142,6 +165,10 @@ class TestModels(AccessCase):
                 ('cache.rule', 'create'),
                 ('cache.rule', 'write'),
                 ('cache.rule', 'unlink'),
+                ('cache.schedule', 'read'),
+                ('cache.schedule', 'create'),
+                ('cache.schedule', 'write'),
+                ('cache.schedule', 'unlink'),
             },
         )
 

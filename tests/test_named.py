@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 from odoo import api, fields
 from odoo.addons.tiered_cache import MISS, NOT_CHANGED, Tagged, cached
-from odoo.addons.tiered_cache.services import answering, codec, keys, named
+from odoo.addons.tiered_cache.services import answering, codec, key_families, keys, named
 from odoo.addons.tiered_cache.services.named_plan import BadOption
 from odoo.addons.tiered_cache.services.pauses import Pauses
 from odoo.exceptions import ValidationError
@@ -73,7 +73,7 @@ class TestNamedEntries(NamedCase):
 
     def test_none_and_false_are_values(self):
         for value in (None, False, 0, [], ''):
-            key = f'value:{keys.escape_part(repr(value))}'
+            key = f'value:{key_families.write_part(repr(value))}'
             self.warm(lambda env, k=key, v=value: env['cache.manager'].get_or_compute(k, lambda: v))
             with self.request() as env:
                 found = env['cache.manager'].get(key)

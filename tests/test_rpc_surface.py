@@ -40,6 +40,7 @@ FIELD = {
     'cache.namespace': 'note',
     'cache.event.rule': 'note',
     'cache.rule': 'note',
+    'cache.schedule': 'note',
 }
 GROUPED = {
     'cache.entry': 'model',
@@ -47,6 +48,7 @@ GROUPED = {
     'cache.namespace': 'consistency',
     'cache.event.rule': 'event',
     'cache.rule': 'consistency',
+    'cache.schedule': 'kind',
 }
 VALUES = {
     'cache.entry': {'hits': 5},
@@ -54,6 +56,7 @@ VALUES = {
     'cache.metric': {'count': 5},
     'cache.namespace': {'note': "changed"},
     'cache.rule': {'note': "changed"},
+    'cache.schedule': {'note': "changed"},
 }
 NEW = {
     'cache.entry': {'key': 'v1:new'},
@@ -61,6 +64,7 @@ NEW = {
     'cache.metric': {'model': 'res.bank', 'outcome': 'l1'},
     'cache.namespace': {'name': 'surface:new'},
     'cache.rule': {'model': 'res.bank'},
+    'cache.schedule': {'kind': 'all'},
 }
 
 # What every model has: who gets an answer.  SHAPE tells what the program is like, no record.
@@ -84,6 +88,7 @@ RIGHTS = {
         DELETE: ADMINS,
     },
     'cache.rule': {SHAPE: ALL, READ: READERS, CREATE: ADMINS, WRITE: ADMINS, DELETE: ADMINS},
+    'cache.schedule': {SHAPE: ALL, READ: READERS, CREATE: ADMINS, WRITE: ADMINS, DELETE: ADMINS},
     'cache.manager': {SHAPE: ALL},
 }
 SPEC = {'display_name': {}}
@@ -161,6 +166,7 @@ EXCEPTIONS = {
     ('cache.entry', 'web_resequence'): ALL,
     ('cache.metric', 'web_resequence'): ALL,
     ('cache.event', 'web_resequence'): ALL,
+    ('cache.schedule', 'web_resequence'): ALL,
     ('cache.manager', 'web_resequence'): ALL,
     ('cache.namespace', 'web_resequence'): ALL,
     ('cache.event', 'name_create'): ALL,
@@ -169,6 +175,10 @@ EXCEPTIONS = {
     # the search panel wants a selection: these models have none to give
     ('cache.event.rule', 'search_panel_select_range'): NOBODY,
     ('cache.event.rule', 'search_panel_select_multi_range'): NOBODY,
+    # it is cancelled, not archived
+    ('cache.schedule', 'action_archive'): NOBODY,
+    ('cache.schedule', 'action_unarchive'): NOBODY,
+    ('cache.schedule', 'toggle_active'): NOBODY,
     ('cache.entry', 'search_panel_select_range'): NOBODY,
     ('cache.entry', 'search_panel_select_multi_range'): NOBODY,
     ('cache.metric', 'search_panel_select_range'): NOBODY,
@@ -181,11 +191,17 @@ EXCEPTIONS = {
 ADDED = {
     ('cache.entry', 'action_invalidate'): (ADMINS, []),
     ('cache.event.rule', 'action_forget_failures'): (ADMINS, []),
+    ('cache.schedule', 'action_cancel'): (ADMINS, []),
     ('cache.manager', 'get_stats'): (READERS, []),
     ('cache.manager', 'invalidate_all'): (ADMINS, []),
     ('cache.manager', 'invalidate_key'): (ADMINS, ['v1:orm:res.bank:read:0']),
+    ('cache.manager', 'invalidate_keys'): (ADMINS, [['v1:orm:res.bank:read:0', 'v1:tc']]),
     ('cache.manager', 'invalidate_model'): (ADMINS, ['res.bank']),
     ('cache.manager', 'invalidate_pattern'): (ADMINS, ['v1:orm:res.bank:*']),
+    ('cache.manager', 'invalidate_relation'): (ADMINS, ['res_bank']),
+    ('cache.manager', 'invalidate_tag'): (ADMINS, ['tc']),
+    ('cache.manager', 'invalidate_user'): (ADMINS, [1]),
+    ('cache.manager', 'schedule_removal'): (ADMINS, ['pattern', 'v1:tc:*', 60]),
     ('cache.manager', 'test_redis'): (ADMINS, []),
     ('res.config.settings', 'action_tiered_cache_invalidate_all'): (ADMINS, []),
     ('res.config.settings', 'action_tiered_cache_test_redis'): (SYSTEM, []),
@@ -245,7 +261,14 @@ class TestRpcSurface(TransactionCase):
             'cache.metric': [cls.add_figure('res.users')],
             'cache.entry': [cls.add_entry(cls.users['user'].id, 'mine')],
             'cache.manager': [],
+            # of the Cache User, who sees no other; made by code
+            'cache.schedule': cls.env['cache.schedule']
+            .with_user(cls.users['user'])
+            .sudo()
+            .create({'kind': 'tag', 'target': 'tc', 'at': '2036-01-01'})
+            .ids,
         }
+        cls.env['cache.schedule'].create({'kind': 'tag', 'target': MARK, 'at': '2036-01-01'})
         cls.add_entry(cls.users['admin'].id, MARK)
         settings = cls.env['res.config.settings'].with_user(cls.users['system']).create({})
         cls.ids['res.config.settings'] = settings.ids
@@ -309,8 +332,9 @@ class TestRpcSurface(TransactionCase):
             "SELECT * FROM cache_event_rule ORDER BY id",
             "SELECT id, key, hits FROM cache_entry ORDER BY id",
             "SELECT * FROM cache_metric ORDER BY id",
+            "SELECT * FROM cache_schedule ORDER BY id",
             "SELECT key, value FROM ir_config_parameter WHERE key LIKE 'tiered%' ORDER BY id",
-            "SELECT id FROM cache_change WHERE relation ~ '^(#|key:|pattern:)' ORDER BY id",
+            "SELECT id FROM cache_change WHERE relation ~ '^#|:' ORDER BY id",
         ):
             self.env.cr.execute(query)
             found.append(self.env.cr.fetchall())

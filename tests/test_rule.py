@@ -76,7 +76,13 @@ class TestRule(TransactionCase):
     def test_models_that_are_never_cached(self):
         self.assertRefused("transient", model='res.config.settings')
         self.assertRefused("abstract", model='avatar.mixin')
-        for model in ('cache.rule', 'cache.entry', 'cache.metric', 'cache.manager'):
+        for model in (
+            'cache.rule',
+            'cache.entry',
+            'cache.metric',
+            'cache.schedule',
+            'cache.manager',
+        ):
             self.assertRefused("the cache itself", model=model)
 
     def test_a_rule_needs_a_tier(self):

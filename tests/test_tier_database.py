@@ -182,7 +182,10 @@ class TestDatabaseRows(DatabaseCase):
         self.table.call("ANALYZE cache_entry")
         for statement, params in (
             (database_tier._GET, (['v1:orm:model1:read:1'],)),
-            (database_tier._KEYS, ('v1:orm:model1:%', '', 1000)),
+            (
+                database_tier._KEYS,
+                ('v1:orm:model1:%', *database_tier._bounds('v1:orm:model1:*'), '', 1000),
+            ),
         ):
             explained = statement.replace('SELECT', 'EXPLAIN SELECT', 1)
             plan = str(self.table.call(explained, (1000, 1000, *params)))

@@ -17,9 +17,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..entry import Entry, to_bytes
+from ..keys import EVERYTHING, Target, pattern_target
 from ..miss import Miss
 
 _logger = logging.getLogger(__name__)
+
+Step = tuple[int, int]
+"""How many keys a tier has looked at, about, and how many entries it has removed."""
 
 PROBE_KEY = 'v1:probe'
 """Under which nothing is stored."""
@@ -33,9 +37,12 @@ class Tier(abc.ABC):
     :ivar name: 'l1', 'l2' or 'l3'
     :ivar faults: how often what went wrong, by kind
     :ivar on_fault: called as ``on_fault(name, kind)`` for each fault, None for nobody
+    :cvar finds_prefixes: whether it finds the keys that begin with a text without going through
+        all keys
     """
 
     name = ''
+    finds_prefixes = True
 
     def __init__(self):
         self.faults: Counter[str] = Counter()
@@ -73,20 +80,39 @@ class Tier(abc.ABC):
         """
 
     @abc.abstractmethod
+    def removing(self, target: Target) -> Iterator[Step]:
+        """Remove entries in steps, each of which holds nobody up; the caller goes on with it
+        when it likes, in any thread."""
+
+    def removing_user(self, _uid: int) -> Iterator[Step]:
+        """Likewise what was computed for a user; no step where it would have to read all."""
+        return iter(())
+
+    def removing_entries(self, _wants: Callable[[Entry], object]) -> Iterator[Step]:
+        """Likewise the entries that are ``wants(entry)``; no step where it would have to read
+        all."""
+        return iter(())
+
+    @abc.abstractmethod
+    def count(self, pattern: str) -> int | None:
+        """About how many keys :meth:`removing` would look at; None is unknown."""
+
     def delete_pattern(self, pattern: str) -> int:
-        """Remove every entry whose key matches a pattern with ``*``, ``?`` and ``[abc]``.
+        """Remove every entry whose key, or name, matches a pattern with ``*``, ``?`` and
+        ``[abc]``.
 
         :param pattern: one that :func:`~..keys.validate_pattern` accepts; otherwise its
             InvalidKey is raised, the only exception of this class
         :return: how many there were
         """
+        return sum(removed for _looked_at, removed in self.removing(pattern_target(pattern)))
 
-    @abc.abstractmethod
     def clear(self) -> int:
         """Remove every entry of this tier and of no other database.
 
         :return: how many there were
         """
+        return sum(removed for _looked_at, removed in self.removing(EVERYTHING))
 
     @abc.abstractmethod
     def stats(self) -> dict:

@@ -29,9 +29,9 @@ from psycopg2 import errorcodes
 
 from ..breaker import CLOSED, CircuitBreaker
 from ..entry import FLAG_SUPERUSER, CorruptEntry, Entry, from_bytes
-from ..keys import compile_pattern, sql_like
+from ..keys import Target, pattern_prefix, sql_like
 from ..miss import MISS, Miss
-from .base import Tier, slices
+from .base import Step, Tier, slices
 
 _logger = logging.getLogger(__name__)
 
@@ -54,6 +54,9 @@ MAX_HITS = 10_000
 """Hits are counted in memory and added to the table so often, of so many entries."""
 
 _UNLIMITED = 2**62
+
+LAST_CHARACTER = '\U0010ffff'
+"""No key begins with it: it is not printable."""
 
 _CONNECTION_CODES = ('08', '57P')  # connection exceptions; shutdown of the server
 _KIND_BY_CODE = {
@@ -122,12 +125,24 @@ DELETE FROM cache_entry WHERE key IN (
 """
 )
 
-# The operators of text_pattern_ops compare bytes: the index for LIKE also gives the order.
+_DELETE_USER = (
+    _WRITE_LIMITS
+    + """
+DELETE FROM cache_entry WHERE key IN (
+       SELECT key FROM cache_entry WHERE uid = %s LIMIT %s FOR UPDATE SKIP LOCKED)
+"""
+)
+
+_COUNT = _LIMITS + "SELECT count(*) FROM cache_entry WHERE key ~>=~ %s AND key ~<~ %s"
+
+# The operators of text_pattern_ops compare bytes, and only its index has them: with LIKE in the
+# inner query the planner may take the unique index, and sort all that is left for each page.
 _KEYS = (
     _LIMITS
     + """
-SELECT key FROM cache_entry
- WHERE key LIKE %s AND key ~>~ %s ORDER BY key USING ~<~ LIMIT %s
+SELECT count(*), max(key COLLATE "C"), array_agg(key) FILTER (WHERE key LIKE %s)
+  FROM (SELECT key FROM cache_entry WHERE key ~>=~ %s AND key ~<~ %s AND key ~>~ %s
+         ORDER BY key USING ~<~ LIMIT %s) AS page
 """
 )
 
@@ -300,21 +315,26 @@ class DatabaseTier(Tier):
             removed += count
         return removed
 
-    def delete_pattern(self, pattern: str) -> int:
-        return self._remove(sql_like(pattern), compile_pattern(pattern).fullmatch)
-
-    def clear(self) -> int:
+    def removing(self, target: Target) -> Iterator[Step]:
         # Not TRUNCATE, which waits for every reader and makes every reader wait.
-        return self._remove('%', lambda key: True)
+        like, bounds, last = sql_like(target.candidates), _bounds(target.candidates), ''
+        while rows := self._run_patiently(_KEYS, (like, *bounds, last, DELETE_ROWS)):
+            ((count, last, keys),) = rows
+            if not count:
+                return
+            yield count, self.delete(filter(target.wants, keys or ()))
+            if count < DELETE_ROWS:
+                return
 
-    def _remove(self, like: str, wanted: Callable[[str], object]) -> int:
-        removed, last = 0, ''
-        while True:
-            rows = self._run_patiently(_KEYS, (like, last, DELETE_ROWS))
-            if not rows:
-                return removed
-            removed += self.delete([key for (key,) in rows if wanted(key)])
-            last = rows[-1][0]
+    def removing_user(self, uid: int) -> Iterator[Step]:
+        count = DELETE_ROWS
+        while count == DELETE_ROWS:
+            count = self._run_patiently(_DELETE_USER, (uid, DELETE_ROWS)) or 0
+            yield count, count
+
+    def count(self, pattern: str) -> int | None:
+        rows = self._run_patiently(_COUNT, _bounds(pattern))
+        return rows[0][0] if rows else None
 
     def purge(self, max_entries: int | None = None, max_mb: float | None = None) -> int:
         """Remove what has expired, then the oldest beyond the limits; not in a request.
@@ -467,3 +487,13 @@ class DatabaseTier(Tier):
         if self._breaker.state == CLOSED:
             return 'up'
         return 'replica' if self._last_fault == 'replica' else 'down'
+
+
+def _bounds(pattern: str) -> tuple[str, str]:
+    """The first key, in order of bytes, that may match a pattern, and the first after it that may
+    not."""
+    prefix = pattern_prefix(pattern)
+    *head, last = prefix or '\x00'
+    if not prefix or ord(last) >= 0xD7FF:  # half a surrogate pair comes next, or nothing
+        return prefix, LAST_CHARACTER
+    return prefix, ''.join(head) + chr(ord(last) + 1)

@@ -27,14 +27,14 @@ import heapq
 import operator
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import cachetools
 
 from ..entry import Entry
-from ..keys import compile_pattern
+from ..keys import Target
 from ..miss import MISS, Miss
-from .base import Tier, slices
+from .base import Step, Tier, slices
 from .greedy_dual import GreedyDualCache
 
 SPARE_DATES = 64
@@ -177,6 +177,7 @@ class MemoryTier(Tier):
     """
 
     name = 'l1'
+    finds_prefixes = False
 
     def __init__(
         self,
@@ -248,11 +249,22 @@ class MemoryTier(Tier):
             gone = [self._cache.pop(key, None) for key in keys]
         return len(gone) - gone.count(None)
 
-    def delete_pattern(self, pattern: str) -> int:
-        matches = compile_pattern(pattern).fullmatch
+    def removing(self, target: Target) -> Iterator[Step]:
         with self._lock:
             keys = list(self._cache)
-        return self.delete(list(filter(matches, keys)))
+        yield len(keys), self.delete(list(filter(target.wants, keys)))
+
+    def removing_user(self, uid: int) -> Iterator[Step]:
+        return self.removing_entries(lambda entry: entry.uid == uid)
+
+    def removing_entries(self, wants: Callable[[Entry], object]) -> Iterator[Step]:
+        peek = cachetools.Cache.__getitem__  # to look at an entry is no use of it
+        with self._lock:
+            entries = [peek(self._cache, key) for key in self._cache]
+        yield len(entries), self.delete([entry.key for entry in entries if wants(entry)])
+
+    def count(self, pattern: str) -> int | None:
+        return len(self._cache)
 
     def clear(self) -> int:
         with self._lock:

@@ -24,15 +24,15 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from .. import redis_url
 from ..breaker import CLOSED, CircuitBreaker
 from ..entry import DIGEST_BYTES, CorruptEntry, Entry, ForgedEntry, Seal, from_bytes
-from ..keys import compile_pattern, redis_glob
+from ..keys import Target, redis_glob
 from ..miss import MISS, Miss
 from . import redis_limits
-from .base import PROBE_KEY, Tier, slices
+from .base import PROBE_KEY, Step, Tier, slices
 
 BATCH_ENTRIES = 100
 BATCH_BYTES = 1_000_000
@@ -45,7 +45,8 @@ SCAN_COUNT = 1000
 """Redis stops for about 0.2 ms to look at 1,000 keys."""
 
 MAX_SCAN_S = 30.0
-"""Versions make removed entries invalid anyway, so a removal need not outlast this."""
+"""Versions make removed entries invalid anyway, so a removal need not take longer than this, the
+time aside in which it is left alone."""
 
 MAX_TTL_MS = 365 * 24 * 3600 * 1000
 
@@ -90,6 +91,7 @@ class RedisTier(Tier):
     """
 
     name = 'l2'
+    finds_prefixes = False
 
     def __init__(
         self,
@@ -161,17 +163,39 @@ class RedisTier(Tier):
     def delete(self, keys: Iterable[str]) -> int:
         return self._unlink([self._name(key) for key in keys])
 
-    def delete_pattern(self, pattern: str) -> int:
-        matches = compile_pattern(pattern).fullmatch
-        start = len(self._prefix)
+    def removing(self, target: Target) -> Iterator[Step]:
+        """SCAN a page, UNLINK what is wanted of it, over and over: Redis is never asked for
+        more than it does in a fraction of a millisecond."""
+        servers = self._open()
+        if servers is None:
+            return
+        match = redis_glob(target.candidates, self._prefix).encode('utf-8', 'surrogatepass')
+        start, spent_s = len(self._prefix), 0.0
+        for node in servers.nodes():
+            begun = time.monotonic()
+            for names in self._pages(servers, node, match):
+                removed = self._unlink(
+                    [
+                        name
+                        for name in names
+                        if target.wants(name.decode('utf-8', 'replace')[start:])
+                    ]
+                )
+                spent_s += time.monotonic() - begun
+                yield SCAN_COUNT, removed
+                if spent_s > MAX_SCAN_S:
+                    self._note('scan', node.address)
+                    return
+                begun = time.monotonic()
 
-        def wanted(name: bytes) -> bool:
-            return matches(name.decode('utf-8', 'replace')[start:]) is not None
-
-        return self._remove(redis_glob(pattern, self._prefix), wanted)
-
-    def clear(self) -> int:
-        return self._remove(redis_glob('*', self._prefix), lambda name: True)
+    def count(self, pattern: str) -> int | None:
+        """SCAN looks at the keys of all databases that share the server."""
+        servers = self._open()
+        sizes = []
+        for node in servers.nodes() if servers is not None else ():
+            servers.deadline.begin()
+            sizes.append(node.ask(int, ('DBSIZE',)))
+        return _total(sizes)
 
     # ---- leases, see services/flight.py
 
@@ -266,22 +290,6 @@ class RedisTier(Tier):
                 removed += count
             else:
                 self._note_refusal(count)
-        return removed
-
-    def _remove(self, glob: str, wanted: Callable[[bytes], bool]) -> int:
-        """Remove the keys that Redis finds for ``glob`` and that are ``wanted``."""
-        servers = self._open()
-        if servers is None:
-            return 0
-        match = glob.encode('utf-8', 'surrogatepass')
-        until = time.monotonic() + MAX_SCAN_S
-        removed = 0
-        for node in servers.nodes():
-            for names in self._pages(servers, node, match):
-                removed += self._unlink([name for name in names if wanted(name)])
-                if time.monotonic() > until:
-                    self._note('scan', node.address)
-                    return removed
         return removed
 
     def _pages(self, servers, node, match: bytes) -> Iterator[list[bytes]]:

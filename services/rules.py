@@ -106,6 +106,8 @@ class RuleBook:
             if repr(compute()) != repr(domain):
                 recording.refuse('record rule: an older domain in memory')
                 return
+            if recording.refusal:
+                return  # perhaps for a domain that is part of this one: nothing is known by it
             if len(self._known) > 20_000:
                 self._known.clear()
             self._known[key] = (relations, _versions_of(relations, versions), domain)

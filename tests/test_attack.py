@@ -176,6 +176,41 @@ class TestAttack(CacheCase):
         empty()
         self.assertExact(call, uid=uid)
 
+    def test_record_rule_that_is_part_of_the_domain_of_another_model(self):
+        """P6: as above; a user is a partner, whose rules are part of those of users."""
+        values = {'name': "Attack"}
+        users = [
+            self.make('res.users', {**values, 'login': f'attack_part_{number}', 'city': city})
+            for number, city in enumerate(('Before', 'Before', 'After', 'After', 'After'))
+        ]
+        with self.request() as env:
+            model = env['ir.model']._get_id('res.partner')
+            partner = env['res.users'].browse(users[0]).partner_id.id
+        rule = "[('city', '=', user.partner_id.city)]"
+        self.make('ir.rule', {'name': "Attack", 'model_id': model, 'domain_force': rule})
+
+        def partners(env):
+            return env['res.partner'].search_count([('name', '=', "Attack")])
+
+        def call(env, more=()):
+            return env['res.users'].search_count([('login', 'like', 'attack_part_'), *more])
+
+        def empty():
+            for cache in self.registry._Registry__caches.values():
+                cache.clear()
+
+        self.warm(call, uid=users[0])  # guards
+        empty()
+        self.forget()
+        self.warm(partners, uid=users[0])
+        self.sql("UPDATE res_partner SET city = 'After' WHERE id = %s", [partner])
+        with self.request(users[0]) as env:
+            call(env, [('id', '>', 0)])
+        with self.request(users[0]) as env:
+            call(env)
+        empty()
+        self.assertExact(call, uid=users[0])
+
     def test_records_that_code_in_superuser_mode_has_left_in_memory(self):
         """P6: plain Odoo answers from the ORM cache of the transaction, whoever has filled it."""
         uid = self.make('res.users', {'name': "Attack", 'login': 'attack_memory'})

@@ -146,6 +146,10 @@ class TestShortLives(CacheCase):
             77, lambda env: env['res.bank'].search_read([('create_date', '>', '-3H')], ['name'])
         )
 
+    def test_a_field_whose_search_method_names_it(self):
+        self.patch(reading, 'searches_clock', lambda _records, _args: True)
+        self.assertLives(77)
+
     def test_a_computed_field_whose_code_names_it(self):
         self.patch(reading, 'uses', lambda _records, _field: frozenset(['clock']))
         self.make('res.bank', {'name': 'Short-lived'})

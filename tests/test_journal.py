@@ -1,8 +1,10 @@
 """The journal: what is noted, compacted, guarded, released, and by whom."""
 
 import contextlib
+import os
 import random
 import threading
+import time
 import uuid
 from unittest.mock import patch
 
@@ -224,6 +226,32 @@ class TestNotes(JournalCase):
             self.sql(f"SET ROLE {role}; INSERT INTO cache_change (relation) VALUES ('x')")
         self.sql(f"SET ROLE {role}; INSERT INTO {self.table} VALUES (1)")
         self.assertEqual(self.rows(), 1)
+
+    def test_a_function_of_the_name_of_a_built_in_cannot_mislead_the_function(self):
+        schema = f'{self.table}_schema'
+        self.sql(f"CREATE SCHEMA {schema}")
+        self.addCleanup(self.sql, f"DROP SCHEMA {schema} CASCADE")
+        for name, arguments in (
+            ('set_config', 'text, text, boolean'),
+            ('current_setting', 'text, boolean'),
+            ('pg_current_xact_id', ''),
+        ):
+            self.sql(
+                f"CREATE FUNCTION {schema}.{name}({arguments}) RETURNS text LANGUAGE sql"
+                " AS 'SELECT (1 / 0)::text'"
+            )
+        self.sql(
+            f"SET search_path = {schema}, pg_catalog, public; INSERT INTO {self.table} VALUES (1)"
+        )
+        self.assertEqual(self.rows(), 1)
+
+    def test_tokens_are_random(self):
+        tokens = set()
+        for number in range(8):
+            self.sql(f"INSERT INTO {self.table} VALUES ({number})")
+            tokens |= {token for (token,) in self.sql("SELECT token FROM cache_change")}
+        self.assertGreaterEqual(len(tokens), 8)
+        self.assertGreater(max(tokens), 2**40)
 
     def test_a_table_of_the_name_of_a_built_in_cannot_mislead_the_function(self):
         self.sql(
@@ -468,6 +496,36 @@ class TestGuards(JournalCase):
         self.assertTrue(journal.is_lock_timeout(caught.exception))
         self.assertEqual(self.triggers(other), [])
 
+    def test_a_guard_that_is_asked_for_waits_for_a_writer_no_longer_than_the_option_says(self):
+        other = f'{self.table}_3'
+        self.sql(f"CREATE TABLE {other} (id int)")
+        self.addCleanup(self.sql, f"DROP TABLE {other}")
+        self.engine.read_catalogue()
+        with (
+            contextlib.closing(self.engine.connect()) as connection,
+            patch.dict(os.environ, {'TIERED_CACHE_GUARD_LOCK_TIMEOUT_MS': '50'}),
+            self.engine.cursor() as cr,
+        ):
+            self.engine.configure(cr)
+            with connection.cursor() as cursor:
+                cursor.execute(f"INSERT INTO {other} VALUES (1)")
+            ends = threading.Timer(20, connection.rollback)
+            self.addCleanup(ends.cancel)
+            ends.start()
+            self.engine.guards.want([other])
+            started = time.monotonic()
+            with self.quiet():
+                self.engine.guards.work()
+            self.assertLess(time.monotonic() - started, 15)
+            self.assertIn('lock timeout', self.engine.guards.errors[other])
+
+    def test_what_is_no_table_is_not_guarded(self):
+        self.engine.guards.want(['tiered_cache_nothing'])
+        with self.assertNoLogs('odoo.addons.tiered_cache'):
+            self.engine.guards.work()
+        error = self.engine.guards.errors.pop('tiered_cache_nothing')
+        self.assertEqual(error, 'not a table of the current schema')
+
     @contextlib.contextmanager
     def quiet(self):
         with self.assertLogs('odoo.sql_db', 'ERROR'):
@@ -514,6 +572,15 @@ class TestGuards(JournalCase):
     def broken(self):
         with self.engine.cursor() as cr:
             return self.table in journal.broken_guards(cr)
+
+    def test_a_guarded_table_that_has_taken_the_name_of_another_is_broken(self):
+        """Its triggers write the other name."""
+        other = f'{self.table}_4'
+        self.sql(f"CREATE TABLE {other} (id int)")
+        self.addCleanup(self.sql, "DELETE FROM cache_version WHERE relation = %s", [other])
+        self.guard(other)
+        self.sql(f"DROP TABLE {self.table}; ALTER TABLE {other} RENAME TO {self.table}")
+        self.assertTrue(self.broken())
 
     def test_a_whole_guard_is_not_broken(self):
         self.assertFalse(self.broken())

@@ -176,6 +176,13 @@ class TestCallKey(BaseCase):
     def assertDifferent(self, *different: Call):
         self.assertEqual(len(set(map(call_key, different))), len(different))
 
+    def test_a_markup_is_not_the_text_that_it_holds(self):
+        self.assertDifferent(new_call('a'), new_call(Markup('a')))
+
+    def test_time_zones(self):
+        zones = ('Europe/Brussels', 'Europe/Paris', None)
+        self.assertDifferent(*(new_call()._replace(context={'tz': zone}) for zone in zones))
+
     @PROPERTY
     @given(calls(), calls())
     def test_keys_are_equal_exactly_when_calls_are(self, one, other):

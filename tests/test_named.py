@@ -1,13 +1,17 @@
 """Named entries: ``env['cache.manager']`` and ``@cached``."""
 
+import pathlib
+import re
 import threading
 import time
+import types
+import unittest
 from unittest.mock import patch
 
 from odoo import api, fields
 from odoo.addons.tiered_cache import MISS, NOT_CHANGED, Tagged, cached
 from odoo.addons.tiered_cache.services import answering, codec, key_families, keys, named
-from odoo.addons.tiered_cache.services.named_plan import BadOption
+from odoo.addons.tiered_cache.services.named_plan import DEFAULTS, BadOption
 from odoo.addons.tiered_cache.services.pauses import Pauses
 from odoo.exceptions import ValidationError
 from odoo.modules.registry import Registry
@@ -15,9 +19,11 @@ from odoo.tests import tagged
 from odoo.tools import config, mute_logger
 
 from .common import ADMIN
+from .redis_server import REDIS_SERVER, RedisServer
 from .test_faults import StatesCase
 
 KEY = 'bank:name:1'
+DOCS = pathlib.Path(__file__).parent.parent / 'docs'
 
 
 class NamedCase(StatesCase):
@@ -209,6 +215,32 @@ class TestNamedWrites(NamedCase):
         self.commit(lambda env: self.assertEqual(env['cache.manager'].get('b:c'), {'x': 1}))
         self.rename('After')
         self.commit(lambda env: self.assertIs(env['cache.manager'].get('b:c'), MISS))
+
+    def test_a_tag_removes_what_carries_it(self):
+        def get(env):
+            return env['cache.manager'].get_or_compute('t:1', lambda: 1, tags=['prices'])
+
+        self.warm(get)
+        self.commit(lambda env: env['cache.manager'].invalidate_tag('prices'))
+        with self.assertMiss(), self.request() as env:
+            get(env)
+        self.warm(get)
+        with self.other_worker(), self.request(1) as env:
+            env['cache.manager'].invalidate_tag('prices')
+        with self.assertMiss('stale', 'tag:prices'), self.request() as env:
+            get(env)
+
+    def test_a_tag_of_an_inner_entry_removes_the_outer_one(self):
+        def outer(env):
+            cache = env['cache.manager']
+            inner = lambda: cache.get_or_compute('t:3', lambda: 1, tags=['inner'])  # noqa: E731
+            return cache.get_or_compute('t:2', inner)
+
+        self.warm(outer)
+        with self.other_worker(), self.request(1) as env:
+            env['cache.manager'].invalidate_tag('inner')
+        with self.assertMiss('stale', 'tag:inner'), self.request() as env:
+            outer(env)
 
     def test_several_at_once(self):
         self.warm(self.get)  # guards
@@ -738,6 +770,22 @@ class TestSingleFlight(NamedCase):
         self.assertEqual(values, ['Before'] * 9)
         self.assertEqual(self.computed, 1)
 
+    @unittest.skipUnless(REDIS_SERVER, "redis-server is not installed")
+    def test_between_processes_a_lease_of_redis_keeps_them_apart(self):
+        with RedisServer() as server:
+            self.configure(redis_url=server.url)
+            leases = self.engine.flights._leases
+            token = leases.take('v1:a')
+            with self.other_worker() as other:
+                others = other.flights._leases
+                self.assertIsNone(others.take('v1:a'))
+                self.assertTrue(others.is_taken('v1:a'))
+                leases.release('v1:a', (token[0], 'somebody else'))
+                self.assertIsNone(others.take('v1:a'))
+                leases.release('v1:a', token)
+                self.assertFalse(others.is_taken('v1:a'))
+                self.assertIsNotNone(others.take('v1:a'))
+
     def test_nobody_waits_longer_than_the_bound(self):
         self.warm(self.get)
         self.forget()
@@ -877,3 +925,61 @@ class TestNamedClock(NamedCase):
         self.warm(get)
         entry = next(iter(self.engine.hierarchy.tiers['l1']._cache.values()))
         self.assertLessEqual(entry.expires - entry.created, 61)
+
+
+@tagged('post_install', '-at_install')
+class TestNamedPage(NamedCase):
+    """docs/named-entries.md"""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.page = (DOCS / 'named-entries.md').read_text()
+
+    def example(self, word):
+        blocks = re.findall(r'```python\n(.*?)```', self.page, re.DOTALL)
+        return next(block for block in blocks if word in block)
+
+    def test_every_option_stands_in_the_table_with_its_default(self):
+        rows = dict(re.findall(r'^\| `(\w+)` \| ([^|]+) \|', self.page, re.MULTILINE))
+        self.assertEqual(set(rows) & set(DEFAULTS), set(DEFAULTS))
+        for name, default in DEFAULTS.items():
+            with self.subTest(name):
+                if name == 'ttl_s':
+                    self.assertEqual(rows[name], '60 in L1, 300 in L2, 3600 in L3')
+                elif isinstance(default, float):
+                    self.assertEqual(rows[name], f'{default:g}')
+                else:
+                    self.assertEqual(rows[name], f'`{default!r}`')
+
+    def test_the_example_of_a_renewal(self):
+        asked = []
+
+        def ask_supplier(etag):
+            asked.append(etag)
+            return types.SimpleNamespace(status=304 if etag else 200, json={'qty': 7}, etag='v1')
+
+        def get(env):
+            names = {
+                'ask_supplier': ask_supplier,
+                'NOT_CHANGED': NOT_CHANGED,
+                'Tagged': Tagged,
+                'cache': env['cache.manager'],
+            }
+            code = self.example('NOT_CHANGED').replace('ttl_s=60', 'ttl_s=0.2')
+            exec(code, names)  # pylint: disable=exec-used  # noqa: S102
+            return env['cache.manager'].get('supplier:stock:42', ttl_s=0.2, revalidate_s=86400)
+
+        self.warm(get)
+        time.sleep(0.21)
+        with self.request() as env:
+            self.assertEqual(get(env), {'qty': 7})
+        self.assertEqual(asked[-1], 'v1')
+
+    def test_the_example_of_a_method(self):
+        code = self.example('@cached').partition('@cached')[2]
+        names = {'cached': cached}
+        exec('@cached' + code.replace('\n    ', '\n').replace('...', 'return category_id'), names)  # pylint: disable=exec-used  # noqa: S102
+        self.warm(lambda env: names['catalog'](env['res.bank'], 7))
+        with self.request() as env:
+            self.assertEqual(env['cache.manager'].delete('product:catalog:7')['l1'], 1)

@@ -38,6 +38,10 @@ class TestPolicy(BaseCase):
         self.assertIsNone(self.plan(_abstract=True))
         self.assertIsNone(self.plan(model='cache.metric'))
 
+    def test_models_whose_answers_depend_on_the_session_are_not(self):
+        self.assertIsNone(self.plan(model='res.device'))
+        self.assertIsNone(self.plan(model='res.device.log'))
+
     def test_a_rule_switches_one_method_off(self):
         off = rule(enabled=False, methods='search_read, read')
         self.assertIsNone(self.plan(off))

@@ -33,8 +33,8 @@ def documented_acl(page: str) -> list[str]:
 
 @tagged('post_install', '-at_install')
 class TestRedisAcl(RedisCase):
-    LATER = ('dbsize', 'info', 'pttl', 'strlen')
-    """For figures and limits, outside of requests."""
+    LATER = ('dbsize', 'eval', 'info', 'pttl', 'strlen')
+    """For figures and limits, outside of requests, and for leases that are given back."""
 
     def setUp(self):
         super().setUp()
@@ -61,6 +61,9 @@ class TestRedisAcl(RedisCase):
         tier.delete_pattern('v1:[12]')
         stats = tier.stats()
         tier.trim()
+        self.assertTrue(tier.lease('v1:a', 'me', 60_000))
+        self.assertTrue(tier.is_leased('v1:a'))
+        tier.release('v1:a', 'me')
         tier.clear()
         redis_probe.probe(url, PREFIX)
         return tier, stats
@@ -111,7 +114,8 @@ class TestRedisAcl(RedisCase):
                 ('FLUSHDB',),
                 ('FLUSHALL',),
                 ('CONFIG', 'GET', '*'),
-                ('EVAL', 'return 1', 0),
+                ('EVALSHA', 'e0e1f9fabfc9d4800c877a703b823ac0578ff8db', 0),
+                ('SCRIPT', 'FLUSH'),
                 ('SUBSCRIBE', 'channel'),
                 ('PUBLISH', 'channel', 'x'),
                 ('MONITOR',),
@@ -122,6 +126,17 @@ class TestRedisAcl(RedisCase):
             ):
                 with self.subTest(command), self.assertRaises(redis.exceptions.NoPermissionError):
                     client.execute_command(*command)
+
+    def test_a_script_may_do_no_more(self):
+        with contextlib.closing(redis.Redis.from_url(self.url(), protocol=2)) as client:
+            for script, key in (
+                ("return redis.call('CONFIG', 'GET', '*')", f'{PREFIX}k'),
+                ("return redis.call('FLUSHALL')", f'{PREFIX}k'),
+                ("return redis.call('GETRANGE', 'session:1', 0, -1)", f'{PREFIX}k'),
+                ("return redis.call('GETRANGE', KEYS[1], 0, -1)", 'session:1'),
+            ):
+                with self.subTest(script), self.assertRaises(redis.exceptions.ResponseError):
+                    client.execute_command('EVAL', script, 1, key)
 
     def test_a_user_for_one_database_reads_no_other(self):
         line = [f'~{PREFIX}*' if word == '~tc:*' else word for word in self.acl]

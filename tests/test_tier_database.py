@@ -333,7 +333,11 @@ class TestDatabaseFaults(DatabaseCase):
     def test_slow_statement_costs_a_read_the_statement_timeout(self):
         tier = self.new_tier(statement_timeout_ms=50)
         tier.set(make_entry('k'))
-        with self.transaction("LOCK TABLE cache_entry IN ACCESS EXCLUSIVE MODE"):
+        with self.transaction("LOCK TABLE cache_entry IN ACCESS EXCLUSIVE MODE") as connection:
+            # without a limit it would wait for ever
+            ends = threading.Timer(5 * AT_ONCE_S, connection.rollback)
+            self.addCleanup(ends.cancel)
+            ends.start()
             start = time.perf_counter()
             self.assertIs(tier.get('k'), MISS)
             self.assertLess(time.perf_counter() - start, AT_ONCE_S)

@@ -388,14 +388,6 @@ _plant(
     'P2',
     'services/reading.py',
     (
-        'new-records',
-        "records without an id are never looked up",
-        "    if not all(type(id_) is int for id_ in records._ids):\n"
-        "        return None, 'uncacheable'\n",
-        "",
-        'TestWhatIsNotInTheDatabase',
-    ),
-    (
         'second-look',
         "own-write bypass: also if the transaction has read from the cache before",
         "        if transaction.has_written(cr):\n            return None, 'dirty'\n"
@@ -414,19 +406,6 @@ _plant(
 _plant(
     'P2',
     'services/engine.py',
-    (
-        'dirty-find',
-        "a transaction that is marked as having written asks nothing",
-        "return not (transaction.dirty or transaction.drafts) and self.is_settled(records)",
-        "return not transaction.drafts and self.is_settled(records)",
-        'TestOwnWrites TestNothingUncommitted',
-        (
-            'services/transaction.py',
-            "if self.dirty or cr.readonly or cr.query is self._last_query:\n"
-            "            return self.dirty",
-            "if cr.readonly or cr.query is self._last_query:\n            return False",
-        ),
-    ),
     (
         'drafts',
         "after an onchange has made a record without a row, reads compute",
@@ -2249,14 +2228,14 @@ _plant(
         'fail-open-find',
         "a fault while looking fails open",
         "    except Exception as error:  # noqa: BLE001 fail open: see above\n",
-        "    except ZeroDivisionError as error:\n",
+        "    except KeyError as error:\n",
         'TestOwnFaults',
     ),
     (
         'fail-open-keep',
         "a fault while keeping fails open",
         "    except Exception as error:  # noqa: BLE001\n",
-        "    except ZeroDivisionError as error:\n",
+        "    except KeyError as error:\n",
         'TestOwnFaults',
     ),
     (
@@ -3062,6 +3041,14 @@ _plant(
 )
 
 NOT_PROTECTIONS = (
+    (
+        "records without an id are not looked up (services/reading.py)",
+        "such an id has no canonical form, so the call has no key",
+    ),
+    (
+        "a transaction that is marked as having written is not looked into (services/engine.py)",
+        "what is in memory only is found there, and of the rest PostgreSQL tells; it saves a query",
+    ),
     (
         "`LOCK TABLE` before the triggers are created (services/journal.py)",
         "CREATE TRIGGER and ENABLE TRIGGER take the same lock and keep it until the commit",

@@ -112,7 +112,8 @@ class TestHierarchy(BaseCase):
     def test_a_tier_that_would_not_have_admitted_it_is_not_asked(self):
         entry = make_entry()
         self.tiers['l3'].set(entry)
-        self.assertEqual(self.get(entry, expected_ms=10).reason, 'cold')
+        self.assertIsNone(self.get(entry, expected_ms=10).entry)
+        self.assertIs(self.get(entry, expected_ms=20).tier, 'l3')
 
     def test_only_the_background_asks_a_tier_that_has_failed(self):
         entry, asked = make_entry(), []

@@ -5,6 +5,7 @@
 
 import base64
 import contextlib
+import types
 from unittest.mock import patch
 
 from odoo import Command, api
@@ -245,6 +246,21 @@ class TestCircumstances(CacheCase):
             'res.partner', {'name': 'Circumstances', 'image_1920': PIXEL}
         )
         cls.tag = cls.make_for_class('res.partner.category', {'name': 'Customer tag'})
+
+    def test_p6_website_pages_are_computed(self):
+        """What they show may depend on the session, the visitor and more."""
+
+        def call(env):
+            return env['res.partner.category'].search_read([], ['name'])
+
+        request = types.SimpleNamespace(
+            is_frontend=False, session={}, httprequest=types.SimpleNamespace(host='localhost')
+        )
+        with patch.object(read_through, 'request', request):
+            self.warm(call)
+            request.is_frontend = True
+            with self.assertComputed(), self.request() as env:
+                call(env)
 
     def test_p6_two_languages(self):
         active = self.commit(lambda env: env['res.lang'].search([('code', '=', 'fr_FR')]).ids)

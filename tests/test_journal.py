@@ -1,10 +1,8 @@
 """The journal: what is noted, compacted, guarded, released, and by whom."""
 
 import contextlib
-import os
 import random
 import threading
-import time
 import uuid
 from unittest.mock import patch
 
@@ -495,29 +493,6 @@ class TestGuards(JournalCase):
                 journal.guard(cr, other)
         self.assertTrue(journal.is_lock_timeout(caught.exception))
         self.assertEqual(self.triggers(other), [])
-
-    def test_a_guard_that_is_asked_for_waits_for_a_writer_no_longer_than_the_option_says(self):
-        other = f'{self.table}_3'
-        self.sql(f"CREATE TABLE {other} (id int)")
-        self.addCleanup(self.sql, f"DROP TABLE {other}")
-        self.engine.read_catalogue()
-        with (
-            contextlib.closing(self.engine.connect()) as connection,
-            patch.dict(os.environ, {'TIERED_CACHE_GUARD_LOCK_TIMEOUT_MS': '50'}),
-            self.engine.cursor() as cr,
-        ):
-            self.engine.configure(cr)
-            with connection.cursor() as cursor:
-                cursor.execute(f"INSERT INTO {other} VALUES (1)")
-            ends = threading.Timer(20, connection.rollback)
-            self.addCleanup(ends.cancel)
-            ends.start()
-            self.engine.guards.want([other])
-            started = time.monotonic()
-            with self.quiet():
-                self.engine.guards.work()
-            self.assertLess(time.monotonic() - started, 15)
-            self.assertIn('lock timeout', self.engine.guards.errors[other])
 
     def test_what_is_no_table_is_not_guarded(self):
         self.engine.guards.want(['tiered_cache_nothing'])

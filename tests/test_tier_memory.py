@@ -148,6 +148,12 @@ class TestMemoryLimits(MemoryCase):
             for _round in range(rounds)
             for number in range(count)
         ]
+        # what another thread allocates meanwhile is traced as well, so the least counts
+        taken, counted = min(self.fill(policy, max_bytes, bodies) for _attempt in range(3))
+        self.assertLess(abs(taken - counted) / counted, 0.10, (taken, counted))
+
+    def fill(self, policy, max_bytes, bodies):
+        """Bytes that a tier takes with these entries, and bytes that it says it takes."""
         gc.collect()
         tracemalloc.start()
         try:
@@ -159,8 +165,7 @@ class TestMemoryLimits(MemoryCase):
             after, _peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        counted = tier.stats()['bytes']
-        self.assertLess(abs(after - before - counted) / counted, 0.10, (after - before, counted))
+        return after - before, tier.stats()['bytes']
 
     def long_entry(self, number, payload, dependencies) -> Entry:
         return make_entry(

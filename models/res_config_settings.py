@@ -35,6 +35,7 @@ class ResConfigSettings(models.TransientModel):
     )
     tiered_cache_max_staleness_s = fields.Char(string="May Lag Behind")
     tiered_cache_time_dependent_ttl_s = fields.Char(string="Results That Look at the Clock")
+    tiered_cache_ttl_jitter_percent = fields.Char(string="Spread of Lives")
     tiered_cache_max_entry_kb = fields.Char(string="Largest Result")
 
     tiered_cache_l1_max_entries = fields.Char(string="Entries in L1")

@@ -150,7 +150,7 @@ def _read_namespaces(cr) -> dict[str, dict]:
 def build_hierarchy(engine, old: Configuration, new: Configuration) -> Hierarchy:
     """The tiers that the settings ask for; tiers whose options did not change are kept."""
     before = engine.hierarchy
-    hierarchy = Hierarchy({}, engine.post_entry)
+    hierarchy = Hierarchy({}, engine.post_entry, jitter_percent=new.settings.ttl_jitter_percent)
     if new.settings.l1_max_entries and new.settings.l1_max_mb:
         unchanged = not _changed(old, new, 'l1_max_entries', 'l1_max_mb', 'l1_policy')
         l1 = hierarchy.tiers['l1'] = _kept(before.tiers, 'l1', unchanged) or _memory(new)

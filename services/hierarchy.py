@@ -18,6 +18,7 @@ import time
 import typing
 
 from .entry import Entry
+from .jitter import end_of
 from .miss import MISS
 from .policy import TIERS, Plan
 from .tiers.base import PROBE_KEY
@@ -50,11 +51,13 @@ class Hierarchy:
         request
     :param writers: tiers by which the outbox writes, where these are others: a request must
         not wait for a connection on which a batch is being written
+    :param jitter_percent: by how much lives are shortened at most, see :mod:`.jitter`
     """
 
-    def __init__(self, tiers: dict, post, writers: dict | None = None):
+    def __init__(self, tiers: dict, post, writers: dict | None = None, jitter_percent: float = 0.0):
         self.tiers = tiers
         self.writers = writers or {}
+        self.jitter_percent = jitter_percent
         self._post = post
         self._gone: collections.OrderedDict[str, str] = collections.OrderedDict()
         self._gone_lock = threading.Lock()
@@ -121,7 +124,7 @@ class Hierarchy:
             ttl_s = plan.ttl_s[name]
             if ttl_cap_s is not None:
                 ttl_s = min(ttl_s, ttl_cap_s)
-            kept = dataclasses.replace(entry, expires=entry.created + ttl_s)
+            kept = dataclasses.replace(entry, expires=self._end_of(entry, ttl_s, plan))
             if at_once and name != 'l1' and self._write(name, kept):
                 at_once = False
             else:
@@ -132,9 +135,12 @@ class Hierarchy:
     def _promote(self, found_in: str, entry: Entry, plan: Plan) -> None:
         for name in TIERS[: TIERS.index(found_in)]:
             if name in self.tiers and entry.cost_ms >= plan.min_cost_ms.get(name, float('inf')):
-                expires = min(entry.expires, entry.created + plan.ttl_s[name])
+                expires = min(entry.expires, self._end_of(entry, plan.ttl_s[name], plan))
                 if expires > time.time():
                     self._keep(name, dataclasses.replace(entry, expires=expires))
+
+    def _end_of(self, entry: Entry, ttl_s: float, plan: Plan) -> float:
+        return end_of(entry.key, entry.created, ttl_s, plan.keep_s, self.jitter_percent)
 
     def _write(self, name: str, entry: Entry) -> bool:
         """Write to a shared tier; it bounds the time by itself."""

@@ -107,6 +107,16 @@ _TABLE = (
         maximum=MAX_TTL_S,
     ),
     Option(
+        'ttl_jitter_percent',
+        'float',
+        10.0,
+        "By how much a life is shortened at most, each by another amount, so that entries which "
+        "were written together do not expire together; 0 is not at all.",
+        unit='per cent',
+        minimum=0,
+        maximum=50,
+    ),
+    Option(
         'max_entry_kb',
         'int',
         1024,
@@ -335,6 +345,7 @@ class Settings:
     consistency: str
     max_staleness_s: float
     time_dependent_ttl_s: int
+    ttl_jitter_percent: float
     max_entry_kb: int
     l1_max_entries: int
     l1_max_mb: float

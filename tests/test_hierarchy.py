@@ -1,5 +1,6 @@
 """The order of the tiers: look near first, judge before use, promote, admit by cost."""
 
+import dataclasses
 import time
 
 from odoo.tests import tagged
@@ -92,6 +93,64 @@ class TestHierarchy(BaseCase):
         self.tiers['l3'].set(entry)
         self.get(entry)
         self.assertAlmostEqual(self.tiers['l1'].get(entry.key).expires, entry.expires)
+
+    def lives_s(self, jitter_percent, entries, plan=PLAN, **options):
+        """How long entries live that are kept at the same time, by tier."""
+        self.hierarchy.jitter_percent = jitter_percent
+        lives_s = {name: [] for name in self.tiers}
+        for entry in entries:
+            self.hierarchy.put(entry, plan, **options)
+            for name, tier in self.tiers.items():
+                lives_s[name].append(tier.get(entry.key).expires - entry.created)
+        return lives_s
+
+    def test_what_is_kept_together_does_not_end_together(self):
+        now = time.time()
+        lives_s = self.lives_s(10, [make_entry(f'v1:e:{n}@0', now=now) for n in range(100)])
+        for name, ttl_s in PLAN.ttl_s.items():
+            with self.subTest(name):
+                self.assertLessEqual(max(lives_s[name]), ttl_s)
+                self.assertGreaterEqual(min(lives_s[name]), 0.9 * ttl_s)
+                # evenly: a quarter in each quarter, give or take
+                steps = [int((1 - life_s / ttl_s) * 40) for life_s in lives_s[name]]
+                for quarter in range(4):
+                    self.assertTrue(12 <= steps.count(quarter) <= 40, steps)
+
+    def test_a_key_is_not_always_the_one_that_lives_shortest(self):
+        now = time.time()
+        lives_s = self.lives_s(10, [make_entry(now=now - n) for n in range(20)])
+        self.assertEqual(len({round(life_s, 6) for life_s in lives_s['l1']}), 20)
+
+    def test_each_tier_shortens_a_life_by_the_same_share(self):
+        lives_s = self.lives_s(50, [make_entry()])
+        shares = {round(lives_s[name][0] / ttl_s, 6) for name, ttl_s in PLAN.ttl_s.items()}
+        self.assertEqual(len(shares), 1)
+        self.assertLess(shares.pop(), 1)
+
+    def test_who_promotes_an_entry_comes_to_the_same_end(self):
+        entry = make_entry()
+        self.lives_s(50, [entry])
+        before = self.tiers['l1'].get(entry.key).expires
+        self.tiers['l1'].clear()
+        self.hierarchy = Hierarchy(self.tiers, self.hierarchy._post, jitter_percent=50)
+        self.assertEqual(self.get(entry).tier, 'l2')
+        self.assertAlmostEqual(self.tiers['l1'].get(entry.key).expires, before)
+
+    def test_jitter_leaves_the_time_after_the_life_alone(self):
+        plan = dataclasses.replace(
+            PLAN, keep_s=1000.0, ttl_s={name: ttl_s + 1000 for name, ttl_s in PLAN.ttl_s.items()}
+        )
+        now = time.time()
+        entries = [make_entry(f'v1:e:{n}@0', now=now) for n in range(50)]
+        for name, lives_s in self.lives_s(50, entries, plan).items():
+            self.assertLessEqual(max(lives_s), PLAN.ttl_s[name] + 1000)
+            self.assertGreaterEqual(min(lives_s), PLAN.ttl_s[name] / 2 + 1000)
+
+    def test_jitter_shortens_what_is_capped(self):
+        now = time.time()
+        entries = [make_entry(f'v1:e:{n}@0', now=now) for n in range(50)]
+        for lives_s in self.lives_s(50, entries, ttl_cap_s=30).values():
+            self.assertTrue(15 <= min(lives_s) < max(lives_s) <= 30)
 
     def test_a_stale_answer_is_not_served(self):
         entry = make_entry()

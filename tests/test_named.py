@@ -142,6 +142,21 @@ class TestNamedEntries(NamedCase):
         with self.assertMiss('expired'), self.request() as env:
             self.get(env, ttl_s=0.2)
 
+    def test_lives_of_values_that_were_kept_together_are_spread(self):
+        self.configure(ttl_jitter_percent='50')
+        names = [f'spread:{number}' for number in range(20)]
+        self.warm(self.get)  # guards
+
+        def keep(env):
+            for name in names:
+                env['cache.manager'].set(name, 1, ttl_s=600)
+
+        self.commit(keep)
+        entries = self.engine.hierarchy.tiers['l1']._cache.values()
+        lives_s = [e.expires - e.created for e in entries if 'spread' in e.key]
+        self.assertEqual(len(lives_s), 20)
+        self.assertTrue(300 <= min(lives_s) < 450 < max(lives_s) <= 600, lives_s)
+
     def test_a_value_larger_than_it_may_be_is_not_kept(self):
         def get(env):
             return env['cache.manager'].get_or_compute('a:lot', lambda: b'\0' * 3000, max_kb=1)
@@ -730,6 +745,24 @@ class TestRenewal(NamedCase):
         with self.request() as env:
             found = env['cache.manager'].answer(KEY, self.compute, **options)
         self.assertLess(found.age_s, 300)
+
+    def test_the_share_of_an_early_refresh_is_one_of_the_life_as_jitter_has_it(self):
+        """A refresh in the last fifth; no life may end before its last fifth has begun."""
+        self.configure(ttl_jitter_percent='50')
+        options = {'ttl_s': 600, 'eager_refresh': 0.2}
+        self.warm(lambda env: self.get(env, **options))
+        entry = next(iter(self.engine.hierarchy.tiers['l1']._cache.values()))
+        life_s = entry.expires - entry.created
+        self.assertLess(life_s, 600)
+        for share, refreshes in ((0.7, 0), (0.9, 1)):
+            entry.created = time.time() - share * life_s
+            entry.expires = entry.created + life_s
+            self.computed = 0
+            with patch.object(self.engine.refresher, '_thread', object()):
+                with self.assertHit(), self.request() as env:
+                    self.get(env, **options)
+                self.refresh()
+            self.assertEqual(self.computed, refreshes)
 
     def test_early_in_its_life_it_is_left_alone(self):
         options = {'ttl_s': 600, 'eager_refresh': 0.2}

@@ -2514,8 +2514,8 @@ _plant(
     (
         'ttl-promoted',
         "promotion does not prolong a life",
-        "expires = min(entry.expires, entry.created + plan.ttl_s[name])",
-        "expires = entry.created + plan.ttl_s[name]",
+        "expires = min(entry.expires, self._end_of(entry, plan.ttl_s[name], plan))",
+        "expires = self._end_of(entry, plan.ttl_s[name], plan)",
         'TestHierarchy',
     ),
     (

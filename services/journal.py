@@ -50,8 +50,17 @@ USER = 'user:'
 REMOVALS = (KEY, PATTERN, TAG, USER)
 """How the names of removals begin.  What they remove has no table, so nobody guards it."""
 
+CALLS = 'v1:orm:'
+"""How the keys of reads of the ORM begin; all others are of named entries."""
+
+ALL_CALLS = f'{PATTERN}{CALLS}*'
+ALL_NAMED = KEY
+ALL_TAGS = TAG
+ALL_USERS = USER
+"""What very many removals become.  No key, tag or user is empty, so these names are free."""
+
 MAX_REMOVALS = 1000
-"""Patterns that are kept apart; when there are more, everything goes.  Each costs a hit the
+"""Patterns that are kept apart; when there are more, some become one.  Each costs a hit the
 comparison with its key: 0.3 ms for a thousand."""
 
 MAX_NAMED = 5000
@@ -325,7 +334,6 @@ def compact(cr, removal_ttl_s: float) -> int | None:
     """
     if not _try_lock(cr):
         return None
-    _fold_removals(cr)
     cr.execute(
         f"""
         WITH repeated AS (
@@ -369,7 +377,10 @@ def compact(cr, removal_ttl_s: float) -> int | None:
     """,
         {'ttl': float(removal_ttl_s), 'generation': GENERATION, 'seen': str(_seen_by_all(cr))},
     )
-    return cr.fetchone()[0]
+    (count,) = cr.fetchone()
+    # last: this transaction may have the newest id of all, which would look settled above
+    _fold_removals(cr)
+    return count
 
 
 def _seen_by_all(cr) -> int:
@@ -393,26 +404,67 @@ def _seen_by_all(cr) -> int:
     return min((own - (own - int(xmin)) % 2**32 for xmin in holders or ()), default=own)
 
 
+# What a removal may meet.  A pattern begins with a text; where that may be the beginning of calls
+# and of named entries, only everything is large enough.
+_FOLD = f"""
+CASE WHEN starts_with(relation, '{TAG}') THEN '{ALL_TAGS}'
+     WHEN starts_with(relation, '{USER}') THEN '{ALL_USERS}'
+     WHEN starts_with(relation, '{KEY}{CALLS}') OR starts_with(relation, '{PATTERN}{CALLS}')
+     THEN '{ALL_CALLS}'
+     WHEN starts_with(relation, '{PATTERN}')
+      AND starts_with('{CALLS}', substring(relation FROM '^{PATTERN}([^][*?]*)')) THEN '{ALL}'
+     ELSE '{ALL_NAMED}' END
+"""
+
+
 def _fold_removals(cr) -> None:
-    """Make one removal of everything out of very many."""
+    """Make one removal out of very many, which meets all that they meet and little else: nobody
+    who removes named entries by the thousand makes the reads of the ORM start anew.
+
+    It is a removal like any other, and is kept as long.  What was counted with the tokens of
+    those that go, is met by the token that comes.
+    """
     cr.execute(
-        """
-        WITH names AS (
+        f"""
+        SELECT starts_with(relation, %s), {_FOLD} AS fold, count(*) FROM (
             SELECT relation FROM cache_change WHERE strpos(relation, ':') > 0
             UNION SELECT relation FROM cache_version WHERE capture = 'removal'
-        ), many AS (
-            SELECT count(*) FILTER (WHERE starts_with(relation, %(pattern)s)) > %(patterns)s
-                OR count(*) FILTER (WHERE NOT starts_with(relation, %(pattern)s)) > %(named)s
-                AS many FROM names
-        ), gone AS (
-            DELETE FROM cache_change USING many WHERE many AND strpos(relation, ':') > 0
-        ), forgotten AS (
-            DELETE FROM cache_version USING many WHERE many AND capture = 'removal'
-        )
-        INSERT INTO cache_change (relation) SELECT %(all)s FROM many WHERE many
+        ) AS names WHERE relation <> {_FOLD} GROUP BY 1, 2
     """,
-        {'pattern': PATTERN, 'patterns': MAX_REMOVALS, 'named': MAX_NAMED, 'all': ALL},
+        [PATTERN],
     )
+    folds = _too_many(cr.fetchall())
+    if not folds:
+        return
+    cr.execute(
+        f"""
+        WITH gone AS (
+            DELETE FROM cache_change WHERE strpos(relation, ':') > 0 AND {_FOLD} = ANY(%(folds)s)
+        ), forgotten AS (
+            DELETE FROM cache_version WHERE capture = 'removal' AND {_FOLD} = ANY(%(folds)s)
+        )
+        INSERT INTO cache_change (relation) SELECT unnest(%(folds)s)
+    """,
+        {'folds': folds},
+    )
+    _new_generation(cr)
+
+
+def _too_many(counts) -> list[str]:
+    """What to fold, so that no more are left than may be.
+
+    :param counts: whether they are patterns, what they would become, how many there are
+    """
+    folds = set()
+    for patterns, limit in ((True, MAX_REMOVALS), (False, MAX_NAMED)):
+        groups = [(fold != ALL, count, fold) for kind, fold, count in counts if kind is patterns]
+        left = sum(count for _some, count, _fold in groups)
+        for _some, count, fold in sorted(groups, reverse=True):
+            if left <= limit:
+                break
+            folds.add(fold)
+            left -= count
+    return sorted(folds)
 
 
 def has_foreign_rows(cr) -> bool:

@@ -26,8 +26,9 @@ dependency, ``('tag:prices', version, None)``: its version is the sum of its tok
 nobody has removed it.
 
 Each pattern costs every hit a match, and each other name some memory, so when they become
-many, compaction removes everything instead (:data:`.journal.MAX_REMOVALS`,
-:data:`.journal.MAX_NAMED`).
+many (:data:`.journal.MAX_REMOVALS`, :data:`.journal.MAX_NAMED`), compaction makes one of them,
+which meets every entry that one of them may have met: all named entries (``key:``), all reads of
+the ORM (``pattern:v1:orm:*``), all that have a tag (``tag:``), or all of any user (``user:``).
 
 What may go wrong: a removal in a transaction that is rolled back has no effect, as it should
 be, although the tiers were emptied: that costs misses, not truth.
@@ -76,7 +77,11 @@ class Removals:
         if not tokens:
             return 0
         name = keys.name_of(key)
-        total = tokens.get(journal.KEY + key, 0) + tokens.get(f'{journal.USER}{uid}', 0)
+        total = tokens.get(journal.KEY + key, 0)
+        if uid:
+            total += tokens.get(f'{journal.USER}{uid}', 0) + tokens.get(journal.ALL_USERS, 0)
+        if not key.startswith(journal.CALLS):
+            total += tokens.get(journal.ALL_NAMED, 0)
         if name != key:
             total += tokens.get(journal.KEY + name, 0)
         for matches, token in self._patterns:
@@ -86,16 +91,20 @@ class Removals:
 
     def tag_version(self, tag: str) -> int:
         """Sum of the tokens of the removals of a tag; 0 where none is known."""
-        return self.tokens.get(journal.TAG + tag, 0)
+        return self._version_of(journal.TAG + tag)
+
+    def _version_of(self, dependency: str) -> int:
+        tokens = self.tokens
+        return (tokens.get(dependency, 0) + tokens.get(journal.ALL_TAGS, 0)) % journal.MODULUS
 
     def is_current(self, dependency: str, version: int) -> bool:
         """Whether a dependency is a tag, and nobody has removed it since."""
-        return dependency.startswith(journal.TAG) and version == self.tokens.get(dependency, 0)
+        return dependency.startswith(journal.TAG) and version == self._version_of(dependency)
 
     def met_tag(self, entry) -> str:
         """A tag of an entry that was removed since, with ``tag:`` before it, or ''."""
         for name, version, _condition in entry.dependencies:
-            if name.startswith(journal.TAG) and version != self.tokens.get(name, 0):
+            if name.startswith(journal.TAG) and version != self._version_of(name):
                 return name
         return ''
 

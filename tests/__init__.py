@@ -49,6 +49,7 @@ from . import (
     test_redis_probe,
     test_redis_sentinel,
     test_removal,
+    test_removal_fold,
     test_removal_processes,
     test_removal_tiers,
     test_rpc_surface,

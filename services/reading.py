@@ -515,7 +515,11 @@ def _store(engine, ticket: Ticket, value, cost_ms: float) -> tuple[str, str]:
         payload = codec.pack(shapes.plain(ticket.name[1], value))
     except codec.Unserializable as error:
         return 'unserializable', error.kind
-    return put(engine, ticket, payload, cost_ms)
+    item = item_of(engine, ticket, payload, cost_ms)
+    if item is None:
+        return 'large', ''
+    engine.hierarchy.put_many([item])
+    return '', ''
 
 
 def _version_of(name: str, versions: State) -> int:
@@ -525,40 +529,33 @@ def _version_of(name: str, versions: State) -> int:
     return versions.versions[name]
 
 
-def put(
-    engine, ticket: Ticket, payload: bytes, cost_ms: float, flags: int = 0, at_once: bool = False
-) -> tuple[str, str]:
-    """Put a packed value into the tiers that admit it.
+def item_of(engine, ticket: Ticket, payload: bytes, cost_ms: float, flags: int = 0):
+    """A packed value as :meth:`.hierarchy.Hierarchy.put_many` takes it.
 
     :param flags: of the entry, besides those that follow from the ticket
-    :param at_once: another process may be waiting for it
-    :return: ('', '') or why it was not kept
+    :return: None if it is too large
     """
     settings, recording, versions = engine.settings, ticket.recording, ticket.versions
     if len(payload) > settings.max_entry_kb * 1024:
-        return 'large', ''
+        return None
     now = time.time()
-    engine.hierarchy.put(
-        Entry(
-            key=ticket.key,
-            model=ticket.name[0],
-            method=ticket.name[1],
-            uid=ticket.uid,
-            dependencies=tuple(
-                (name, _version_of(name, versions), None) for name in (ALL, *recording.relations)
-            ),
-            removal_version=versions.removals.version(ticket.key, ticket.uid),
-            created=now,
-            expires=now,
-            cost_ms=cost_ms,
-            queries=recording.queries,
-            flags=flags
-            | (FLAG_CLOCK if recording.clock else 0)
-            | (FLAG_SUPERUSER if ticket.superuser else 0),
-            payload=payload,
+    entry = Entry(
+        key=ticket.key,
+        model=ticket.name[0],
+        method=ticket.name[1],
+        uid=ticket.uid,
+        dependencies=tuple(
+            (name, _version_of(name, versions), None) for name in (ALL, *recording.relations)
         ),
-        ticket.plan,
-        settings.time_dependent_ttl_s + ticket.plan.keep_s if recording.clock else None,
-        at_once,
+        removal_version=versions.removals.version(ticket.key, ticket.uid),
+        created=now,
+        expires=now,
+        cost_ms=cost_ms,
+        queries=recording.queries,
+        flags=flags
+        | (FLAG_CLOCK if recording.clock else 0)
+        | (FLAG_SUPERUSER if ticket.superuser else 0),
+        payload=payload,
     )
-    return '', ''
+    cap_s = settings.time_dependent_ttl_s + ticket.plan.keep_s if recording.clock else None
+    return entry, ticket.plan, cap_s

@@ -94,6 +94,44 @@ class TestHierarchy(BaseCase):
         self.get(entry)
         self.assertAlmostEqual(self.tiers['l1'].get(entry.key).expires, entry.expires)
 
+    def test_several_are_found_where_each_of_them_is(self):
+        entries = {name: make_entry(f'v1:several:{name}') for name in self.tiers}
+        for name, entry in entries.items():
+            self.tiers[name].set(entry)
+        keys = [*(entry.key for entry in entries.values()), 'v1:several:none']
+        asked = []
+        for name, tier in self.tiers.items():
+            get_many = tier.get_many
+            self.patch(tier, 'get_many', lambda ks, n=name, g=get_many: asked.append(n) or g(ks))
+        found = self.hierarchy.get_many([(key, PLAN, valid) for key in keys])
+        self.assertEqual([found[key].tier for key in keys], ['l1', 'l2', 'l3', ''])
+        self.assertEqual(asked, ['l1', 'l2', 'l3'])
+        self.assertEqual(found[keys[3]].reason, 'cold')
+        for entry in entries.values():
+            self.assertIn('l1', self.holders(entry))
+
+    def test_of_several_a_stale_one_is_passed_over(self):
+        old, new, alone = make_entry('v1:s:1'), make_entry('v1:s:1'), make_entry('v1:s:2')
+        self.tiers['l1'].set(old)
+        self.tiers['l2'].set(new)
+        self.tiers['l3'].set(alone)
+        judge = lambda entry: valid(entry) if entry is new else stale(entry)  # noqa: E731
+        found = self.hierarchy.get_many([(e.key, PLAN, judge) for e in (old, alone)])
+        self.assertIs(found[old.key].entry, new)
+        self.assertEqual((found[alone.key].entry, found[alone.key].reason), (None, 'stale'))
+
+    def test_several_of_which_a_shared_tier_has_not_taken_all_are_written_again_later(self):
+        posted = []
+        hierarchy = Hierarchy(self.tiers, lambda name, entry: posted.append((name, entry.key)))
+        items = [(make_entry(f'v1:s:{n}', cost_ms=20), PLAN, None) for n in range(2)]
+        hierarchy.put_many(items, at_once=True)
+        self.assertEqual(posted, [('l3', 'v1:s:0'), ('l3', 'v1:s:1')])
+        posted.clear()
+        self.tiers['l2'] = MemoryTier(100, 1)  # too small for any
+        hierarchy.put_many(items, at_once=True)
+        self.assertEqual(posted, [('l2', 'v1:s:0'), ('l2', 'v1:s:1')])
+        self.assertEqual(len(self.tiers['l3'].get_many(['v1:s:0', 'v1:s:1'])), 2)
+
     def lives_s(self, jitter_percent, entries, plan=PLAN, **options):
         """How long entries live that are kept at the same time, by tier."""
         self.hierarchy.jitter_percent = jitter_percent

@@ -1,25 +1,31 @@
 """Named entries: ``env['cache.manager']`` and ``@cached``."""
 
+import contextlib
 import pathlib
 import re
 import threading
 import time
 import types
+import typing
 import unittest
 from unittest.mock import patch
+
+import redis
 
 from odoo import api, fields
 from odoo.addons.tiered_cache import MISS, NOT_CHANGED, Tagged, cached
 from odoo.addons.tiered_cache.services import answering, codec, key_families, keys, named
 from odoo.addons.tiered_cache.services.named_plan import DEFAULTS, BadOption
 from odoo.addons.tiered_cache.services.pauses import Pauses
+from odoo.addons.tiered_cache.services.tiers.database import DatabaseTier
+from odoo.addons.tiered_cache.services.transaction import state_of
 from odoo.exceptions import ValidationError
 from odoo.modules.registry import Registry
 from odoo.tests import tagged
 from odoo.tools import config, mute_logger
 
 from .common import ADMIN
-from .redis_server import REDIS_SERVER, RedisServer
+from .redis_server import REDIS_SERVER, RedisServer, wait_until
 from .test_faults import StatesCase
 
 KEY = 'bank:name:1'
@@ -264,6 +270,25 @@ class TestNamedWrites(NamedCase):
             self.assertEqual(cache.set_many({'b:1': 1, 'b:2': None}), 2)
             self.assertEqual(cache.get_many(['b:1', 'b:2', 'b:3']), {'b:1': 1, 'b:2': None})
 
+    def test_of_several_none_is_kept_if_one_cannot_be(self):
+        self.warm(self.get)  # guards
+        with self.request() as env:
+            cache = env['cache.manager']
+            with self.assertRaises(codec.Unserializable):
+                cache.set_many({'b:4': 1, 'b:5': object()})
+            self.assertEqual(cache.get_many(['b:4', 'b:5']), {})
+
+    def test_a_transaction_that_has_written_gets_none_of_several(self):
+        self.warm(self.get)  # guards
+        with self.request(commit=False) as env:
+            cache = env['cache.manager']
+            cache.set_many({'b:6': 1})
+            env['res.bank'].browse(self.bank).name = 'Mine'
+            with self.assertMiss('dirty') as calls:
+                self.assertEqual(cache.get_many(['b:6', 'b:7']), {})
+            self.assertEqual(len(calls), 2)
+            self.assertEqual(cache.set_many({'b:6': 1, 'b:7': 2}), 0)
+
     def test_a_computation_that_writes_is_not_kept(self):
         def compute(env):
             env['res.bank'].browse(self.bank).name = 'Written'
@@ -321,6 +346,143 @@ class TestNamedWrites(NamedCase):
             return self.get(env)
 
         self.warm(get)
+
+
+@tagged('post_install', '-at_install')
+class TestNamedTogether(NamedCase):
+    """``get_many`` and ``set_many``: what several cost."""
+
+    VALUES: typing.ClassVar[dict] = {f'many:{number}': number for number in range(50)}
+
+    @staticmethod
+    @contextlib.contextmanager
+    def counting(owner, name):
+        """Yields the calls of a method, with the real thing behind it."""
+        calls, method = [], getattr(owner, name)
+
+        def counted(*args, **kwargs):
+            calls.append(args)
+            return method(*args, **kwargs)
+
+        with patch.object(owner, name, counted):
+            yield calls
+
+    def keep_and_forget(self, *tiers, leave=()):
+        """Keep VALUES, and empty these tiers."""
+        self.warm(self.get)  # guards
+        with self.request() as env:
+            self.assertEqual(env['cache.manager'].set_many(self.VALUES), 50)
+        self.settle()
+        for name in tiers:
+            self.engine.hierarchy.tiers[name].delete(
+                [key for key in self.keys() if not key.startswith(tuple(leave))]
+            )
+
+    def keys(self):
+        with self.request() as env:
+            _engine, calls = env['cache.manager']._calls(self.VALUES, {})
+            return [named.key_of(self.engine, call) for call in calls]
+
+    def get_all(self, env):
+        return env['cache.manager'].get_many([*self.VALUES, 'many:none'])
+
+    def test_in_l1_they_cost_the_version_query(self):
+        self.keep_and_forget()
+        with self.request() as env:
+            env.company.ids  # noqa: B018  what keys are made of
+            count = env.cr.sql_log_count
+            self.assertEqual(self.get_all(env), self.VALUES)
+            self.assertEqual(env.cr.sql_log_count, count + 1)
+            self.get_all(env)
+            self.assertEqual(env.cr.sql_log_count, count + 1)
+
+    @unittest.skipUnless(REDIS_SERVER, "redis-server is not installed")
+    def test_of_redis_they_are_asked_for_once(self):
+        with RedisServer() as server:
+            self.configure(redis_url=server.url, redis_timeout_ms='5000')
+            self.keep_and_forget('l1', leave=['v1:many:7@'])
+            with (
+                self.counting(redis.Connection, 'send_packed_command') as sent,
+                self.assertStatementsOfL3(0),
+                self.request() as env,
+            ):
+                self.assertEqual(self.get_all(env), self.VALUES)
+            self.assertEqual(len(sent), 1)
+
+    def test_of_the_database_they_are_asked_for_once(self):
+        self.configure(l3_enabled='1')
+        self.keep_and_forget('l1')
+        with self.assertStatementsOfL3(1), self.request() as env:
+            self.assertEqual(self.get_all(env), self.VALUES)
+        with self.assertStatementsOfL3(1), self.request() as env:  # promoted, but for the last
+            self.assertEqual(self.get_all(env), self.VALUES)
+
+    @unittest.skipUnless(REDIS_SERVER, "redis-server is not installed")
+    def test_they_are_written_to_redis_at_once_and_together(self):
+        with RedisServer() as server:
+            self.configure(redis_url=server.url, redis_timeout_ms='5000')
+            self.warm(self.get)  # guards
+            self.settle()
+            with (
+                self.counting(redis.Connection, 'send_packed_command') as sent,
+                patch.object(self.engine.outbox, 'post_entry') as posted,
+                self.request() as env,
+            ):
+                env['cache.manager'].set_many(self.VALUES)
+            self.assertEqual((len(sent), posted.call_count), (1, 0))
+            found = self.engine.hierarchy.tiers['l2'].get_many(self.keys())
+            self.assertEqual(len(found), 50)
+
+    def test_they_are_written_to_the_database_together(self):
+        self.configure(l3_enabled='1')
+        self.warm(self.get)  # guards
+        self.settle()
+        with self.assertStatementsOfL3(1), self.request() as env:
+            env['cache.manager'].set_many(self.VALUES)
+
+    def test_each_is_judged_by_itself(self):
+        self.keep_and_forget()
+        with self.other_worker(), self.request() as env:
+            env['cache.manager'].delete('many:3')
+        rest = {name: value for name, value in self.VALUES.items() if name != 'many:3'}
+        with self.request() as env:
+            self.assertEqual(self.get_all(env), rest)
+
+    @unittest.skipUnless(REDIS_SERVER, "redis-server is not installed")
+    def test_large_values_of_redis_are_found_too(self):
+        large = {f'large:{number}': bytes(range(256)) * 1000 for number in range(30)}
+        with RedisServer() as server, patch.object(codec, 'COMPRESS_MIN_BYTES', 10**9):
+            self.configure(redis_url=server.url, redis_timeout_ms='5000')
+            self.warm(self.get)  # guards
+            with self.request() as env:
+                env['cache.manager'].set_many({**self.VALUES, **large})
+            self.settle()
+            self.engine.hierarchy.tiers['l1'].clear()
+            with self.request() as env:
+                names = [*self.VALUES, *large]
+                self.assertEqual(env['cache.manager'].get_many(names), {**self.VALUES, **large})
+
+    def test_within_a_computation_they_are_dependencies(self):
+        def outer(env):
+            cache = env['cache.manager']
+            return cache.get_or_compute('many:outer', lambda: cache.get_many(['bank:name:1']))
+
+        self.warm(self.get)
+        self.assertCaptured(outer, lambda: self.rename('After'))
+
+    def test_looking_for_what_is_not_there_asks_no_versions_that_are_fresh(self):
+        options = {'consistency': 'eventual', 'max_staleness_s': 600}
+        self.warm(lambda env: self.get(env, **options))
+        with self.request() as env:
+            self.assertEqual(env['cache.manager'].get_many(['no:1', 'no:2'], **options), {})
+            self.assertFalse(state_of(env.cr).looked)
+
+    @contextlib.contextmanager
+    def assertStatementsOfL3(self, expected):  # noqa: N802
+        """So many statements are sent to the table, by whatever connection."""
+        with self.counting(DatabaseTier, '_answer') as calls:
+            yield
+        self.assertEqual(len(calls), expected)
 
 
 @tagged('post_install', '-at_install')
@@ -856,8 +1018,8 @@ class TestSingleFlight(NamedCase):
             self.assertIsNotNone(other.flights._leases.take(key))
             other.flights._leases._database._connection.close()
         leases = self.engine.flights._leases
-        token = leases.take(key)
-        self.assertIsNotNone(token)
+        # the server notices a moment later that the connection has ended
+        token = wait_until(lambda: leases.take(key), "nobody holds the lock of a dead owner")
         leases.release(key, token)
 
 

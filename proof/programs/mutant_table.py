@@ -81,9 +81,8 @@ _plant(
     (
         'store-newest-versions',
         "an entry carries the versions of the snapshot it was computed in, not the newest ones",
-        "        return 'large', ''\n    now = time.time()",
-        "        return 'large', ''\n    versions = engine._books[False].state\n"
-        "    now = time.time()",
+        "        return None\n    now = time.time()",
+        "        return None\n    versions = engine._books[False].state\n    now = time.time()",
         'TestSnapshotEquivalence',
     ),
     (
@@ -1640,8 +1639,8 @@ _plant(
     (
         'clock-ttl',
         "a result that looked at the clock lives briefly",
-        "settings.time_dependent_ttl_s + ticket.plan.keep_s if recording.clock else None,",
-        "None,",
+        "settings.time_dependent_ttl_s + ticket.plan.keep_s if recording.clock else None\n",
+        "None\n",
         'TestShortLives',
     ),
     (
@@ -1675,7 +1674,7 @@ _plant(
     (
         'clock-flag',
         "an entry says that it looked at the clock",
-        "flags=flags\n            | (FLAG_CLOCK if recording.clock else 0)\n",
+        "flags=flags\n        | (FLAG_CLOCK if recording.clock else 0)\n",
         "flags=flags\n",
         'TestAuditor',
     ),
@@ -2026,7 +2025,7 @@ _plant(
     (
         'redis-limit',
         "of a huge value in Redis only so much is loaded",
-        "return 'GETRANGE', self._name(key), 0, self._max_entry_bytes",
+        "return 'GETRANGE', self._name(key), 0, limit or self._max_entry_bytes",
         "return 'GETRANGE', self._name(key), 0, -1",
         'TestRedisValues',
         (
@@ -2489,8 +2488,8 @@ _plant(
         'TestHierarchy TestConsistency',
         (
             'services/hierarchy.py',
-            "if tier is None or floor is None or entry.cost_ms < floor:",
-            "if tier is None or floor is None:",
+            "floor is not None and entry.cost_ms >= floor",
+            "floor is not None",
         ),
     ),
 )
@@ -2500,8 +2499,8 @@ _plant(
     (
         'cost-tier',
         "admission by cost: a result is kept near if it was cheap",
-        "if tier is None or floor is None or entry.cost_ms < floor:",
-        "if tier is None or floor is None:",
+        "floor is not None and entry.cost_ms >= floor",
+        "floor is not None",
         'TestHierarchy',
     ),
     (
@@ -2521,8 +2520,8 @@ _plant(
     (
         'ttl-cap',
         "the cap of a short-lived result holds in every tier",
-        "                ttl_s = min(ttl_s, ttl_cap_s)\n",
-        "                pass\n",
+        "            ttl_s = min(ttl_s, ttl_cap_s)\n",
+        "            pass\n",
         'TestHierarchy',
     ),
     (
@@ -2535,9 +2534,16 @@ _plant(
     (
         'stale-passed-over',
         "an entry that fails the judgement is passed over",
-        "            if not why:\n",
-        "            if True:\n",
+        "why, what = judge(entry)\n            if not why:\n",
+        "why, what = judge(entry)\n            if True:\n",
         'TestHierarchy',
+    ),
+    (
+        'stale-passed-over-many',
+        "of several, an entry that fails the judgement is passed over",
+        "why, what = judge(entry)\n                if not why:\n",
+        "why, what = judge(entry)\n                if True:\n",
+        'TestHierarchy TestNamedTogether',
     ),
     (
         'evictions-remembered',

@@ -125,6 +125,11 @@ def _sharers(env, sharing: str) -> tuple:
     return companies, context.get('lang'), context.get('tz'), env.uid, env.su
 
 
+def _owner(call: Call) -> int:
+    """Id of the user for whom an entry is computed."""
+    return call.env.uid if call.plan.sharing == 'user' else _SHARED_UID
+
+
 def relations_of(engine: Engine, registry, names) -> frozenset[str]:
     """The tables that names of models or tables stand for.
 
@@ -259,7 +264,7 @@ def _ticket(engine, call: Call, key, transaction, versions, found, started):
         transaction,
         versions,
         recording,
-        call.env.uid if call.plan.sharing == 'user' else _SHARED_UID,
+        _owner(call),
         call.env.su,
         found.reason,
         found.relation,
@@ -270,10 +275,17 @@ def _ticket(engine, call: Call, key, transaction, versions, found, started):
 
 def _look_inside(engine: Engine, call: Call) -> Look:
     """Within a computation that is being recorded: L1 may answer, and what the answer depended on
-    becomes a dependency of the outer value.  It is not kept by itself."""
+    becomes a dependency of the outer value, as does the entry itself, there or not: a removal of
+    it removes the outer value.  It is not kept by itself."""
     reading.note_dependencies(call.dependencies)
+    try:
+        key = key_of(engine, call)
+    except keys.Unkeyable:
+        reading.note_inner(base_key(call.name.text), _owner(call))
+        raise
+    reading.note_inner(key, _owner(call))
     records = call.env['cache.manager']
-    found = reading.find_inside(engine, records, call.plan, lambda: key_of(engine, call))
+    found = reading.find_inside(engine, records, call.plan, lambda: key)
     if found is None:
         return NOTHING
     return Look(_answer(engine, call, found, time.perf_counter()), None)

@@ -24,10 +24,10 @@ from . import auditor, codec, keys, shapes
 from .clock import dates, mentions_clock, searches_clock, uses
 from .engine import Engine
 from .entry import FLAG_CLOCK, FLAG_SUPERUSER, Entry
-from .journal import ALL, TAG
+from .journal import ALL, KEY
 from .policy import Plan
 from .recorder import Recording
-from .removal import is_removal
+from .removal import ANY, MAX_INNER, is_removal
 from .transaction import TransactionState, is_snapshot_stable, state_of
 from .versions import State
 
@@ -290,6 +290,17 @@ def note_dependencies(relations) -> None:
         ticket.recording.relations.update(relations)
 
 
+def note_inner(key: str, uid: int) -> None:
+    """A named entry was asked for: who removes it, removes what is being computed.
+
+    :param key: its key, or its name where it has none
+    :param uid: its owner
+    """
+    ticket = _local.ticket
+    if ticket is not None:
+        ticket.recording.inner[KEY + key] = uid
+
+
 def note_clock() -> None:
     """Code has looked at the time of day."""
     ticket = _local.ticket
@@ -401,13 +412,13 @@ def judge(engine, entry: Entry, versions: State, weak: bool) -> tuple[str, str]:
             return 'stale', relation
     else:
         known = versions.versions
-        for relation, version, _condition in entry.dependencies:
-            if known.get(relation) != version and not removals.is_current(relation, version):
+        for relation, version, uid in entry.dependencies:
+            if known.get(relation) != version and not removals.is_current(relation, version, uid):
                 return 'stale', relation
     if weak and entry.dependencies[0][1] != versions.versions[ALL]:
         return 'stale', ALL
-    if weak and (tag := removals.met_tag(entry)):
-        return 'stale', tag
+    if weak and (met := removals.met_dependency(entry)):
+        return 'stale', met
     if entry.removal_version != removals.version(entry.key, entry.uid):
         return 'stale', 'removal'
     return '', ''
@@ -522,11 +533,18 @@ def _store(engine, ticket: Ticket, value, cost_ms: float) -> tuple[str, str]:
     return '', ''
 
 
-def _version_of(name: str, versions: State) -> int:
-    """The version of a relation or of a tag."""
-    if is_removal(name):
-        return versions.removals.tag_version(name.removeprefix(TAG))
-    return versions.versions[name]
+def _dependencies(recording: Recording, versions: State):
+    """What an entry depends on, with the versions of the snapshot."""
+    inner = recording.inner
+    if ANY in inner or len(inner) > MAX_INNER:
+        inner = {ANY: None}
+    for name in (ALL, *recording.relations):
+        if is_removal(name):  # a tag
+            yield name, versions.removals.dependency_version(name), None
+        else:
+            yield name, versions.versions[name], None
+    for name, uid in inner.items():
+        yield name, versions.removals.dependency_version(name, uid), uid
 
 
 def item_of(engine, ticket: Ticket, payload: bytes, cost_ms: float, flags: int = 0):
@@ -544,9 +562,7 @@ def item_of(engine, ticket: Ticket, payload: bytes, cost_ms: float, flags: int =
         model=ticket.name[0],
         method=ticket.name[1],
         uid=ticket.uid,
-        dependencies=tuple(
-            (name, _version_of(name, versions), None) for name in (ALL, *recording.relations)
-        ),
+        dependencies=tuple(_dependencies(recording, versions)),
         removal_version=versions.removals.version(ticket.key, ticket.uid),
         created=now,
         expires=now,

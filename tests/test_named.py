@@ -594,6 +594,129 @@ class TestNamedInside(NamedCase):
         with self.assertMiss('stale', 'res_bank'), self.request() as env:
             outer(env)
 
+    def assertReaches(self, outer, remove, **request):  # noqa: N802
+        """A removal of the inner entry, in another worker, makes the outer one stale."""
+        for inner_is_there in (False, True):
+            with self.subTest(inner_is_there=inner_is_there):
+                self.forget()
+                if inner_is_there:
+                    self.warm(self.get)
+                self.warm(outer, **request)
+                with self.assertHit('l1'), self.request(**request) as env:
+                    outer(env)
+                with self.other_worker(), self.request(1) as env:
+                    remove(env['cache.manager'])
+                with self.assertMiss('stale'), self.request(**request) as env:
+                    outer(env)
+                self.warm(outer, **request)
+
+    def removals(self):
+        return {
+            'key': lambda cache: cache.delete(KEY),
+            'list': lambda cache: cache.invalidate_keys(['v1:a', f'v1:{KEY}']),
+            'pattern': lambda cache: cache.invalidate_pattern('v1:bank:*'),
+            'user': lambda cache: cache.invalidate_user(ADMIN),
+        }
+
+    def test_who_removes_the_inner_entry_removes_the_outer_one(self):
+        for how, remove in self.removals().items():
+            with self.subTest(how):
+                self.assertReaches(self.outer, remove)
+
+    def test_who_removes_a_variant_of_the_inner_entry_removes_the_outer_one(self):
+        with self.request() as env:
+            _engine, call = env['cache.manager']._call(KEY, {})
+            key = named.key_of(self.engine, call)
+        self.assertReaches(self.outer, lambda cache: cache.invalidate_key(key))
+
+    def test_also_where_the_outer_one_is_shared_and_trusts_its_time_to_live(self):
+        def outer(env):
+            return env['cache.manager'].get_or_compute(
+                'outer:4', lambda: [self.get(env)], sharing='all', consistency='weak'
+            )
+
+        self.patch(self.engine.emptying, '_tiers', dict)  # nothing is taken out of L1
+        for how, remove in self.removals().items():
+            with self.subTest(how):
+                self.forget()
+                self.warm(outer)
+                self.commit(lambda env, r=remove: r(env['cache.manager']))
+                with self.assertMiss('stale'), self.request() as env:
+                    outer(env)
+
+    def test_also_through_another_one_in_between(self):
+        def outermost(env):
+            return env['cache.manager'].get_or_compute('outer:5', lambda: [self.outer(env)])
+
+        self.warm(self.outer)
+        self.assertReaches(outermost, lambda cache: cache.delete(KEY))
+
+    def test_also_where_the_outer_one_is_a_read(self):
+        search = self.registry['res.country']._search
+
+        def searching(records, *args, **kwargs):
+            self.get(records.env)
+            return search(records, *args, **kwargs)
+
+        def read(env):
+            return env['res.country'].search_read([('code', '=', 'BE')], ['name'])
+
+        self.patch(self.registry['res.country'], '_search', searching)
+        self.assertReaches(read, lambda cache: cache.delete(KEY))
+
+    def test_also_what_was_looked_for_and_not_there(self):
+        def outer(env):
+            cache = env['cache.manager']
+            return cache.get_or_compute('outer:6', lambda: cache.get(KEY, 'nothing'))
+
+        self.assertReaches(outer, lambda cache: cache.delete(KEY))
+
+    def test_also_where_there_are_very_many_inner_ones(self):
+        def outer(env):
+            cache = env['cache.manager']
+            return cache.get_or_compute(
+                'outer:7', lambda: [cache.get(f'inner:{n}', n) for n in range(60)]
+            )
+
+        self.warm(outer)
+        (entry,) = self.engine.hierarchy.tiers['l1']._cache.values()
+        self.assertEqual([d for d in entry.dependencies if d[0].startswith('key:')], [])
+        self.assertReaches(outer, lambda cache: cache.delete('inner:59'))
+
+    def test_a_removal_of_others_leaves_the_outer_one_alone(self):
+        self.warm(self.outer)
+        with self.other_worker(), self.request(1) as env:
+            for name in ('bank:name:2', 'bank:name'):
+                env['cache.manager'].delete(name)
+            env['cache.manager'].invalidate_user(ADMIN + 100_000)
+        with self.assertHit('l1'), self.request() as env:
+            self.outer(env)
+
+    def test_a_removal_that_the_computation_has_not_seen_counts(self):
+        """Removed after the snapshot of who computes the outer one, and before it is kept."""
+        self.warm(self.outer)
+        self.forget()
+        with self.request() as env:
+            env.cr.execute("SELECT 1")
+            with self.other_worker(), self.request(1) as other:
+                other['cache.manager'].delete(KEY)
+            self.outer(env)
+        with self.assertMiss('stale'), self.request() as env:
+            self.outer(env)
+
+    def test_it_survives_the_shared_tiers(self):
+        self.configure(l3_enabled='1')
+        self.warm(self.outer)
+        self.settle()
+        with self.other_worker() as other:
+            self.warm(self.outer)
+            other.hierarchy.tiers['l1'].clear()
+            with self.assertHit('l3'), self.request() as env:
+                self.outer(env)
+            self.commit(lambda env: env['cache.manager'].delete(KEY))
+            with self.assertMiss('stale'), self.request() as env:
+                self.outer(env)
+
 
 @tagged('post_install', '-at_install')
 class TestCachedMethods(NamedCase):

@@ -58,9 +58,9 @@ _plant(
     (
         'judge-first-only',
         "version compare: only the first dependency is looked at",
-        "        for relation, version, _condition in entry.dependencies:\n"
+        "        for relation, version, uid in entry.dependencies:\n"
         "            if known.get(relation)",
-        "        for relation, version, _condition in entry.dependencies[:1]:\n"
+        "        for relation, version, uid in entry.dependencies[:1]:\n"
         "            if known.get(relation)",
         'TestSnapshotEquivalence TestStatements',
     ),
@@ -882,8 +882,8 @@ _plant(
     (
         'inherit-relations',
         "an inner hit hands over what it depended on",
-        "        self.relations.update(relation for relation, *_ in dependencies)\n",
-        "",
+        "                self.relations.add(name)\n",
+        "                pass\n",
         'TestRecording',
     ),
     (
@@ -1016,8 +1016,8 @@ _plant(
         'TestStatements TestGuards',
         (
             'services/reading.py',
-            "    return versions.versions[name]\n",
-            "    return versions.versions.get(name)\n",
+            "yield name, versions.versions[name], None\n",
+            "yield name, versions.versions.get(name), None\n",
         ),
         ('services/entry.py', "type(version) is not int", "False"),
     ),
@@ -1029,8 +1029,8 @@ _plant(
         'TestStatements TestGuards',
         (
             'services/reading.py',
-            "    return versions.versions[name]\n",
-            "    return versions.versions.get(name, 0)\n",
+            "yield name, versions.versions[name], None\n",
+            "yield name, versions.versions.get(name, 0), None\n",
         ),
         (
             'services/reading.py',
@@ -1823,16 +1823,23 @@ _plant(
     (
         'removal-tag',
         "removal by tag counts",
-        "dependency.startswith(journal.TAG) and version == self._version_of(dependency)",
-        "dependency.startswith(journal.TAG)",
+        "return is_removal(dependency) and version == self.dependency_version(dependency, uid)",
+        "return is_removal(dependency)",
         'TestRemovals TestInterleavings',
     ),
     (
         'removal-tag-weak',
         "removal by tag reaches entries that trust their time to live",
-        "if name.startswith(journal.TAG) and version != self._version_of(name):",
+        "if is_removal(name) and version != self.dependency_version(name, uid):",
         "if False:",
         'TestRemovals',
+    ),
+    (
+        'removal-many-inner',
+        "beyond so many inner entries, any removal counts",
+        "                version = sum(tokens.values()) % journal.MODULUS\n",
+        "                version = 0\n",
+        'TestNamedInside',
     ),
     (
         'removal-pattern-name',

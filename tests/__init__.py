@@ -16,6 +16,7 @@ from . import (
     test_event_rule,
     test_events,
     test_faults,
+    test_flight_processes,
     test_fuzz,
     test_greedy_dual,
     test_hierarchy,

@@ -86,5 +86,7 @@ def _find(mutant, minutes: float, seed: int) -> bool:
     seconds = time.monotonic() - started
     found = _FOUND.search(run.stdout)
     said = f'after {found[1]} checked hits' if found else (run.stdout or run.stderr)[-300:]
-    print(f"{'found' if found else 'MISSED':6} {mutant.name:24} {seconds:4.0f} s  {said}", flush=True)
+    print(
+        f"{'found' if found else 'MISSED':6} {mutant.name:24} {seconds:4.0f} s  {said}", flush=True
+    )
     return bool(found)

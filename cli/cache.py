@@ -33,6 +33,8 @@ from odoo.modules.registry import Registry
 from odoo.sql_db import db_connect
 from odoo.tools import config
 
+_logger = logging.getLogger(__name__)
+
 OK, FAILED, USAGE, DATABASE, NOT_RUNNING, NOT_AVAILABLE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
 EXIT_CODES = {
@@ -54,7 +56,9 @@ OPTIONS_NOTE = (
     " sets others has others."
 )
 
-_WIDEST = 72
+_MOST = 100_000
+_WIDEST = 60
+_SHOWN_REASONS = 2
 
 
 class Failure(Exception):
@@ -109,6 +113,9 @@ class Cache(Command):
             code = OK
         except KeyboardInterrupt:
             code = INTERRUPTED
+        except Exception as error:  # noqa: BLE001  a bug, which --verbose shows
+            _logger.info("what went wrong", exc_info=True)
+            code = _say(Failure(FAILED, f"{type(error).__name__}: {_first_line(error)}"))
         sys.exit(code)
 
 
@@ -124,6 +131,7 @@ def _add_subcommands(parser) -> None:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument('-d', '--database', metavar='DB', help="the database")
     common.add_argument('-c', '--config', metavar='FILE', help="configuration file of Odoo")
+    common.add_argument('-D', '--data-dir', metavar='DIR', help="folder of Odoo's files")
     common.add_argument('--json', action='store_true', help="one JSON document, for programs")
     common.add_argument('-v', '--verbose', action='store_true', help="log on standard error")
     period = argparse.ArgumentParser(add_help=False)
@@ -192,14 +200,17 @@ def _add_invalidate(parser) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if not 0 < number < 10**6:
-        raise ValueError
-    return number
+    return _number(text, 1)
 
 
 def _not_negative(text: str) -> int:
-    return 0 if text == '0' else _positive(text)
+    return _number(text, 0)
+
+
+def _number(text: str, least: int) -> int:
+    if not text.isdecimal() or not least <= int(text) <= _MOST:
+        raise argparse.ArgumentTypeError(f"give a number from {least} to {_MOST}")
+    return int(text)
 
 
 # -- the database ----------------------------------------------------------------------
@@ -224,6 +235,8 @@ def _configure(args) -> str:
         if not os.path.isfile(args.config):
             raise Failure(USAGE, f"there is no configuration file {args.config}.")
         options += ['-c', args.config]
+    if args.data_dir:
+        options += ['-D', args.data_dir]
     if args.database:
         options += ['-d', args.database]
     config.parse_config(options, setup_logging=True)
@@ -270,6 +283,7 @@ def _registry(name: str) -> Registry:
 
 
 def _engine(env):
+    from odoo.addons.tiered_cache.services import walking
     from odoo.addons.tiered_cache.services.engine import engine_for
 
     engine = engine_for(env.registry)
@@ -279,6 +293,7 @@ def _engine(env):
             "Tiered Cache cannot start in this database; the lines above say why. If apps are"
             " being installed or upgraded, try again when that is done.",
         )
+    walking.be_patient(engine)
     return engine
 
 
@@ -377,13 +392,12 @@ def _top(env, engine, args) -> int:
 
 def _read_row(read: dict, labels: dict) -> tuple:
     reasons = (
-        f"{labels.get(reason['reason'], reason['reason']).lower()}"
-        + (f" ({reason['detail']})" if reason['detail'] else '')
-        + f" {reason['count']}"
-        for reason in read['reasons']
+        f"{known['count']} × {labels.get(known['reason'], known['reason'])}"
+        + (f" ({known['detail'][:_WIDEST]})" if known['detail'] else '')
+        for known in read['reasons'][:_SHOWN_REASONS]
     )
     return (
-        read['model'],
+        read['model'] or '(named)',
         read['method'],
         read['calls'],
         '-' if read['hit_rate'] is None else f"{100 * read['hit_rate']:.0f} %",
@@ -408,24 +422,50 @@ def _invalidate(env, engine, args) -> int:
     if args.dry_run:
         records = env[target] if kind == 'model' else None
         tiers = walking.preview(engine, records, kind, target)
-        head = ('tier', 'would be removed at once', 'would not be served any more')
-        rows = [(name.upper(), c['removed'], c['invalid']) for name, c in tiers.items()]
     else:
-        counts = manager.invalidate_keys(target) if kind == 'key' else manager._remove(kind, target)
-        env.cr.commit()  # pylint: disable=invalid-commit  # a cursor of our own
-        counts |= walking.finish(engine)
-        tiers = {name: {'removed': n} for name, n in counts.items() if name != 'l1'}
-        head, rows = ('tier', 'removed'), [(n.upper(), c['removed']) for n, c in tiers.items()]
+        tiers = _remove(env, engine, kind, target)
     if args.json:
         return _document(args, {**document, 'tiers': tiers})
     what = 'everything' if kind == 'all' else f"{kind} {', '.join(_as_list(target))}"
+    _show_removal(args, what, tiers)
+    return OK
+
+
+def _remove(env, engine, kind: str, target) -> dict[str, dict]:
+    from odoo.addons.tiered_cache.services import walking
+
+    manager = env['cache.manager']
+    if kind == 'key':
+        counts = manager.invalidate_keys(target)
+    else:
+        counts = manager._remove(kind, str(target))
+    env.cr.commit()  # pylint: disable=invalid-commit  # a cursor of our own
+    counts |= walking.finish(engine)
+    return {
+        name: {'removed': counts.get(name, 0), 'faults': dict(tier.faults)}
+        for name, tier in engine.hierarchy.tiers.items()
+        if name != 'l1'
+    }
+
+
+def _show_removal(args, what: str, tiers: dict) -> None:
+    head, names = ('tier', 'removed'), ('removed',)
+    if args.dry_run:
+        head = ('tier', 'would be removed at once', 'would not be served any more')
+        names = ('removed', 'invalid')
+    rows = [(name.upper(), *(counts[key] for key in names)) for name, counts in tiers.items()]
     _table(args, f"{'Would remove' if args.dry_run else 'Removed'}: {what}", head, rows)
+    for name, counts in tiers.items():
+        if counts['faults']:
+            args.write(
+                f"{name.upper()} failed ({', '.join(counts['faults'])}): not all was counted, and"
+                " what is left there is not served, but stays until it expires."
+            )
     if not args.dry_run:
         args.write(
             "It counts from now on, in every worker and tier. L1 of the server processes follows"
             " with their next transaction; what was there cannot be counted here."
         )
-    return OK
 
 
 def _target(env, args) -> tuple[str, object]:

@@ -52,8 +52,6 @@ ORDERS = {
 }
 """By what reads can be sorted."""
 
-_SHOWN_REASONS = 3
-
 
 def totals(cr, hours: int) -> dict:
     """Sums over all processes.
@@ -93,8 +91,8 @@ def reads(cr, hours: int, order: str, limit: int) -> list[dict]:
 
     :param order: one of ORDERS
     :return: ``model``, ``method``, ``calls``, ``hits``, ``hit_rate``, ``saved_ms``, ``missed_ms``
-        (time spent on computing), ``reasons`` (why it was computed: ``reason``, ``detail``,
-        ``count``; the most frequent)
+        (time spent on computing), ``reasons`` (why it was computed, most frequent first:
+        ``reason``, ``count``, and ``detail``, the most frequent)
     """
     cr.execute(_READS, {'hours': hours, 'calls': list(metrics.CALLS)})
     found = [
@@ -124,5 +122,10 @@ def _add_reasons(cr, hours: int, found: list[dict]) -> None:
     cr.execute(_REASONS, {'hours': hours, 'models': models, 'methods': methods})
     for model, method, reason, detail, count in cr.fetchall():
         reasons = by_name[model, method]
-        if len(reasons) < _SHOWN_REASONS:
-            reasons.append({'reason': reason, 'detail': detail, 'count': count})
+        known = next((known for known in reasons if known['reason'] == reason), None)
+        if known is None:
+            reasons.append({'reason': reason, 'count': count, 'detail': detail})
+        else:
+            known['count'] += count
+    for reasons in by_name.values():
+        reasons.sort(key=lambda known: (-known['count'], known['reason']))

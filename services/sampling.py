@@ -14,7 +14,6 @@ left out.  An entry that is not valid now is no fault, whatever is in it.
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import random
 import time
@@ -72,7 +71,7 @@ def check(engine, env, size: int) -> Iterator[Finding]:
     if state is None or size <= 0:
         return
     for name, tier in walking.readable(engine).items():
-        report, before = Report(), collections.Counter(tier.faults)
+        report = Report()
         for key, entry in _sample(tier, size):
             try:
                 _examine(engine, env, state, key, entry, report)
@@ -83,12 +82,12 @@ def check(engine, env, size: int) -> Iterator[Finding]:
                     f"{name.upper()}: {key} (user {entry.uid}): {wrong}. Remove it with \"cache"
                     " invalidate\", and tell the authors of Tiered Cache.",
                 )
-        damage = collections.Counter(tier.faults) - before
-        for kind in damage:
+        tier.close()
+        for kind, count in sorted(tier.faults.items()):
             yield Finding(
                 'entries',
                 ERROR if kind in _DAMAGE else WARNING,
-                f"{name.upper()}: {damage[kind]} × {kind}"
+                f"{name.upper()}: {count} × {kind}"
                 + (": somebody else writes there; these values were removed."
                    if kind in _DAMAGE else "; not all could be looked at."),
             )  # fmt: skip

@@ -12,24 +12,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from . import journal, keys
+from . import configuration, journal, keys
 from .entry import Entry
 from .tiers.base import Tier, slices
 from .tiers.database import DatabaseTier
+
+PATIENCE_MS = 2000
+"""For one call; nobody waits for an answer here but a person."""
 
 _PAGE = 20
 """Entries that are read at once: each may have a megabyte."""
 
 
 def readable(engine) -> dict[str, Tier]:
-    """The shared tiers of an engine, for reading much of them.
+    """The shared tiers of an engine, for whoever goes through much of them.
 
-    L3 by an object of its own: its reads are not counted as hits, and may take longer.
+    By objects of their own, which may take longer than a request, and whose reads do not count
+    as hits.  They are to be closed.
     """
-    tiers = {name: tier for name, tier in engine.hierarchy.tiers.items() if name != 'l1'}
-    if 'l3' in tiers:
-        tiers['l3'] = DatabaseTier(engine.connect, statement_timeout_ms=5000, lock_timeout_ms=500)
+    tiers: dict[str, Tier] = {}
+    if 'l2' in engine.hierarchy.tiers:
+        tiers['l2'] = configuration.redis_tier(engine.config, PATIENCE_MS)
+    if 'l3' in engine.hierarchy.tiers:
+        tiers['l3'] = DatabaseTier(engine.connect, None, PATIENCE_MS, PATIENCE_MS)
     return tiers
+
+
+def be_patient(engine) -> None:
+    """Have an engine that answers no requests wait longer for its shared tiers."""
+    engine.hierarchy.tiers.update(readable(engine))
+    engine.hierarchy.writers.clear()
 
 
 def keys_of(tier: Tier, target: keys.Target) -> Iterator[list[str]]:
@@ -61,20 +73,26 @@ def preview(engine, records, kind: str, target) -> dict[str, dict[str, int]]:
 
     :param records: a recordset of the model, for kind 'model'
     :param target: a key, a list of keys, a pattern, a tag, a table or the id of a user
-    :return: by tier: ``removed`` at once, and ``invalid`` from the commit on, those included
+    :return: by tier: ``removed`` at once, ``invalid`` from the commit on, those included, and
+        ``faults`` by kind, with which the numbers are too small
     """
     counts = {}
     for name, tier in readable(engine).items():
-        wanted = _target(kind, target)
-        if wanted is not None:
-            number = sum(map(len, keys_of(tier, wanted)))
-            counts[name] = {'removed': number, 'invalid': number}
-            continue
-        is_met = _test(engine, records, kind, target)
-        met = [entry.key for entry in entries_of(tier) if is_met(entry)]
-        counts[name] = {'removed': _at_once(name, kind, target, met), 'invalid': len(met)}
-        tier.close() if name == 'l3' else None
+        met, removed = _met(engine, records, tier, kind, target)
+        counts[name] = {'removed': removed, 'invalid': met, 'faults': dict(tier.faults)}
+        tier.close()
     return counts
+
+
+def _met(engine, records, tier: Tier, kind: str, target) -> tuple[int, int]:
+    """How many entries a removal meets, and how many of them it takes out."""
+    wanted = _target(kind, target)
+    if wanted is not None:
+        number = sum(map(len, keys_of(tier, wanted)))
+        return number, number
+    is_met = _test(engine, records, kind, target)
+    met = [entry.key for entry in entries_of(tier) if is_met(entry)]
+    return len(met), _at_once(tier.name, kind, target, met)
 
 
 def _target(kind: str, target) -> keys.Target | None:

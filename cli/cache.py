@@ -329,16 +329,16 @@ def _stats(env, engine, args) -> int:
     }
     if args.json:
         return _document(args, document)
-    totals = document['figures']
+    totals, labels = document['figures'], _labels(env)
+    reasons = [(labels.get(name, name), count) for name, count in totals['misses'].items()]
+    others = [*totals['faults'].items(), *totals['events'].items()]
+    tiers = [_tier_row(name, stats) for name, stats in document['tiers'].items()]
+    journal = [(name.replace('_', ' '), value) for name, value in document['journal'].items()]
     _table(args, f"Reads of the last {args.hours} h, all server processes", (), _totals(totals))
-    labels = _labels(env)
-    _table(args, "Why reads were computed", ('reason', 'calls'),
-           [(labels.get(name, name), count) for name, count in totals['misses'].items()])  # fmt: skip
-    _table(args, "Faults and events", ('what', 'count'),
-           [*totals['faults'].items(), *totals['events'].items()])  # fmt: skip
-    _table(args, "Shared tiers", ('tier', 'state', 'entries', 'bytes', 'most entries', 'most bytes'),
-           [_tier_row(name, stats) for name, stats in document['tiers'].items()])  # fmt: skip
-    _table(args, "Journal", (), [(k.replace('_', ' '), v) for k, v in document['journal'].items()])
+    _table(args, "Why reads were computed", ('reason', 'calls'), reasons)
+    _table(args, "Faults and events", ('what', 'count'), others)
+    _table(args, "Shared tiers", ('tier', 'state', 'entries', 'bytes', 'most', 'most bytes'), tiers)
+    _table(args, "Journal", (), journal)
     for problem in document['problems']:
         args.write(f"Option ignored: {problem}")
     args.write(UNKNOWN_NOTE.format(names=', '.join(figures.UNKNOWN)))
@@ -503,9 +503,7 @@ def _guards(env, engine, args) -> int:
     listed, failing = inspection.guards(engine, env.cr), inspection.failing(engine, env.cr)
     if args.json:
         waiting = [{'relation': r, 'reads': n, 'reason': why} for r, n, why in failing]
-        return _document(
-            args, {'database': env.cr.dbname, 'guards': listed, 'unguarded': waiting}
-        )
+        return _document(args, {'database': env.cr.dbname, 'guards': listed, 'unguarded': waiting})
     _table(
         args,
         f"{len(listed)} guarded tables",

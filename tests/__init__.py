@@ -10,6 +10,7 @@ from . import (
     test_clock,
     test_codec,
     test_consistency,
+    test_cookbook,
     test_crawl,
     test_docs,
     test_entry,

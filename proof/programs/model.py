@@ -19,7 +19,7 @@ from pathlib import Path
 from bench import databases
 from bench.common import ServerFailed
 
-from . import model_machine, model_scripts, model_walk
+from . import model_machine, model_plants, model_scripts, model_walk
 
 EPISODE = 400
 """Operations between two resets."""
@@ -34,6 +34,8 @@ MINIMISE = 60
 def main():
     options = _options()
     print(f'seed {options.seed}', flush=True)
+    if options.plant:
+        return model_plants.run(options.plant, options.minutes, options.seed)
     with _database(options.database) as database:
         try:
             with _machine(database, options) as machine:
@@ -63,6 +65,13 @@ def _options():
         help="weight of reads among the operations; the others weigh 56 together (150)",
     )
     parser.add_argument('--replay', metavar='FILE', help="run the operations of a file instead")
+    parser.add_argument(
+        '--plant',
+        nargs='+',
+        metavar='NAME',
+        help="walk over copies with a planted fault of proof/mutants each, to see that it is "
+        "found within so many minutes; 'all' for a choice of them",
+    )
     parser.add_argument(
         '--database', help="one with the addon installed, kept (a new one, dropped)"
     )

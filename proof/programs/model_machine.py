@@ -21,7 +21,7 @@ from pathlib import Path
 from bench.children import ChildProcess
 from bench.common import ROOT, ServerFailed
 
-from .model_reads import PAGES, SEATS
+from .model_reads import OF_MANY_TABLES, PAGES
 
 START_TIMEOUT_S = 60
 STEP_TIMEOUT_S = 180
@@ -198,7 +198,7 @@ class Machine(contextlib.ExitStack):
             answers = [
                 worker.ask('step', 'read', 0, seat, page, 'new')
                 for page in PAGES
-                for seat in (0, len(SEATS) - 2)
+                for seat in OF_MANY_TABLES
             ]
         self.relations = worker.ask('guarded')
         self.reset()

@@ -26,6 +26,17 @@ OFTEN = [*PAGES, *('partners', 'counts', 'counts', 'banks', 'shapes')]
 """Pages as often as they are read: more often those that matter more, or cost less."""
 
 
+def _beside(seat):
+    others = [place for place in range(len(SEATS)) if place != seat]
+    alike = [place for place in others if SEATS[place][1] == SEATS[seat][1]]
+    return [*(alike * 3), *range(len(SEATS))]
+
+
+BESIDE = [_beside(seat) for seat in range(len(SEATS))]
+"""For each seat, who reads the same pages: mostly others with the same context, since another
+language or company alone would keep answers apart."""
+
+
 class Focus:
     """What is read for a while.
 
@@ -34,7 +45,8 @@ class Focus:
 
     def __init__(self, choose):
         self.pages = [choose(OFTEN) for _ in range(2)]
-        self.seats = [choose(range(len(SEATS))) for _ in range(2)]
+        seat = choose(range(len(SEATS)))
+        self.seats = [seat, choose(BESIDE[seat])]
 
 
 RELEVANT = {

@@ -60,8 +60,7 @@ class Guards:
             return
         try:
             with engine.cursor() as cr:
-                limit = f'{engine.settings.guard_lock_timeout_ms}ms'
-                cr.execute("SELECT set_config('lock_timeout', %s, true)", [limit])
+                self._limit_wait(cr)
                 created = journal.guard(cr, relation, engine.settings.capture)
         except (psycopg2.Error, AssertionError) as error:  # the second: Odoo cannot quote the name
             self._later(relation, str(error).strip())
@@ -77,6 +76,11 @@ class Guards:
             self._done(relation)
         else:
             self._later(relation, '')
+
+    def _limit_wait(self, cr) -> None:
+        """Wait for a busy table no longer than told."""
+        limit = f'{self._engine.settings.guard_lock_timeout_ms}ms'
+        cr.execute("SELECT set_config('lock_timeout', %s, true)", [limit])
 
     def _done(self, relation: str) -> None:
         with self._lock:
@@ -139,8 +143,7 @@ class Guards:
             journal.release(cr, relation)
         try:
             with self._engine.cursor() as cr:
-                limit = f'{self._engine.settings.guard_lock_timeout_ms}ms'
-                cr.execute("SELECT set_config('lock_timeout', %s, true)", [limit])
+                self._limit_wait(cr)
                 journal.drop_triggers(cr, relation)
         except psycopg2.Error as error:
             if not journal.is_lock_timeout(error):

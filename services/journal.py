@@ -313,19 +313,20 @@ def guard_problems(cr) -> dict[str, str]:
     :func:`broken_guards`, at what each trigger does."""
     cr.execute(
         """
-        SELECT v.relation, v.relid IS DISTINCT FROM to_regclass(quote_ident(v.relation))::oid,
-               to_regclass(quote_ident(v.relation)) IS NULL,
+        SELECT v.relation, v.relid IS DISTINCT FROM v.now, v.now IS NULL,
                coalesce(json_object_agg(t.tgname, CASE
                    WHEN t.tgenabled NOT IN ('O', 'A') THEN 'disabled'
                    WHEN t.tgfoid IS DISTINCT FROM to_regproc('cache_change_note')
                      OR t.tgtype <> (%(types)s::json ->> t.tgname)::int
                      OR t.tgqual IS NOT NULL OR t.tgattr::text <> ''
                    THEN 'altered' ELSE '' END) FILTER (WHERE t.tgname IS NOT NULL), '{}')
-          FROM cache_version v
+          FROM (SELECT relation, relid, to_regclass(quote_ident(relation))::oid AS now
+                  FROM cache_version
+                 WHERE capture = 'triggers' AND relation NOT LIKE '#%%'
+                   AND strpos(relation, ':') = 0) AS v
           LEFT JOIN pg_trigger t ON t.tgrelid = v.relid AND NOT t.tgisinternal
                                 AND t.tgname = ANY(%(names)s)
-         WHERE v.capture = 'triggers' AND v.relation NOT LIKE '#%%' AND v.relation NOT LIKE '%%:%%'
-         GROUP BY v.relation, v.relid ORDER BY v.relation
+         GROUP BY v.relation, v.relid, v.now ORDER BY v.relation
     """,
         {'types': json.dumps(_TRIGGER_TYPES), 'names': list(_TRIGGERS)},
     )

@@ -164,6 +164,10 @@ def _add_subcommands(parser) -> None:
 
     warm = add('warm', _warm, "Start a warm-up")
     warm.add_argument('name', nargs='?', help="its name (default: all that are active)")
+    warm.add_argument(
+        '--wait', action='store_true',
+        help="do it in this process, and wait: fills the shared tiers only",
+    )  # fmt: skip
 
     guards = add('guards', _guards, "The tables that are watched for changes")
     actions = guards.add_mutually_exclusive_group()
@@ -485,7 +489,26 @@ def _target(env, args) -> tuple[str, object]:
 def _warm(env, engine, args) -> int:
     if 'cache.warmup' not in env:
         raise Failure(NOT_AVAILABLE, "this version of Tiered Cache has no warm-up.")
-    raise Failure(NOT_AVAILABLE, "start the warm-up in the backend.")
+    warmups = env['cache.warmup'].search([('name', '=', args.name)] if args.name else [])
+    if not warmups:
+        raise Failure(USAGE, "there is no such warm-up that is active; names stand in the backend.")
+    if args.wait:
+        results = {warmup: warmup._run() for warmup in warmups}
+    else:
+        warmups._start()
+        env.cr.commit()  # pylint: disable=invalid-commit  # a cursor of our own
+        results = {warmup: {'state': warmup.state} for warmup in warmups}
+    busy = {'state': 'another process is at it'}
+    rows = [{'name': warmup.name, **(result or busy)} for warmup, result in results.items()]
+    if args.json:
+        _document(args, {'database': env.cr.dbname, 'warmups': rows})
+    else:
+        head = max(map(tuple, rows), key=len)
+        _table(args, "Warm-ups", head, [tuple(map(row.get, head)) for row in rows])
+        if not args.wait:
+            args.write("The scheduled actions of the servers do it, from the next minute on.")
+    done = not args.wait or all(row['state'] == 'done' and not row.get('failed') for row in rows)
+    return OK if done else FAILED
 
 
 def _guards(env, engine, args) -> int:

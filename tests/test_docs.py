@@ -13,7 +13,7 @@ from ..services.tiers.memory import POLICIES
 DOCS = pathlib.Path(__file__).parent.parent / 'docs'
 START, END = '<!-- options:start -->', '<!-- options:end -->'
 
-_ROW = re.compile(r'^\| `(\w+)` \| (empty|`\w+`|[\d.,]+[^|]*) \|', re.MULTILINE)
+_ROW = re.compile(r'^\| `(\w+)` \| (empty|[`\d][^|]*) \|', re.MULTILINE)
 """Rows of a table that begin with a name and a value."""
 
 _NAMED = re.compile(r'`(\w+_(?:s|ms|kb|mb|days|rows|entries|rate|url|policy|enabled))(?:=[^`]*)?`')

@@ -54,7 +54,7 @@ def _options():
     parser.add_argument('--seed', type=int, default=1, help="of the random operations (1)")
     parser.add_argument('--hits', type=int, help="stop after so many checked hits")
     parser.add_argument('--minutes', type=float, help="stop after so many minutes (2)")
-    parser.add_argument('--workers', type=int, default=2, help="worker processes (2)")
+    parser.add_argument('--workers', type=int, default=2, help="worker processes, at least 2 (2)")
     parser.add_argument(
         '--scripts', action='store_true', help="run the scripts written by hand instead"
     )
@@ -62,7 +62,7 @@ def _options():
         '--reads',
         type=int,
         default=model_walk.MANY_READS,
-        help="weight of reads among the operations; the others weigh 56 together (150)",
+        help="weight of reads among the operations; the others weigh 57 together (150)",
     )
     parser.add_argument('--replay', metavar='FILE', help="run the operations of a file instead")
     parser.add_argument(
@@ -85,6 +85,8 @@ def _options():
         '--minimise', type=int, default=MINIMISE, help="replays that a failure is worth (60)"
     )
     options = parser.parse_args()
+    if options.workers < 2:
+        parser.error("some operations need a second worker")
     if options.hits is None and options.minutes is None:
         options.minutes = 2.0
     if options.script is None:

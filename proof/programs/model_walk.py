@@ -108,6 +108,28 @@ def _change(names):
     ]
 
 
+def _overtaken(choose, focus, worker):
+    """A reader with an old snapshot, who first asks when its process has learnt what is newer."""
+    seat, page = choose(focus.seats), choose(focus.pages)
+    again = ['read', worker, 0, seat, page, 'new', False, False]
+    return [
+        'in_turn',
+        ['begin', worker, 2],
+        _write(choose, focus, choose((0, worker))),
+        *(again, ['settle', worker], again),
+        ['read', worker, 2, seat, page, 'go on', False, False],
+    ]
+
+
+def _compacted_unseen(choose, focus, worker):
+    """A change that is compacted by another process before this one has seen it."""
+    seat, page = choose(focus.seats), choose(focus.pages)
+    read = ['read', worker, 0, seat, page, 'new', False, False]
+    other = 0 if worker else 1
+    write = _write(choose, focus, other)
+    return ['in_turn', read, ['settle', worker], read, write, ['compact', other], read]
+
+
 def _named(changes):
     return [change.__name__ for change in changes]
 
@@ -137,6 +159,8 @@ KINDS = {
     'settle': (8, _on_worker('settle')),
     'begin': (2, _in_slot('begin', (False, False, True))),
     'begin old': (1, lambda choose, focus, worker: ['begin', worker, 2]),
+    'overtaken': (0.7, _overtaken),
+    'compacted unseen': (0.3, _compacted_unseen),
     'rollback': (2, _in_slot('rollback')),
     'savepoint': (1.5, _in_slot('savepoint')),
     'release savepoint': (1.5, _in_slot('release_savepoint', BOTH)),

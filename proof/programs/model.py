@@ -62,7 +62,7 @@ def _options():
         '--reads',
         type=int,
         default=model_walk.MANY_READS,
-        help="weight of reads among the operations; the others weigh 57 together (150)",
+        help="weight of reads among the operations; the others weigh 58 together (150)",
     )
     parser.add_argument('--replay', metavar='FILE', help="run the operations of a file instead")
     parser.add_argument(

@@ -28,7 +28,6 @@ PLANTS = (
     'look-running',
     'own-write-sql',
     'own-write-later',
-    'unflushed',
     'compact-sums',
     'compact-mark',
     'trigger-insert',

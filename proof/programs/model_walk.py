@@ -130,6 +130,30 @@ def _compacted_unseen(choose, focus, worker):
     return ['in_turn', read, ['settle', worker], read, write, ['compact', other], read]
 
 
+SHOWN = {
+    'partner update': 'partners',
+    'category link, upsert': 'categories',
+    'bank by common table expression': 'banks',
+    'rate in a block': 'money and places',
+    'state upsert': 'money and places',
+}
+"""Statements, and the page that shows what they change."""
+
+
+def _own_statement(choose, focus, worker):
+    """A transaction that begins with SQL of its own and then reads what others have read."""
+    seat, statement = choose(focus.seats), choose(list(SHOWN))
+    page = SHOWN[statement]
+    read = ['read', worker, 0, seat, page, 'new', False, False]
+    return [
+        *('in_turn', read, ['settle', worker], read),
+        ['begin', worker, 1],
+        ['statement', worker, 1, statement, choose(range(6)), choose(range(8))],
+        ['read', worker, 1, seat, page, 'go on', False, False],
+        ['rollback', worker, 1],
+    ]
+
+
 def _named(changes):
     return [change.__name__ for change in changes]
 
@@ -161,6 +185,7 @@ KINDS = {
     'begin old': (1, lambda choose, focus, worker: ['begin', worker, 2]),
     'overtaken': (0.7, _overtaken),
     'compacted unseen': (0.3, _compacted_unseen),
+    'own statement': (0.5, _own_statement),
     'rollback': (2, _in_slot('rollback')),
     'savepoint': (1.5, _in_slot('savepoint')),
     'release savepoint': (1.5, _in_slot('release_savepoint', BOTH)),

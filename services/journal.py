@@ -29,6 +29,7 @@ the second, "invalidate everything" is the remedy for the others.
 
 from __future__ import annotations
 
+import json
 import logging
 
 import psycopg2
@@ -301,6 +302,72 @@ def broken_guards(cr) -> list[str]:
          ORDER BY 1
     """)
     return [relation for (relation,) in cr.fetchall()]
+
+
+GONE = 'the table is gone'
+"""Of :func:`guard_problems`: nobody can read it, so it does no harm.  Maintenance releases it."""
+
+_TRIGGER_TYPES = {
+    'cache_change_insert': 4,
+    'cache_change_update': 16,
+    'cache_change_delete': 8,
+    'cache_change_truncate': 32,
+}
+"""``pg_trigger.tgtype`` of a statement-level AFTER trigger; source: PostgreSQL,
+``src/include/catalog/pg_trigger.h``."""
+
+
+def guard_problems(cr) -> dict[str, str]:
+    """What is wrong with guards, in words, by relation; looks closer than
+    :func:`broken_guards`, at what each trigger does."""
+    cr.execute(
+        """
+        SELECT v.relation, v.relid IS DISTINCT FROM v.now, v.now IS NULL,
+               coalesce(json_object_agg(t.tgname, CASE
+                   WHEN t.tgenabled NOT IN ('O', 'A') THEN 'disabled'
+                   WHEN t.tgfoid IS DISTINCT FROM to_regproc('cache_change_note')
+                     OR t.tgtype <> (%(types)s::json ->> t.tgname)::int
+                     OR t.tgqual IS NOT NULL OR t.tgattr::text <> ''
+                   THEN 'altered' ELSE '' END) FILTER (WHERE t.tgname IS NOT NULL), '{}')
+          FROM (SELECT relation, relid, to_regclass(quote_ident(relation))::oid AS now
+                  FROM cache_version
+                 WHERE capture = 'triggers' AND relation NOT LIKE '#%%'
+                   AND strpos(relation, ':') = 0) AS v
+          LEFT JOIN pg_trigger t ON t.tgrelid = v.relid AND NOT t.tgisinternal
+                                AND t.tgname = ANY(%(names)s)
+         GROUP BY v.relation, v.relid, v.now ORDER BY v.relation
+    """,
+        {'types': json.dumps(_TRIGGER_TYPES), 'names': list(_TRIGGERS)},
+    )
+    found = {}
+    for relation, is_other, is_gone, triggers in cr.fetchall():
+        if is_gone:
+            found[relation] = GONE
+        elif is_other:
+            found[relation] = 'it is another table of the same name'
+        else:
+            wrong = [f'{triggers.get(name, "missing")}: {name}' for name in _TRIGGERS
+                     if triggers.get(name, 'missing')]  # fmt: skip
+            if wrong:
+                found[relation] = 'triggers are not as they were made (' + ', '.join(wrong) + ')'
+    return found
+
+
+def altered_functions(cr) -> list[str]:
+    """Functions of the journal that are missing, or not as :func:`install` makes them."""
+    cr.execute("SELECT current_schema()")
+    schema = SQL.identifier(cr.fetchone()[0])
+    found = []
+    for name, statement in (('cache_change_note', _FUNCTION), ('cache_look', _LOOK)):
+        cr.execute(
+            "SELECT prosrc, prosecdef, proconfig FROM pg_proc WHERE oid = to_regproc(%s)", [name]
+        )
+        row = cr.fetchone()
+        head, body, _end = SQL(statement, schema=schema).code.split('$body$')
+        setting = head.rpartition(' SET ')[2].removesuffix(' AS ').replace(' = ', '=')
+        if row != (body, 'SECURITY DEFINER' in head, [setting]):
+            found.append(name)
+    return found
 
 
 def note(cr, relations) -> None:

@@ -2787,10 +2787,6 @@ _plant(
                 )
             ),
             (
-                'schedule_removal',
-                "        self._check_group(GROUP_ADMIN)\n        target = ''",
-            ),
-            (
                 'invalidate_all',
                 "        self._check_group(GROUP_ADMIN)\n"
                 "        return self._removed(\"everything\"",
@@ -3090,6 +3086,10 @@ _plant(
 )
 
 NOT_PROTECTIONS = (
+    (
+        "`schedule_removal()` asks for the group (models/cache_manager.py)",
+        "only the group may create a `cache.schedule`, too; what it saves is a less clear sentence",
+    ),
     (
         "records without an id are not looked up (services/reading.py)",
         "such an id has no canonical form, so the call has no key",

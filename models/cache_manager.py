@@ -427,6 +427,8 @@ class CacheManager(models.AbstractModel):
         done = engine.maintain()
         days = engine.settings.metrics_keep_days
         done['figures'] = self.env['cache.metric']._remove_older_than(days)
+        days = engine.settings.calls_keep_days
+        done['calls'] = self.env['cache.call']._remove_older_than(days)
         days = engine.settings.schedule_keep_days
         done['schedules'] = self.env['cache.schedule']._remove_older_than(days)
         _logger.info("Tiered Cache maintenance: %s", done)

@@ -24,7 +24,7 @@ from odoo.modules.registry import Registry
 from odoo.service import server
 from odoo.sql_db import connection_info_for, db_connect
 
-from . import configuration, journal, metrics, removal
+from . import calls, configuration, journal, metrics, preload, removal
 from .catalogue import Catalogue, Reading
 from .catalogue import fingerprint as catalogue_fingerprint
 from .emptying import Emptying
@@ -134,6 +134,8 @@ class Engine:
         self.db_name = registry.db_name
         self.started_at = time.time()
         self.metrics = metrics.Metrics()
+        self.calls = calls.Calls()
+        self.preloader = preload.Preloader(self)
         self.suspender = Suspender()
         self.guards = Guards(self)
         self.orm_cache = OrmCacheReader(registry)
@@ -200,7 +202,7 @@ class Engine:
                 error,
             )
             return False
-        self.outbox.start()
+        self.outbox.post_job('preload', self.preloader.work)
         return True
 
     def _read_database(self, cr) -> list[str]:
@@ -409,6 +411,7 @@ class Engine:
         if l2 := self.hierarchy.tiers.get("l2"):
             l2.trim(every_s=redis_limits.EVERY_S)
         self._follow_catalogue()
+        self.preloader.follow()
         if self._journal_is_long():
             self.compact()
         self.guards.work()
@@ -448,10 +451,13 @@ class Engine:
     def flush_metrics(self) -> None:
         """Write the figures that have piled up."""
         self._flushed_at = time.monotonic()
-        rows = self.metrics.drain()
+        rows, hit_calls = self.metrics.drain(), self.calls.drain()
         if rows:
             with self.cursor() as cr:
                 metrics.write(cr, rows)
+        if hit_calls and self.settings.record_calls:
+            with self.cursor() as cr:
+                calls.write(cr, hit_calls)
 
     def compact(self) -> int | None:
         """Compact the journal; see :func:`.journal.compact`."""

@@ -136,6 +136,13 @@ class Hierarchy:
                 if expires > time.time():
                     self._keep(name, dataclasses.replace(entry, expires=expires))
 
+    def spread(self, entry: Entry, found_in: str, plan: Plan) -> None:
+        """Bring a good entry to the tiers below the one that had it, too."""
+        for name in TIERS[TIERS.index(found_in) + 1 :]:
+            expires = entry.created + plan.ttl_s[name]
+            if name in self.tiers and name in plan.min_cost_ms and expires > time.time():
+                self._keep(name, dataclasses.replace(entry, expires=expires))
+
     def _write(self, name: str, entry: Entry) -> bool:
         """Write to a shared tier; it bounds the time by itself."""
         tier = self.writers.get(name) or self.tiers[name]

@@ -28,7 +28,7 @@ from . import calls, configuration, journal, metrics, preload, removal
 from .catalogue import Catalogue, Reading
 from .catalogue import fingerprint as catalogue_fingerprint
 from .emptying import Emptying
-from .fingerprint import code_fingerprint
+from .fingerprint import running_code
 from .flight import Flights, Leases
 from .guards import Guards
 from .hierarchy import Hierarchy
@@ -191,7 +191,7 @@ class Engine:
         try:
             with self.cursor() as cr:
                 modules = self._read_database(cr)
-            self.code = code_fingerprint(modules)
+            self.code = running_code(frozenset(modules))
         except Exception as error:  # noqa: BLE001 whatever it is, Odoo goes on without us
             _logger.warning(
                 "Tiered Cache is off in this process for database %s; it tries again in %d s. "
@@ -213,11 +213,7 @@ class Engine:
         VersionBook().check(cr)
         if journal.has_foreign_rows(cr):
             journal.compact(cr, configuration.REMOVAL_TTL_S)
-        cr.execute(
-            "SELECT name FROM ir_module_module"
-            " WHERE state IN ('installed', 'to upgrade', 'to remove')"
-        )
-        return [name for (name,) in cr.fetchall()]
+        return _modules(cr)
 
     # -- connections of our own ------------------------------------------------------
 
@@ -563,6 +559,23 @@ class Engine:
             "problems": list(self.settings.problems),
             **self.metrics.snapshot(),
         }
+
+
+def prepare_fork(cr) -> None:
+    """A registry was loaded: find out what its workers would find out one by one.
+
+    :param cr: of the loading
+    """
+    if _is_master():
+        running_code(frozenset(_modules(cr)))
+
+
+def _modules(cr) -> list[str]:
+    cr.execute(
+        "SELECT name FROM ir_module_module"
+        " WHERE state IN ('installed', 'to upgrade', 'to remove')"
+    )
+    return [name for (name,) in cr.fetchall()]
 
 
 engine_class = Engine

@@ -357,7 +357,10 @@ class CacheWarmup(models.Model):
         for record in self._due():
             if time.monotonic() >= until:
                 break
-            made += bool(record._work(engine, until))
+            try:
+                made += bool(record._work(engine, until))
+            except psycopg2.errors.SerializationFailure:
+                continue  # somebody changes the record just now; it is looked at again
         # what others have written meanwhile is not in this transaction's snapshot
         self.env.cr.commit()  # pylint: disable=invalid-commit  # nothing but progress is in it
         left = len(self._due())

@@ -211,6 +211,7 @@ class Engine:
         self.configure(cr)
         # an error here, and not in somebody's transaction, switches the cache off
         VersionBook().check(cr)
+        cr.execute("SELECT FROM cache_call, cache_warmup LIMIT 0")
         if journal.has_foreign_rows(cr):
             journal.compact(cr, configuration.REMOVAL_TTL_S)
         return _modules(cr)
@@ -407,11 +408,11 @@ class Engine:
         if l2 := self.hierarchy.tiers.get("l2"):
             l2.trim(every_s=redis_limits.EVERY_S)
         self._follow_catalogue()
-        self.preloader.follow()
         if self._journal_is_long():
             self.compact()
         self.guards.work()
         self._look_around()
+        self.preloader.follow()
 
     def glance(self) -> None:
         """L1 loses what has expired, and gives way when the process becomes too large."""
@@ -572,8 +573,7 @@ def prepare_fork(cr) -> None:
 
 def _modules(cr) -> list[str]:
     cr.execute(
-        "SELECT name FROM ir_module_module"
-        " WHERE state IN ('installed', 'to upgrade', 'to remove')"
+        "SELECT name FROM ir_module_module WHERE state IN ('installed', 'to upgrade', 'to remove')"
     )
     return [name for (name,) in cr.fetchall()]
 

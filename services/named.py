@@ -283,9 +283,13 @@ def _answer(engine: Engine, call: Call, found, started: float) -> Answer | None:
 
 
 def _count_call(engine: Engine, key: str, saved_ms: float, describe) -> None:
-    inner = reading.is_recording() or reading.is_replaying()
-    if engine.settings.record_calls and not inner and not engine.calls.hit(key, saved_ms):
-        engine.calls.learn(key, saved_ms, describe())
+    if reading.is_recording() or reading.is_replaying():
+        return
+    try:
+        if engine.settings.record_calls and not engine.calls.hit(key, saved_ms):
+            engine.calls.learn(key, saved_ms, describe())
+    except Exception as error:  # noqa: BLE001 the hit is good all the same
+        engine.fault(error, ('', key))
 
 
 def age_s(entry: Entry) -> float:

@@ -182,7 +182,8 @@ def _look_up(engine, read: Read, plan, key, transaction, versions) -> Hit | Tick
         if found.entry is not None:
             engine.hierarchy.spread(found.entry, found.tier, plan)
     if found.entry is not None:
-        engine.suspender.hit(name)
+        if replay is None:  # otherwise nobody has gained by it yet
+            engine.suspender.hit(name)
         return _hit(engine, found, read)
     if found.reason == 'stale':
         engine.suspender.stale(name)

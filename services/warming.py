@@ -95,7 +95,8 @@ def alone(engine, warmup_id: int):
     """
     connection = engine.connect()
     try:
-        connection.autocommit = True
+        # a role may have REPEATABLE READ as its default, which fails where others write, too
+        connection.set_session(isolation_level='READ COMMITTED', autocommit=True)
         with connection.cursor() as cursor:
             cursor.execute('SELECT pg_try_advisory_lock(%s, %s)', [_LOCK_CLASS, warmup_id])
             mine = cursor.fetchone()[0]
@@ -197,7 +198,8 @@ class Run:
             if self._lines:
                 cursor.execute(_NOTE_LINES, [list(c) for c in zip(*self._lines, strict=True)])
             if self._keys:
-                with contextlib.suppress(psycopg2.errors.LockNotAvailable):
+                # a process that writes what it has recorded; it brings its keys itself
+                with contextlib.suppress(psycopg2.errors.DeadlockDetected):
                     cursor.execute(_NOTE_KEYS, [list(c) for c in zip(*self._keys, strict=True)])
             counts = [self._counts[state] for state in STATES]
             cursor.execute(_NOTE, [*counts, self._saved_ms, worked_s, self._id])

@@ -79,6 +79,9 @@ _PRESSURE = {
     "Lower l1_max_mb or raise the limit if this lasts; it is logged once, and counted.",
 }
 
+START_AFTER_S = 0.2
+"""A worker that was just forked is let into its loop first."""
+
 CATALOGUE_PAUSE_S = 5.0
 """The catalogue is not read more often than this for the sake of an unknown name."""
 
@@ -567,8 +570,30 @@ def prepare_fork(cr) -> None:
 
     :param cr: of the loading
     """
+    global _watches_forks  # pylint: disable=global-statement  # noqa: PLW0603
     if _is_master():
         running_code(frozenset(_modules(cr)))
+        if not _watches_forks:
+            _watches_forks = True
+            os.register_at_fork(after_in_child=_start_soon)
+
+
+_watches_forks = False
+
+
+def _start_soon() -> None:
+    """A worker was forked: its engine, and L1, shall be there before its first user."""
+    timer = threading.Timer(START_AFTER_S, _start)
+    timer.name, timer.daemon = 'tiered_cache.start', True
+    timer.start()
+
+
+def _start() -> None:
+    for registry in list(Registry.registries.snapshot.values()):
+        try:
+            engine_for(registry)
+        except Exception:  # noqa: BLE001 the first read tries again
+            _logger.info("Tiered Cache: it starts with the first read.", exc_info=True)
 
 
 def _modules(cr) -> list[str]:

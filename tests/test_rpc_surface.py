@@ -170,6 +170,7 @@ EXCEPTIONS = {
     # these figures cannot be copied by somebody who does not see all of them
     ('cache.metric', 'copy_data'): ADMINS,
     ('cache.entry', 'copy_data'): NOBODY,  # its body is closed to all
+    ('cache.call', 'copy_data'): NOBODY,
     # ids and external ids of what was passed; without log columns nothing is read
     ('cache.entry', 'get_metadata'): ALL,
     ('cache.metric', 'get_metadata'): ALL,

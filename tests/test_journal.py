@@ -13,6 +13,7 @@ from odoo.addons.tiered_cache.services import engine as engines
 from odoo.addons.tiered_cache.services import journal
 from odoo.addons.tiered_cache.services.catalogue import Catalogue
 from odoo.addons.tiered_cache.services.engine import Engine
+from odoo.addons.tiered_cache.services.guards import Guards
 from odoo.exceptions import UserError
 from odoo.tests import tagged
 from odoo.tools import SQL, mute_logger
@@ -216,14 +217,25 @@ class TestNotes(JournalCase):
     def test_a_role_that_may_not_touch_the_journal_may_write_the_table(self):
         role = f'{self.table}_role'
         try:
-            self.sql(f"CREATE ROLE {role}; GRANT INSERT ON {self.table} TO {role}")
+            self.sql(f"CREATE ROLE {role}; GRANT {role} TO CURRENT_USER")
         except psycopg2.errors.InsufficientPrivilege:
             self.skipTest("this database role may not create roles")
         self.addCleanup(self.sql, f"DROP OWNED BY {role}; DROP ROLE {role}")
+        self.sql(f"GRANT INSERT ON {self.table} TO {role}")
         with self.assertRaises(psycopg2.errors.InsufficientPrivilege):
             self.sql(f"SET ROLE {role}; INSERT INTO cache_change (relation) VALUES ('x')")
         self.sql(f"SET ROLE {role}; INSERT INTO {self.table} VALUES (1)")
         self.assertEqual(self.rows(), 1)
+
+    def test_the_function_has_the_rights_of_its_owner(self):
+        # what the test above tries, where the database role may not create others
+        definer = self.sql(
+            "SELECT DISTINCT proc.prosecdef FROM pg_trigger AS trg"
+            " JOIN pg_proc AS proc ON proc.oid = trg.tgfoid"
+            " WHERE trg.tgrelid = %s::regclass AND NOT trg.tgisinternal",
+            [self.table],
+        )
+        self.assertEqual(definer, [(True,)])
 
     def test_a_function_of_the_name_of_a_built_in_cannot_mislead_the_function(self):
         schema = f'{self.table}_schema'
@@ -477,6 +489,19 @@ class TestGuards(JournalCase):
         self.assertEqual(len(self.triggers()), 4)
         self.assertNotEqual(self.version(), before)
 
+    def test_no_version_and_no_generation_ever_comes_back(self):
+        seen = set()
+        for _time in range(3):
+            self.guard(self.table)
+            seen |= {
+                token
+                for (token,) in self.sql(
+                    "SELECT token FROM cache_version WHERE relation IN (%s, %s)",
+                    [self.table, journal.GENERATION],
+                )
+            }
+        self.assertEqual(len(seen), 6)
+
     def test_a_guard_waits_for_a_writer_no_longer_than_told(self):
         other = f'{self.table}_2'
         self.sql(f"CREATE TABLE {other} (id int)")
@@ -487,12 +512,40 @@ class TestGuards(JournalCase):
             with (
                 self.assertRaises(psycopg2.errors.LockNotAvailable) as caught,
                 self.engine.cursor() as cr,
-                self.quiet(),
             ):
                 cr.execute("SET LOCAL lock_timeout = '50ms'")
                 journal.guard(cr, other)
         self.assertTrue(journal.is_lock_timeout(caught.exception))
         self.assertEqual(self.triggers(other), [])
+
+    def test_background_work_waits_for_a_writer_no_longer_than_the_option_says(self):
+        other = f'{self.table}_2'
+        self.sql(f"CREATE TABLE {other} (id int)")
+        self.addCleanup(self.sql, f"DROP TABLE {other}")
+        self.configure(guard_lock_timeout_ms='50')
+        with self.engine.cursor() as cr:
+            knowing = patch.object(self.engine, 'catalogue', Catalogue(cr))
+        guards = Guards(self.engine)
+        with contextlib.closing(self.engine.connect()) as connection, knowing:
+            with connection.cursor() as cursor:
+                cursor.execute(f"INSERT INTO {other} VALUES (1)")
+            worker = threading.Thread(target=guards._guard, args=(other,), daemon=True)
+            worker.start()
+            worker.join(4)
+            waiting = worker.is_alive()
+        worker.join()
+        self.assertFalse(waiting)
+        self.assertIn('lock timeout', guards.errors[other])
+
+    def test_a_table_that_took_the_name_of_a_guarded_one_is_not_trusted(self):
+        """As tools do that rewrite a table into a new one; the old one keeps its triggers."""
+        self.addCleanup(self.sql, f"DROP TABLE {self.table}_old")
+        self.sql(
+            f"ALTER TABLE {self.table} RENAME TO {self.table}_old;"
+            f"CREATE TABLE {self.table} (id int)"
+        )
+        with self.engine.cursor() as cr:
+            self.assertIn(self.table, journal.broken_guards(cr))
 
     def test_what_is_no_table_is_not_guarded(self):
         self.engine.guards.want(['tiered_cache_nothing'])
@@ -500,11 +553,6 @@ class TestGuards(JournalCase):
             self.engine.guards.work()
         error = self.engine.guards.errors.pop('tiered_cache_nothing')
         self.assertEqual(error, 'not a table of the current schema')
-
-    @contextlib.contextmanager
-    def quiet(self):
-        with self.assertLogs('odoo.sql_db', 'ERROR'):
-            yield
 
     def test_a_guard_lets_readers_pass(self):
         with self.snapshot() as reader:

@@ -46,7 +46,7 @@ FIELD = {
     'cache.warmup.line': 'name',
 }
 GROUPED = {
-    'cache.call': 'model',
+    'cache.call': 'kind',
     'cache.entry': 'model',
     'cache.metric': 'model',
     'cache.namespace': 'consistency',
@@ -174,11 +174,14 @@ EXCEPTIONS = {
     # ids and external ids of what was passed; without log columns nothing is read
     ('cache.entry', 'get_metadata'): ALL,
     ('cache.metric', 'get_metadata'): ALL,
+    ('cache.call', 'get_metadata'): ALL,
+    ('cache.warmup.line', 'get_metadata'): ALL,
     # what is active already is left alone; two rules must not name the same methods
     ('cache.namespace', 'action_unarchive'): READERS,
     ('cache.rule', 'action_unarchive'): READERS,
     ('cache.rule', 'copy'): NOBODY,
     # no sequence to set, no name to create by: nothing happens
+    ('cache.call', 'web_resequence'): ALL,
     ('cache.entry', 'web_resequence'): ALL,
     ('cache.metric', 'web_resequence'): ALL,
     ('cache.event', 'web_resequence'): ALL,

@@ -4,6 +4,8 @@
 # pylint: disable=method-required-super
 
 import contextlib
+import pathlib
+import textwrap
 import threading
 import time
 from datetime import timedelta
@@ -21,6 +23,7 @@ from odoo.tools import mute_logger
 
 from .common import ADMIN, CacheCase
 
+DOCS = pathlib.Path(__file__).parent.parent / 'docs'
 HOST = ('http', 'shop.example.com', None, '')
 
 
@@ -353,6 +356,36 @@ class TestWarmupRuns(WarmupCase):
             self.assertEqual(self.run_it(other)['total'], 0)
             with self.assertHit(), self.request() as env:
                 self.assertEqual(env['res.bank']._cached_bank(self.bank), 'Before')
+
+    def test_the_example_of_the_documentation(self):
+        page = (DOCS / 'warm-up.md').read_text(encoding='utf-8')
+        body = page.partition("_inherit = 'res.bank'\n")[2].partition('```')[0]
+        names = {'cached': cached, 'warmup': warmup}
+        exec(textwrap.dedent(body), names)  # pylint: disable=exec-used  # noqa: S102
+        bank_class = self.registry['res.bank']
+        overview = patch.object(bank_class, '_overview', names['_overview'], create=True)
+        with overview, self.offered('_warm_overviews', names['_warm_overviews']):
+            self.record(lambda env: env['res.bank']._overview('NL'))  # guards the tables
+            self.restart()
+            method = 'res.bank._warm_overviews'
+            id_ = self.warmup(kind='method', method=method, user_ids=[(4, ADMIN)])
+            self.assertEqual(self.run_it(id_)['warmed'], 1)
+            lines = self.sql("SELECT key FROM cache_entry WHERE key LIKE 'v1:bank:overview:%'")
+            self.assertEqual(
+                sorted(key.partition('@')[0] for (key,) in lines),
+                [f'v1:bank:overview:{code}' for code in ('BE', 'DE', 'FR')],
+            )
+
+    def test_every_option_stands_in_the_documentation_with_its_default(self):
+        page = (DOCS / 'warm-up.md').read_text(encoding='utf-8')
+        with self.request() as env:
+            values = env['cache.warmup'].default_get(['max_calls', 'days', 'budget_s'])
+        for default in (
+            f"{values['max_calls']} calls",
+            f"{values['days']} days",
+            f"{values['budget_s']} seconds",
+        ):
+            self.assertIn(f'| {default} |', page)
 
 
 @tagged('post_install', '-at_install')

@@ -14,7 +14,7 @@ from odoo import api, fields, models
 from odoo.exceptions import AccessError, UserError
 
 from ..services import answering, configuration, keys, named, redis_probe, removal
-from ..services.engine import engine_for
+from ..services.engine import engine_for, prepare_fork
 from ..services.miss import MISS
 
 _logger = logging.getLogger(__name__)
@@ -69,6 +69,10 @@ def _without_none(value):
 class CacheManager(models.AbstractModel):
     _name = 'cache.manager'
     _description = "Cache Manager"
+
+    def _register_hook(self):
+        super()._register_hook()
+        prepare_fork(self.env.cr)
 
     @api.model
     def get_stats(self):
@@ -440,6 +444,8 @@ class CacheManager(models.AbstractModel):
         done = engine.maintain()
         days = engine.settings.metrics_keep_days
         done['figures'] = self.env['cache.metric']._remove_older_than(days)
+        days = engine.settings.calls_keep_days
+        done['calls'] = self.env['cache.call']._remove_older_than(days)
         days = engine.settings.schedule_keep_days
         done['schedules'] = self.env['cache.schedule']._remove_older_than(days)
         _logger.info("Tiered Cache maintenance: %s", done)

@@ -76,6 +76,8 @@ class ResConfigSettings(models.TransientModel):
     tiered_cache_metrics_flush_s = fields.Char(string="Written Every")
     tiered_cache_metrics_keep_days = fields.Char(string="Kept For")
     tiered_cache_schedule_keep_days = fields.Char(string="Listed For")
+    tiered_cache_record_calls = fields.Boolean(string="Record Calls for Warm-up")
+    tiered_cache_calls_keep_days = fields.Char(string="Remembered For")
 
     tiered_cache_places = fields.Json(
         compute='_compute_tiered_cache_places',

@@ -180,8 +180,16 @@ class Hierarchy:
         return dataclasses.replace(entry, expires=self._end_of(entry, ttl_s, plan))
 
     def _promote(self, found_in: str, entry: Entry, plan: Plan) -> None:
-        for name in TIERS[: TIERS.index(found_in)]:
-            if name in self.tiers and entry.cost_ms >= plan.min_cost_ms.get(name, float('inf')):
+        self._copy(TIERS[: TIERS.index(found_in)], entry, plan)
+
+    def spread(self, entry: Entry, found_in: str, plan: Plan) -> None:
+        """Bring a good entry to the tiers below the one that had it, too."""
+        self._copy(TIERS[TIERS.index(found_in) + 1 :], entry, plan)
+
+    def _copy(self, names, entry: Entry, plan: Plan) -> None:
+        for name in names:
+            if self._admits(name, entry, plan):
+                # never longer than where it was found: what looked at the clock lives briefly
                 expires = min(entry.expires, self._end_of(entry, plan.ttl_s[name], plan))
                 if expires > time.time():
                     self._keep(name, dataclasses.replace(entry, expires=expires))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 import typing
 
-from . import codec, journal, key_families, keys, reading
+from . import calls, codec, journal, key_families, keys, reading
 from .clock import dates
 from .computing import Tagged
 from .engine import Engine
@@ -62,12 +62,15 @@ class Call(typing.NamedTuple):
 
     :param env: of the caller
     :param depends: relations that the value depends on besides those that are recorded
+    :param describe: without arguments; the :class:`.calls.Call` that can be made again, if there
+        is one
     """
 
     env: typing.Any
     name: Name
     plan: NamedPlan
     depends: frozenset[str] = frozenset()
+    describe: typing.Callable | None = None
 
     @property
     def dependencies(self) -> frozenset[str]:
@@ -303,6 +306,8 @@ class _Judge:
     def __call__(self, entry: Entry) -> tuple[str, str]:
         weak = self._plan.consistency == 'weak'
         why, what = reading.judge(self._engine, entry, self._versions, weak)
+        if not why and reading.is_replaying():
+            why, what = reading.Replay.judge(entry)
         if why or time.time() < entry.expires - self._plan.keep_s:
             return why, what
         self.expired = entry
@@ -318,15 +323,23 @@ def _answer(engine: Engine, call: Call, found, started: float) -> Answer | None:
         engine.hierarchy.each('delete', [entry.key])
         return None
     duration_ms = (time.perf_counter() - started) * 1000
+    saved_ms = max(entry.cost_ms - duration_ms, 0.0)
     engine.metrics.hit(
-        found.tier,
-        *call.name.label,
-        duration_ms,
-        max(entry.cost_ms - duration_ms, 0.0),
-        entry.queries,
-        len(entry.payload),
+        found.tier, *call.name.label, duration_ms, saved_ms, entry.queries, len(entry.payload)
     )
+    if saved_ms >= calls.MIN_SAVED_MS and call.describe is not None:
+        _count_call(engine, entry.key, saved_ms, call.describe)
     return Answer(value, found.tier, age_s(entry))
+
+
+def _count_call(engine: Engine, key: str, saved_ms: float, describe) -> None:
+    if reading.is_recording() or reading.is_replaying():
+        return
+    try:
+        if engine.settings.record_calls and not engine.calls.hit(key, saved_ms):
+            engine.calls.learn(key, saved_ms, describe())
+    except Exception as error:  # noqa: BLE001 the hit is good all the same
+        engine.fault(error, ('', key))
 
 
 def age_s(entry: Entry) -> float:

@@ -331,6 +331,22 @@ _TABLE = (
         minimum=1,
         maximum=3650,
     ),
+    Option(
+        'record_calls',
+        'bool',
+        True,
+        "Write down which reads save most time, with their arguments, so that a warm-up can repeat "
+        "them.",
+    ),
+    Option(
+        'calls_keep_days',
+        'int',
+        14,
+        "How long a read is remembered for warm-up after it was last answered from the cache.",
+        unit='days',
+        minimum=1,
+        maximum=3650,
+    ),
 )
 OPTIONS: dict[str, Option] = {option.name: option for option in _TABLE}
 
@@ -371,6 +387,8 @@ class Settings:
     metrics_flush_s: int
     metrics_keep_days: int
     schedule_keep_days: int
+    record_calls: bool
+    calls_keep_days: int
 
     problems: list[str]
 

@@ -16,6 +16,7 @@ is a fault of our own, and the plain call answers.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 import time
 import typing
@@ -61,15 +62,44 @@ PLAIN = object()
 class Hit(typing.NamedTuple):
     """:param value: a fresh copy; the caller may change it
     :param clock: it may be older than the time of day, within ``time_dependent_ttl_s``
+    :param key: of the entry; '' within the computation of another one
+    :param saved_ms: what it would have cost to compute, less what the hit took
     """
 
     value: object
     clock: bool = False
+    key: str = ''
+    saved_ms: float = 0.0
+
+
+class Replay:
+    """A call that nobody waits for is made again, so that its answer is there when somebody does.
+
+    Every tier shall have it, however cheap it was, since it is known to be asked for; and one with
+    little life left is computed anew.
+
+    :ivar key: of the last call
+    """
+
+    def __init__(self):
+        self.key = ''
+
+    @staticmethod
+    def plan(plan: Plan) -> Plan:
+        costs = dict.fromkeys(plan.min_cost_ms, plan.least_cost_ms)
+        return dataclasses.replace(plan, min_cost_ms=costs)
+
+    @staticmethod
+    def judge(entry: Entry) -> tuple[str, str]:
+        """Whether an entry that is valid will be for a while."""
+        left_s = entry.expires - time.time()
+        return ('', '') if left_s > (entry.expires - entry.created) / 2 else ('expired', '')
 
 
 class _Local(threading.local):
     ticket: Ticket | None = None
     computing = False
+    replay: Replay | None = None
 
 
 _local = _Local()
@@ -104,7 +134,7 @@ def find(engine: Engine, records, method: str, args: tuple, kwargs: dict, origin
     if _local.computing or not engine.available:
         return None
     policy = engine.policy
-    plan = policy.plan(records, method)
+    plan = _plan(policy, records, method)
     if plan is None:
         return None if _local.ticket else PLAIN
     read = Read(records, method, args, kwargs, origin, time.perf_counter())
@@ -130,16 +160,30 @@ def find(engine: Engine, records, method: str, args: tuple, kwargs: dict, origin
     return _look_up(engine, read, plan, key, transaction, versions)
 
 
+def _plan(policy, records, method: str) -> Plan | None:
+    plan = policy.plan(records, method)
+    if plan is None or _local.replay is None:
+        return plan
+    return _local.replay.plan(plan)
+
+
 def _look_up(engine, read: Read, plan, key, transaction, versions) -> Hit | Ticket | None:
-    name, weak = read.name, plan.consistency == 'weak'
+    name, weak, replay = read.name, plan.consistency == 'weak', _local.replay
     found = engine.hierarchy.get(
         key,
         plan,
-        lambda entry: judge(engine, entry, versions, weak),
-        engine.suspender.expected_cost_ms(name),
+        (lambda entry: judge(engine, entry, versions, weak))
+        if replay is None
+        else (lambda entry: _first_objection(engine, entry, versions, weak)),
+        engine.suspender.expected_cost_ms(name) if replay is None else None,
     )
+    if replay is not None:
+        replay.key = key
+        if found.entry is not None:
+            engine.hierarchy.spread(found.entry, found.tier, plan)
     if found.entry is not None:
-        engine.suspender.hit(name)
+        if replay is None:  # otherwise nobody has gained by it yet
+            engine.suspender.hit(name)
         return _hit(engine, found, read)
     if found.reason == 'stale':
         engine.suspender.stale(name)
@@ -235,6 +279,21 @@ def plain_reads():
         yield
     finally:
         _local.computing = before
+
+
+@contextlib.contextmanager
+def replaying():
+    """Within it, reads of this thread are those of a warm-up; yields a :class:`Replay`."""
+    before, _local.replay = _local.replay, Replay()
+    try:
+        yield _local.replay
+    finally:
+        _local.replay = before
+
+
+def is_replaying() -> bool:
+    """Whether this thread is within :func:`replaying`."""
+    return _local.replay is not None
 
 
 def note_computed_field(records, field) -> None:
@@ -424,6 +483,11 @@ def judge(engine, entry: Entry, versions: State, weak: bool) -> tuple[str, str]:
     return '', ''
 
 
+def _first_objection(engine, entry: Entry, versions: State, weak: bool) -> tuple[str, str]:
+    why, what = judge(engine, entry, versions, weak)
+    return (why, what) if why else Replay.judge(entry)
+
+
 def _hit(engine, found, read: Read) -> Hit | None:
     entry, name = found.entry, read.name
     try:
@@ -433,15 +497,17 @@ def _hit(engine, found, read: Read) -> Hit | None:
         engine.hierarchy.each('delete', [entry.key])
         return None
     duration_ms = (time.perf_counter() - read.started) * 1000
+    saved_ms = max(entry.cost_ms - duration_ms, 0.0)
     engine.metrics.hit(
         found.tier,
         *name,
         duration_ms,
-        max(entry.cost_ms - duration_ms, 0.0),
+        saved_ms,
         entry.queries,
         len(entry.payload),
     )
-    return Hit(value, bool(entry.flags & FLAG_CLOCK))
+    key = '' if _local.ticket is not None else entry.key
+    return Hit(value, bool(entry.flags & FLAG_CLOCK), key, saved_ms)
 
 
 def _find_inner(engine, read: Read, plan) -> Hit | None:

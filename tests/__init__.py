@@ -66,5 +66,6 @@ from . import (
     test_tier_redis,
     test_tiers,
     test_versions,
+    test_warmup,
     test_workers,
 )

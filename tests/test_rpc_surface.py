@@ -35,41 +35,54 @@ SYSTEM = ('system',)
 NOBODY = ()
 
 FIELD = {
+    'cache.call': 'model',
     'cache.entry': 'model',
     'cache.metric': 'model',
     'cache.namespace': 'note',
     'cache.event.rule': 'note',
     'cache.rule': 'note',
     'cache.schedule': 'note',
+    'cache.warmup': 'note',
+    'cache.warmup.line': 'name',
 }
 GROUPED = {
+    'cache.call': 'kind',
     'cache.entry': 'model',
     'cache.metric': 'model',
     'cache.namespace': 'consistency',
     'cache.event.rule': 'event',
     'cache.rule': 'consistency',
     'cache.schedule': 'kind',
+    'cache.warmup': 'kind',
+    'cache.warmup.line': 'outcome',
 }
 VALUES = {
+    'cache.call': {'hits': 5},
     'cache.entry': {'hits': 5},
     'cache.event.rule': {'note': "changed"},
     'cache.metric': {'count': 5},
     'cache.namespace': {'note': "changed"},
     'cache.rule': {'note': "changed"},
     'cache.schedule': {'note': "changed"},
+    'cache.warmup': {'note': "changed"},
+    'cache.warmup.line': {'sequence': 5},
 }
 NEW = {
+    'cache.call': {'model': 'res.bank'},
     'cache.entry': {'key': 'v1:new'},
     'cache.event.rule': {'event': 'res.bank.updated', 'names': 'bank:{id}'},
     'cache.metric': {'model': 'res.bank', 'outcome': 'l1'},
     'cache.namespace': {'name': 'surface:new'},
     'cache.rule': {'model': 'res.bank'},
     'cache.schedule': {'kind': 'all'},
+    'cache.warmup': {'name': "new"},
+    'cache.warmup.line': {'name': "new"},
 }
 
 # What every model has: who gets an answer.  SHAPE tells what the program is like, no record.
 SHAPE, READ, CREATE, WRITE, DELETE, NEVER = 'shape', 'read', 'create', 'write', 'delete', 'never'
 RIGHTS = {
+    'cache.call': {SHAPE: ALL, READ: ADMINS, DELETE: ADMINS},
     'cache.entry': {SHAPE: ALL, READ: READERS, DELETE: ADMINS},
     'cache.event': {SHAPE: ALL},
     'cache.event.rule': {
@@ -89,6 +102,8 @@ RIGHTS = {
     },
     'cache.rule': {SHAPE: ALL, READ: READERS, CREATE: ADMINS, WRITE: ADMINS, DELETE: ADMINS},
     'cache.schedule': {SHAPE: ALL, READ: READERS, CREATE: ADMINS, WRITE: ADMINS, DELETE: ADMINS},
+    'cache.warmup': {SHAPE: ALL, READ: ADMINS, CREATE: ADMINS, WRITE: ADMINS, DELETE: ADMINS},
+    'cache.warmup.line': {SHAPE: ALL, READ: ADMINS, WRITE: ADMINS, DELETE: ADMINS},
     'cache.manager': {SHAPE: ALL},
 }
 SPEC = {'display_name': {}}
@@ -155,14 +170,18 @@ EXCEPTIONS = {
     # these figures cannot be copied by somebody who does not see all of them
     ('cache.metric', 'copy_data'): ADMINS,
     ('cache.entry', 'copy_data'): NOBODY,  # its body is closed to all
+    ('cache.call', 'copy_data'): NOBODY,
     # ids and external ids of what was passed; without log columns nothing is read
     ('cache.entry', 'get_metadata'): ALL,
     ('cache.metric', 'get_metadata'): ALL,
+    ('cache.call', 'get_metadata'): ALL,
+    ('cache.warmup.line', 'get_metadata'): ALL,
     # what is active already is left alone; two rules must not name the same methods
     ('cache.namespace', 'action_unarchive'): READERS,
     ('cache.rule', 'action_unarchive'): READERS,
     ('cache.rule', 'copy'): NOBODY,
     # no sequence to set, no name to create by: nothing happens
+    ('cache.call', 'web_resequence'): ALL,
     ('cache.entry', 'web_resequence'): ALL,
     ('cache.metric', 'web_resequence'): ALL,
     ('cache.event', 'web_resequence'): ALL,
@@ -192,6 +211,10 @@ ADDED = {
     ('cache.entry', 'action_invalidate'): (ADMINS, []),
     ('cache.event.rule', 'action_forget_failures'): (ADMINS, []),
     ('cache.schedule', 'action_cancel'): (ADMINS, []),
+    ('cache.warmup', 'action_continue'): (ADMINS, []),
+    ('cache.warmup', 'action_learn'): (ADMINS, []),
+    ('cache.warmup', 'action_start'): (ADMINS, []),
+    ('cache.warmup', 'action_stop'): (ADMINS, []),
     ('cache.manager', 'get_stats'): (READERS, []),
     ('cache.manager', 'invalidate_all'): (ADMINS, []),
     ('cache.manager', 'invalidate_key'): (ADMINS, ['v1:orm:res.bank:read:0']),
@@ -253,7 +276,16 @@ class TestRpcSurface(TransactionCase):
         event_rule = cls.env['cache.event.rule'].create(
             {'event': 'res.partner.updated', 'names': 'partner:{id}', 'note': MARK}
         )
+        warmup = cls.env['cache.warmup'].create({'name': MARK, 'note': MARK})
+        warmup.sudo().state = 'stopped'
+        call_id = cls.add_call()
+        line = cls.env['cache.warmup.line'].create(
+            {'warmup_id': warmup.id, 'call_id': call_id, 'name': MARK}
+        )
         cls.ids = {
+            'cache.call': [call_id],
+            'cache.warmup': warmup.ids,
+            'cache.warmup.line': line.ids,
             'cache.event': [],
             'cache.event.rule': event_rule.ids,
             'cache.rule': rule.ids,
@@ -281,6 +313,16 @@ class TestRpcSurface(TransactionCase):
             " cost_ms, size_bytes, hits, body) VALUES (%s, %s, 'read', %s, %s, now(),"
             " now() + interval '1 hour', 25, 100, 0, '') RETURNING id",
             [f'v1:orm:{model}:read:{key}', model, uid, superuser],
+        )
+        return cls.env.cr.fetchone()[0]
+
+    @classmethod
+    def add_call(cls):
+        cls.env.cr.execute(
+            "INSERT INTO cache_call (digest, kind, model, method, name, user_id, hits, saved_ms,"
+            " value_ms, last_at, body) VALUES ('d', 'orm', %s, 'read', '', 1, 1, 1, 1, now(), '')"
+            " RETURNING id",
+            [MARK],
         )
         return cls.env.cr.fetchone()[0]
 

@@ -13,6 +13,7 @@
         'security/tiered_cache_rules.xml',
         'data/cache_event_rule_data.xml',
         'data/ir_cron_data.xml',
+        'views/cache_dashboard_views.xml',
         'views/cache_entry_views.xml',
         'views/cache_event_rule_views.xml',
         'views/cache_metric_views.xml',

@@ -1,5 +1,6 @@
 from . import (
     base,
+    cache_dashboard,
     cache_entry,
     cache_event,
     cache_event_rule,
@@ -8,6 +9,7 @@ from . import (
     cache_namespace,
     cache_rule,
     cache_schedule,
+    cache_worker,
     ir_rule,
     res_config_settings,
 )

@@ -425,8 +425,6 @@ class CacheManager(models.AbstractModel):
         if engine is None or not engine.available:
             return
         done = engine.maintain()
-        days = engine.settings.metrics_keep_days
-        done['figures'] = self.env['cache.metric']._remove_older_than(days)
         days = engine.settings.schedule_keep_days
         done['schedules'] = self.env['cache.schedule']._remove_older_than(days)
         _logger.info("Tiered Cache maintenance: %s", done)

@@ -73,7 +73,9 @@ class ResConfigSettings(models.TransientModel):
     tiered_cache_guard_lock_timeout_ms = fields.Char(string="Longest Wait for a Table Lock")
     tiered_cache_compaction_rows = fields.Char(string="Journal Rows before Compaction")
     tiered_cache_metrics_flush_s = fields.Char(string="Written Every")
-    tiered_cache_metrics_keep_days = fields.Char(string="Kept For")
+    tiered_cache_metrics_minutes_days = fields.Char(string="By the Minute For")
+    tiered_cache_metrics_hours_days = fields.Char(string="By the Hour For")
+    tiered_cache_metrics_keep_days = fields.Char(string="By the Day For")
     tiered_cache_schedule_keep_days = fields.Char(string="Listed For")
 
     tiered_cache_places = fields.Json(

@@ -37,6 +37,7 @@ METHODS = (
 TIERS = ('l1', 'l2', 'l3')
 
 OWN_MODELS = (
+    'cache.dashboard',
     'cache.entry',
     'cache.event',
     'cache.event.rule',
@@ -45,6 +46,7 @@ OWN_MODELS = (
     'cache.namespace',
     'cache.rule',
     'cache.schedule',
+    'cache.worker',
 )
 """Never cached: they show the cache itself."""
 

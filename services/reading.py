@@ -24,6 +24,7 @@ from . import auditor, codec, keys, shapes
 from .clock import dates, mentions_clock, searches_clock, uses
 from .engine import Engine
 from .entry import FLAG_CLOCK, FLAG_SUPERUSER, Entry
+from .hierarchy import detail_of_expiry
 from .journal import ALL, TAG
 from .policy import Plan
 from .recorder import Recording
@@ -394,7 +395,7 @@ def judge(engine, entry: Entry, versions: State, weak: bool) -> tuple[str, str]:
     now = time.time()
     # removals are not known for longer than that
     if entry.expires <= now or entry.created + engine.config.longest_ttl_s <= now:
-        return 'expired', ''
+        return 'expired', detail_of_expiry(entry)
     removals = versions.removals
     if weak:
         if relation := engine.written_since(entry):
@@ -518,6 +519,11 @@ def _store(engine, ticket: Ticket, value, cost_ms: float) -> tuple[str, str]:
     return put(engine, ticket, payload, cost_ms)
 
 
+def size_class(size_bytes: int) -> str:
+    """A size, rounded up to a power of two in kilobytes, for the figures: '2048 kB'."""
+    return f'{1 << max(0, -(-size_bytes // 1024) - 1).bit_length()} kB'
+
+
 def _version_of(name: str, versions: State) -> int:
     """The version of a relation or of a tag."""
     if is_removal(name):
@@ -536,7 +542,7 @@ def put(
     """
     settings, recording, versions = engine.settings, ticket.recording, ticket.versions
     if len(payload) > settings.max_entry_kb * 1024:
-        return 'large', ''
+        return 'large', size_class(len(payload))
     now = time.time()
     engine.hierarchy.put(
         Entry(

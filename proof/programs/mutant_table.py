@@ -81,8 +81,9 @@ _plant(
     (
         'store-newest-versions',
         "an entry carries the versions of the snapshot it was computed in, not the newest ones",
-        "        return 'large', ''\n    now = time.time()",
-        "        return 'large', ''\n    versions = engine._books[False].state\n"
+        "        return 'large', size_class(len(payload))\n    now = time.time()",
+        "        return 'large', size_class(len(payload))\n"
+        "    versions = engine._books[False].state\n"
         "    now = time.time()",
         'TestSnapshotEquivalence',
     ),

@@ -265,7 +265,7 @@ class CacheDashboard(models.AbstractModel):
 
     @api.model
     def _reads(self, field, relation):
-        if field.automatic or (field.store and not field.relational):
+        if field.name in models.MAGIC_COLUMNS or (field.store and not field.relational):
             return False
         if field.relational:
             return not field.inherited and self.env[field.comodel_name]._table == relation

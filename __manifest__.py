@@ -27,6 +27,13 @@
         'web.assets_backend': [
             'tiered_cache/static/src/**/*',
         ],
+        'web.assets_tests': [
+            'tiered_cache/static/tests/tours/**/*',
+        ],
+        'web.assets_unit_tests': [
+            'tiered_cache/static/tests/**/*',
+            ('remove', 'tiered_cache/static/tests/tours/**/*'),
+        ],
     },
     'application': True,
     'post_load': 'post_load',

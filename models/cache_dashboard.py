@@ -171,11 +171,14 @@ class CacheDashboard(models.AbstractModel):
 
     @api.model
     def _labels(self):
-        """Words for outcomes and reasons, the same as in Figures."""
-        fields = self.env['cache.metric']._fields
+        """Words for outcomes, reasons and kinds of processes, the same as elsewhere."""
         return {
-            name: dict(fields[name]._description_selection(self.env))
-            for name in ('outcome', 'reason')
+            name: dict(self.env[model]._fields[name]._description_selection(self.env))
+            for model, name in (
+                ('cache.metric', 'outcome'),
+                ('cache.metric', 'reason'),
+                ('cache.worker', 'kind'),
+            )
         }
 
     @api.model
@@ -195,13 +198,13 @@ class CacheDashboard(models.AbstractModel):
             rule = _rule_of(active, method.model, method.method)
             row = {
                 'model': method.model,
-                'title': titles.get(method.model, ''),
+                'model_id': titles.get(method.model, (False,))[0],
+                'title': titles.get(method.model, ('', ''))[1],
                 'method': method.method,
                 'calls': int(method.calls),
                 'hits': int(method.hits),
                 'reasons': {name: int(calls) for name, calls in method.reasons.items() if calls},
                 'rule_id': rule and rule['id'],
-                'is_cached': method.model in self.env,
             }
             if admin:
                 row['relations'] = self._relations(method, when)
@@ -225,7 +228,7 @@ class CacheDashboard(models.AbstractModel):
     @api.model
     def _titles(self, names):
         found = self.env['ir.model'].sudo().search_fetch([('model', 'in', list(names))], ['name'])
-        return {model.model: model.name for model in found}
+        return {model.model: (model.id, model.name) for model in found}
 
     @api.model
     def _remembered(self):
@@ -414,6 +417,7 @@ class CacheDashboard(models.AbstractModel):
         return {
             'kind': found.kind,
             'model': found.evidence.get('model', ''),
+            'model_id': self.env['ir.model']._get_id(found.evidence.get('model', '')) or False,
             'method': found.evidence.get('method', ''),
             'relation': found.evidence.get('relation', ''),
             **words,

@@ -318,7 +318,7 @@ _TABLE = (
         60,
         "How long figures are kept by the hour; afterwards by the day.",
         unit='days',
-        minimum=1,
+        minimum=31,
         maximum=3650,
     ),
     Option(

@@ -60,4 +60,4 @@ class CacheWorker(models.Model):
             "SELECT * FROM cache_worker WHERE gone_at > now() AT TIME ZONE 'UTC'"
             " ORDER BY host, kind, pid, id"
         )
-        return self.env.cr.dictfetchall()
+        return [{**row, 'details': row['details'] or {}} for row in self.env.cr.dictfetchall()]

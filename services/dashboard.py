@@ -222,6 +222,9 @@ def methods(cr, period: Period, models: list[str] | None = None) -> list[Method]
     """
     names = 'model, method, outcome, coalesce(reason, \'\')'
     detail = 'relation' if models is None else "''"
+    # PostgreSQL takes granularity and time for independent, expects half of the table and would
+    # read all of it: 120 ms instead of 8 with a million rows
+    cr.execute("SET LOCAL enable_seqscan TO off")
     parts, params = [], []
     for granularity, first, end in segments(period):
         parts.append(
@@ -237,8 +240,10 @@ def methods(cr, period: Period, models: list[str] | None = None) -> list[Method]
         " duration_ms, saved_ms) GROUP BY 1, 2, 3, 4, 5",
         params,
     )
+    rows = cr.fetchall()
+    cr.execute("SET LOCAL enable_seqscan TO DEFAULT")
     found: dict[tuple[str, str], Method] = {}
-    for model, method, *figures in cr.fetchall():
+    for model, method, *figures in rows:
         key = (model, method)
         if key not in found:
             found[key] = Method(*key)

@@ -7,7 +7,10 @@ addon itself would have left them.  With a seed, they are the same each time.
 What may go wrong: a real installation is larger.  Then ``copies`` says by how much.
 """
 
+from unittest.mock import patch
+
 from ..services import rollup
+from ..services.engine import engine_for
 from ..services.latency import BINS
 from ..services.metrics import KEY, SUMS
 
@@ -75,7 +78,7 @@ def make_figures(cr, now, days=30, copies=1, seed=0.5):
     :param copies: models in tens
     :return: rows of ``cache_metric``
     """
-    cr.execute("SELECT setseed(%s); TRUNCATE cache_metric, cache_total", [seed])
+    cr.execute("SELECT setseed(%s); DELETE FROM cache_metric; DELETE FROM cache_total", [seed])
     params = {
         'models': list(MODELS),
         'copies': copies,
@@ -127,3 +130,12 @@ def _add_levels(cr):
     cr.execute(_LATENCY, [BINS])
     # the row of the histogram counts nothing by itself
     cr.execute("UPDATE cache_total SET count = 0 WHERE outcome = 'computed' AND reason = ''")
+
+
+def leave_figures_alone(case):
+    """The background thread of this process does not write figures while a test has them in a
+    transaction of its own: it would wait for the test, and give up."""
+    engine = engine_for(case.registry)
+    stopped = patch.object(engine, 'flush_metrics', lambda: None)
+    stopped.start()
+    case.addClassCleanup(stopped.stop)

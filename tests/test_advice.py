@@ -20,7 +20,9 @@ WORKER = {
 }
 
 
-def method(model='res.partner', name='web_search_read', hits=0, details=(), cost_ms=20.0, **reasons):
+def method(
+    model='res.partner', name='web_search_read', hits=0, details=(), cost_ms=20.0, **reasons
+):
     found = Method(model, name)
     found.add('l1', '', '', hits, hits * 1.0, hits * 20.0)
     for reason, calls in reasons.items():

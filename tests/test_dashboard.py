@@ -8,7 +8,7 @@ import time
 import psycopg2
 
 from odoo import fields
-from odoo.exceptions import AccessError, UserError, ValidationError
+from odoo.exceptions import AccessError, UserError
 from odoo.tests import BaseCase, HttpCase, TransactionCase, new_test_user, tagged
 from odoo.tools import mute_logger
 
@@ -16,7 +16,7 @@ from ..models.cache_dashboard import _percent
 from ..services import dashboard, rollup, workers
 from ..services.metrics import CALLS, Metrics
 from .common import CacheCase
-from .figures import make_figures
+from .figures import leave_figures_alone, make_figures
 
 HOUR = datetime.timedelta(hours=1)
 DAY = datetime.timedelta(days=1)
@@ -86,6 +86,7 @@ class DashboardCase(TransactionCase):
         cls.both = new_test_user(
             cls.env, 'tc_dash_both', 'tiered_cache.group_cache_admin,base.group_system'
         )
+        leave_figures_alone(cls)
         cls.env.cr.execute("DELETE FROM cache_metric; DELETE FROM cache_total")
 
     def figures(self, period='day', user=None, **context):
@@ -139,10 +140,10 @@ class TestMonth(DashboardCase):
             for outcome in CALLS:
                 (calls,) = self.plain(figures, 'sum(calls)', f"outcome = '{outcome}'")
                 with self.subTest(period=period, outcome=outcome):
-                    self.assertEqual(sum(figures['outcomes'][outcome]), calls)
+                    self.assertEqual(sum(figures['outcomes'][outcome]), calls or 0)
                     self.assertEqual(len(figures['outcomes'][outcome]), len(figures['starts']))
             (stale,) = self.plain(figures, 'sum(calls)', "reason = 'stale'")
-            self.assertEqual(sum(figures['reasons']['stale']), stale)
+            self.assertEqual(sum(figures['reasons'].get('stale', ())), stale or 0)
 
     def test_a_column_holds_what_happened_in_it(self):
         figures = self.figures('day')
@@ -166,7 +167,9 @@ class TestMonth(DashboardCase):
                     calls, hits = self.plain(figures, 'sum(calls), sum(hits)', where)
                     self.assertEqual((row['calls'], row['hits']), (calls, hits))
                     (stale,) = self.plain(figures, 'sum(calls)', f"{where} AND reason = 'stale'")
-                    self.assertEqual(row['reasons']['stale'], stale)
+                    self.assertEqual(row['reasons'].get('stale', 0), stale or 0)
+                    if not stale:
+                        continue
                     relation = row['relations'][0]
                     (calls,) = self.plain(
                         figures,
@@ -385,9 +388,7 @@ class TestAdviceInWords(DashboardCase):
         self.count(self.stale_reads)
         action = self.advice()['l1_too_small']['action']
         self.env['cache.dashboard'].with_user(self.both).apply_advice(action)
-        self.assertEqual(
-            self.env['ir.config_parameter'].get_param('tiered_cache.l1_max_mb'), '128'
-        )
+        self.assertEqual(self.env['ir.config_parameter'].get_param('tiered_cache.l1_max_mb'), '128')
         self.assertNotIn('l1_too_small', self.advice())
 
     def test_what_the_server_sets_is_not_offered(self):
@@ -423,7 +424,7 @@ class TestAdviceInWords(DashboardCase):
             {'do': 'rule_off', 'model': 'res.bank', 'method': 'unlink'},
             {'do': 'rule_off', 'model': 7, 'method': ['read']},
         ):
-            with self.subTest(action=action), self.assertRaises((UserError, ValidationError)):
+            with self.subTest(action=action), self.assertRaises(UserError):
                 self.apply(self.both, **action)
         for action in (None, [], 'option'):
             with self.assertRaises(UserError):
@@ -544,6 +545,7 @@ class TestScreen(HttpCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
+        leave_figures_alone(cls)
         cls.env.ref('base.user_admin').write({'tz': 'Europe/Brussels'})
 
     def test_unit_tests_of_its_pieces(self):

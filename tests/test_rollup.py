@@ -9,6 +9,7 @@ from odoo.tools import mute_logger
 from ..services import metrics, rollup
 from ..services.latency import percentile
 from .common import CacheCase
+from .figures import leave_figures_alone
 
 NOW = datetime.datetime(2031, 3, 15, 14, 37)
 SUMS = ', '.join(f'sum({name})' for name in metrics.SUMS)
@@ -33,6 +34,11 @@ def some_calls(found):
 
 
 class RollupCase(TransactionCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        leave_figures_alone(cls)
+
     def setUp(self):
         super().setUp()
         self.env.cr.execute("DELETE FROM cache_metric; DELETE FROM cache_total")
@@ -71,9 +77,12 @@ class TestLevels(RollupCase):
             self.write(NOW - datetime.timedelta(minutes=back_min))
         columns = f"granularity, bucket, outcome, coalesce(reason, ''), {SUMS}"
         totals = self.rows(
-            f"SELECT {columns} FROM cache_total WHERE count > 0 GROUP BY 1, 2, 3, 4 ORDER BY 1,2,3,4"
+            f"SELECT {columns} FROM cache_total WHERE count > 0 GROUP BY 1, 2, 3, 4"
+            " ORDER BY 1, 2, 3, 4"
         )
-        figures = self.rows(f"SELECT {columns} FROM cache_metric GROUP BY 1, 2, 3, 4 ORDER BY 1,2,3,4")
+        figures = self.rows(
+            f"SELECT {columns} FROM cache_metric GROUP BY 1, 2, 3, 4 ORDER BY 1,2,3,4"
+        )
         self.assertEqual(len(totals), len(figures))
         for total, figure in zip(totals, figures, strict=True):
             self.assertEqual(total[:7], figure[:7])
@@ -125,7 +134,7 @@ class TestRetire(RollupCase):
         before = self.sums()
         self.retire()
         self.assertEqual(self.sums(), before)
-        self.assertEqual(self.counts(), {'minute': 3 * 5, 'hour': 4 * 5, 'day': 3 * 5})
+        self.assertEqual(self.counts(), {'minute': 3 * 6, 'hour': 4 * 6, 'day': 3 * 6})
 
     def test_doing_it_again_changes_nothing(self):
         self.write_many()
@@ -162,11 +171,11 @@ class TestRetire(RollupCase):
             self.write(moment)
             self.retire(moment)
             self.assertEqual(self.sums()[1], 6 * (day + 1))
-        self.assertEqual(self.counts(), {'minute': 3 * 5, 'hour': 58 * 5, 'day': 19 * 5})
+        self.assertEqual(self.counts(), {'minute': 3 * 6, 'hour': 58 * 6, 'day': 19 * 6})
 
     def test_removing_all_counts_what_was_shown(self):
         self.write(NOW)
-        self.assertEqual(self.env['cache.metric']._remove_older_than(-36500), 5)
+        self.assertEqual(self.env['cache.metric']._remove_older_than(-36500), 6)
         self.assertEqual(self.rows("SELECT count(*) FROM cache_total"), [(0,)])
 
 

@@ -193,8 +193,6 @@ EXCEPTIONS = {
     ('cache.entry', 'search_panel_select_range'): NOBODY,
     ('cache.entry', 'search_panel_select_multi_range'): NOBODY,
     ('cache.metric', 'search_panel_select_range'): NOBODY,
-    ('cache.worker', 'search_panel_select_range'): NOBODY,
-    ('cache.worker', 'search_panel_select_multi_range'): NOBODY,
     ('cache.metric', 'search_panel_select_multi_range'): NOBODY,
     # on no record they have nothing to do
     **{(model, name): ALL for model in ABSTRACT for name in NO_RECORD},

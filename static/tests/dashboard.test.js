@@ -1,12 +1,14 @@
-import { describe, expect, getFixture, mockDate, mockTimeZone, test } from "@odoo/hoot";
+import { beforeEach, describe, expect, getFixture, mockDate, mockTimeZone, test } from "@odoo/hoot";
 import { queryAllTexts } from "@odoo/hoot-dom";
 import { advanceTime, animationFrame } from "@odoo/hoot-mock";
 import {
     contains,
     getService,
+    makeMockEnv,
     makeMockServer,
     mountWithCleanup,
     onRpc,
+    patchTranslations,
     preloadBundle,
 } from "@web/../tests/web_test_helpers";
 import { WebClient } from "@web/webclient/webclient";
@@ -30,6 +32,11 @@ const HOUR_S = 3600;
 const NOON_S = Date.UTC(2031, 2, 10, 12) / 1000;
 
 describe("format", () => {
+    beforeEach(async () => {
+        patchTranslations();
+        await makeMockEnv();
+    });
+
     test("counts", () => {
         expect(formatCount(0)).toBe("0");
         expect(formatCount(9999)).toBe("9,999");
@@ -263,7 +270,7 @@ describe("dashboard", () => {
         let hits = 150;
         await openDashboard(() => figuresOf({ hits }));
         expect.verifySteps(["day"]);
-        expect(".o_tiered_cache_tile[name='hit_rate'] .o_tiered_cache_value").toHaveText("75 %");
+        expect(".o_tiered_cache_tile[name='hit_rate'] .o_tiered_cache_value").toHaveText("75.0 %");
         const canvas = getFixture().querySelector("canvas");
         hits = 200;
         await advanceTime(5100);
@@ -295,7 +302,7 @@ describe("dashboard", () => {
         await advanceTime(5100);
         await animationFrame();
         expect(".o_tiered_cache_updated").toHaveText(/No answer since/);
-        expect(".o_tiered_cache_tile[name='hit_rate'] .o_tiered_cache_value").toHaveText("75 %");
+        expect(".o_tiered_cache_tile[name='hit_rate'] .o_tiered_cache_value").toHaveText("75.0 %");
         isDown = false;
         await advanceTime(10100);
         await animationFrame();

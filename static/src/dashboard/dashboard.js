@@ -1,4 +1,4 @@
-import { Component, onWillStart, useState } from "@odoo/owl";
+import { Component, markRaw, onWillStart, useState } from "@odoo/owl";
 import { browser } from "@web/core/browser/browser";
 import { ConfirmationDialog } from "@web/core/confirmation_dialog/confirmation_dialog";
 import { CheckboxItem } from "@web/core/dropdown/checkbox_item";
@@ -76,8 +76,8 @@ export class CacheDashboard extends Component {
         try {
             const figures = await this.orm.silent.call("cache.dashboard", "get_figures", [period]);
             if (period === this.state.period) {
-                // plain, not reactive: it is replaced as a whole, and charts keep it
-                this.state.figures = Object.freeze(figures);
+                // plain, not reactive: it is replaced as a whole
+                this.state.figures = markRaw(figures);
                 this.state.isStale = false;
             }
         } catch (error) {

@@ -21,6 +21,7 @@ export class Poller {
         this.page = page;
         this.failures = 0;
         this.isRunning = false;
+        this.working = 0;
         this.doneAt = 0;
         this.onVisibilityChange = () => this.plan();
     }
@@ -46,21 +47,22 @@ export class Poller {
 
     plan() {
         browser.clearTimeout(this.timeout);
-        if (this.isRunning && !this.isWorking && this.page.visibilityState !== "hidden") {
+        if (this.isRunning && !this.working && this.page.visibilityState !== "hidden") {
             this.timeout = browser.setTimeout(() => this.run(), this.waitMs);
         }
     }
 
+    /** Does it now. */
     async run() {
         browser.clearTimeout(this.timeout);
-        this.isWorking = true;
+        this.working++;
         try {
             await this.work();
             this.failures = 0;
         } catch {
             this.failures++;
         } finally {
-            this.isWorking = false;
+            this.working--;
             this.doneAt = Date.now();
             this.plan();
         }

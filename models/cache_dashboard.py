@@ -52,7 +52,8 @@ class CacheDashboard(models.AbstractModel):
         curves = dashboard.curves(cr, when)
         admin = self.env['cache.manager']._may(GROUP_ADMIN)
         shown = None if admin else self.env['cache.metric']._shown_models()
-        methods = dashboard.methods(cr, when, shown)
+        memo = self._remembered().setdefault('days', {})
+        methods = dashboard.methods(cr, when, shown, memo)
         totals = curves['totals']
         audit = totals['audit']
         figures = {

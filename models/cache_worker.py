@@ -60,4 +60,8 @@ class CacheWorker(models.Model):
             "SELECT * FROM cache_worker WHERE gone_at > now() AT TIME ZONE 'UTC'"
             " ORDER BY host, kind, pid, id"
         )
-        return [{**row, 'details': row['details'] or {}} for row in self.env.cr.dictfetchall()]
+        numbers = [f.name for f in self._fields.values() if f.type in ('integer', 'float')]
+        return [
+            {**row, **{n: row[n] or 0 for n in numbers}, 'details': row['details'] or {}}
+            for row in self.env.cr.dictfetchall()
+        ]

@@ -44,7 +44,10 @@ SELECT %(level)s, TRUE, bucket, model, method, outcome, reason, relation,
        n * duration_ms * (0.7 + 0.6 * random()), n * saved_ms * (0.7 + 0.6 * random()),
        CASE WHEN outcome LIKE 'l_' THEN 9 * n ELSE 0 END, 4000 * n, 0, 0
   FROM (
-    SELECT bucket, model, method, outcome, reason, duration_ms, saved_ms, relation,
+    SELECT bucket, model, method, outcome, reason, duration_ms, saved_ms,
+           CASE WHEN reason = 'stale'
+                THEN (%(relations)s::varchar[])[1 + floor(%(few)s * random() ^ 2)::int]
+                ELSE '' END AS relation,
            1 + floor(%(calls)s * share * (0.5 + random()) / models.nr)::int AS n
       FROM generate_series(%(first)s::timestamp, %(last)s::timestamp, %(step)s::interval) AS bucket,
            (SELECT name || CASE WHEN copy = 1 THEN '' ELSE copy::text END AS model,
@@ -54,11 +57,10 @@ SELECT %(level)s, TRUE, bucket, model, method, outcome, reason, relation,
            unnest(%(methods)s::varchar[]) AS method,
            (SELECT * FROM unnest(%(outcomes)s::varchar[], %(reasons)s::varchar[],
                    %(shares)s::int[], %(durations)s::float8[], %(saved)s::float8[])
-              AS k(outcome, reason, share, duration_ms, saved_ms)) AS kinds,
-           LATERAL (SELECT CASE WHEN reason = 'stale'
-                    THEN (%(relations)s::varchar[])[1 + floor(random() * %(few)s)::int]
-                    ELSE '' END AS relation) AS relations
+              AS k(outcome, reason, share, duration_ms, saved_ms)) AS kinds
+        -- with a part of each, or PostgreSQL would throw the dice once for all models
      WHERE random() < %(presence)s * share / 20.0
+                      + 0 * (nr + length(method) + extract(epoch FROM bucket))
   ) AS events
 """
 

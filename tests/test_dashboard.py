@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import time
+from unittest.mock import patch
 
 import psycopg2
 
@@ -177,6 +178,17 @@ class TestMonth(DashboardCase):
                         f"{where} AND reason = 'stale' AND relation = '{relation['relation']}'",
                     )
                     self.assertEqual(relation['calls'], calls)
+
+    def test_what_a_late_process_adds_to_a_past_day_is_seen(self):
+        before = self.figures('month')
+        self.count(lambda c: c.miss('cold', 'res.bank', 'read', 20.0), 3 * DAY)
+        after = self.figures('month')
+        self.assertEqual(after['calls'], before['calls'] + 1)
+        self.assertIn('res.bank', [row['model'] for row in self.all_methods()])
+
+    def all_methods(self):
+        with patch.object(dashboard, 'MAX_METHODS', 1000):
+            return self.figures('month')['methods']
 
     def test_time_saved_by_model(self):
         figures = self.figures('month')

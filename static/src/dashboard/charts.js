@@ -188,7 +188,11 @@ export function latencyChart() {
                     min: 0.1,
                     ticks: {
                         callback: (value) =>
-                            Number.isInteger(Math.log10(value)) ? formatMs(value) : null,
+                            Number.isInteger(Math.log10(value))
+                                ? value < 1000
+                                    ? _t("%s ms", value)
+                                    : _t("%s s", value / 1000)
+                                : null,
                     },
                 }),
             },

@@ -1,8 +1,8 @@
 """The figures of one period, as a dashboard shows them.
 
-The one idea: two kinds of queries.  One reads ``cache_total``, a dozen rows for each minute or hour, and
-gives the curves; the other reads ``cache_metric`` at the coarsest level that fits into the period
-(:func:`segments`) and gives the tables.  Both cost about the same for an hour and for a month.
+The one idea: two kinds of queries.  One reads ``cache_total``, a dozen rows for each minute or
+hour, and gives the curves; the other reads ``cache_metric`` at the coarsest level that fits into
+the period (:func:`segments`) and gives the tables.
 
 A period ends now and begins at a full minute, a full hour, or at midnight of whoever asks.  Hours
 are the finest that is kept for long, so in a time zone that is half an hour off, a day begins at

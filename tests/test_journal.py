@@ -489,6 +489,19 @@ class TestGuards(JournalCase):
         self.assertEqual(len(self.triggers()), 4)
         self.assertNotEqual(self.version(), before)
 
+    def test_no_version_and_no_generation_ever_comes_back(self):
+        seen = set()
+        for _time in range(3):
+            self.guard(self.table)
+            seen |= {
+                token
+                for (token,) in self.sql(
+                    "SELECT token FROM cache_version WHERE relation IN (%s, %s)",
+                    [self.table, journal.GENERATION],
+                )
+            }
+        self.assertEqual(len(seen), 6)
+
     def test_a_guard_waits_for_a_writer_no_longer_than_told(self):
         other = f'{self.table}_2'
         self.sql(f"CREATE TABLE {other} (id int)")
@@ -523,6 +536,16 @@ class TestGuards(JournalCase):
         worker.join()
         self.assertFalse(waiting)
         self.assertIn('lock timeout', guards.errors[other])
+
+    def test_a_table_that_took_the_name_of_a_guarded_one_is_not_trusted(self):
+        """As tools do that rewrite a table into a new one; the old one keeps its triggers."""
+        self.addCleanup(self.sql, f"DROP TABLE {self.table}_old")
+        self.sql(
+            f"ALTER TABLE {self.table} RENAME TO {self.table}_old;"
+            f"CREATE TABLE {self.table} (id int)"
+        )
+        with self.engine.cursor() as cr:
+            self.assertIn(self.table, journal.broken_guards(cr))
 
     def test_what_is_no_table_is_not_guarded(self):
         self.engine.guards.want(['tiered_cache_nothing'])

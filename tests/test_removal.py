@@ -239,6 +239,7 @@ class TestInterleavings(RemovalCase):
         self.commit(self.keep)
         self.remove('key')
         self.settle_removals()
+        self.compact(HOUR_S)
         self.assertEqual(self.everywhere(), [False, False])
         self.assertTrue(self.sql("SELECT 1 FROM cache_version WHERE capture = 'removal'"))
 

@@ -66,7 +66,7 @@ export class CacheDashboard extends Component {
             () => this.load(),
             () => periodOf(this.state.period).refreshMs
         );
-        // the first time an error is shown as any other; later ones are, with the last figures
+        // an error of the first time is shown as any other; later ones leave the last figures
         onWillStart(() => this.load());
     }
 
@@ -132,25 +132,60 @@ export class CacheDashboard extends Component {
 
     /** What Redis does, as an icon, a colour and words. */
     get redis() {
-        const { redis, now } = this.figures;
-        const of = redis.processes > 1 ? _t("%(down)s of %(all)s processes", { down: redis.down, all: redis.processes }) : "";
+        const { redis } = this.figures;
+        const of =
+            redis.processes > 1
+                ? _t("%(down)s of %(all)s processes", { down: redis.down, all: redis.processes })
+                : "";
+        const join = (...parts) => parts.filter(Boolean).join(" · ");
         switch (redis.state) {
             case "off":
-                return { color: "text-muted", icon: "fa-minus-circle", text: _t("Not configured"), detail: _t("Workers do not share what they keep in memory.") };
+                return {
+                    color: "text-muted",
+                    icon: "fa-minus-circle",
+                    text: _t("Not configured"),
+                    detail: _t("Workers do not share what they keep in memory."),
+                };
             case "unknown":
-                return { color: "text-muted", icon: "fa-question-circle", text: _t("Unknown"), detail: _t("No process has reported yet.") };
+                return {
+                    color: "text-muted",
+                    icon: "fa-question-circle",
+                    text: _t("Unknown"),
+                    detail: _t("No process has reported yet."),
+                };
             case "up":
-                return { color: "text-success", icon: "fa-check-circle", text: _t("Up"), detail: [redis.address, redis.version].filter(Boolean).join(" · ") };
+                return {
+                    color: "text-success",
+                    icon: "fa-check-circle",
+                    text: _t("Up"),
+                    detail: join(redis.address, redis.version),
+                };
             case "down":
-            case "partly down": {
-                const since = redis.since
-                    ? _t("Not asked since %s", toLocal(redis.since).toLocaleString(now - redis.since < 86400 ? luxon.DateTime.TIME_WITH_SECONDS : luxon.DateTime.DATETIME_SHORT))
-                    : "";
-                return { color: "text-danger", icon: "fa-times-circle", text: _t("Down"), detail: [since, redis.fault, of].filter(Boolean).join(" · ") };
-            }
+            case "partly down":
+                return {
+                    color: "text-danger",
+                    icon: "fa-times-circle",
+                    text: _t("Down"),
+                    detail: join(this.redisSince, redis.fault, of),
+                };
             default:
-                return { color: "text-warning", icon: "fa-exclamation-circle", text: redis.state, detail: of };
+                return {
+                    color: "text-warning",
+                    icon: "fa-exclamation-circle",
+                    text: redis.state,
+                    detail: of,
+                };
         }
+    }
+
+    get redisSince() {
+        const { redis, now } = this.figures;
+        if (!redis.since) {
+            return "";
+        }
+        const { TIME_WITH_SECONDS, DATETIME_SHORT } = luxon.DateTime;
+        const format = now - redis.since < 86400 ? TIME_WITH_SECONDS : DATETIME_SHORT;
+        return _t("Not asked since %s", toLocal(redis.since).toLocaleString(format));
     }
 
     get guards() {
@@ -278,7 +313,9 @@ export class CacheDashboard extends Component {
             body: advice.confirm,
             confirmLabel: advice.button,
             confirm: async () => {
-                const done = await this.orm.call("cache.dashboard", "apply_advice", [advice.action]);
+                const done = await this.orm.call("cache.dashboard", "apply_advice", [
+                    advice.action,
+                ]);
                 this.notification.add(done, { type: "success" });
                 await this.poller.run();
             },

@@ -171,5 +171,6 @@ class Guards:
             return {
                 'created': self.created,
                 'waiting': len(self._wanted),
+                'names': sorted(self._wanted),
                 'errors': dict(self.errors),
             }

@@ -8,6 +8,7 @@ from . import (
     cache_namespace,
     cache_rule,
     cache_schedule,
+    ir_http,
     ir_rule,
     res_config_settings,
 )

@@ -75,6 +75,8 @@ class ResConfigSettings(models.TransientModel):
     tiered_cache_metrics_flush_s = fields.Char(string="Written Every")
     tiered_cache_metrics_keep_days = fields.Char(string="Kept For")
     tiered_cache_schedule_keep_days = fields.Char(string="Listed For")
+    tiered_cache_log_keep_days = fields.Char(string="Kept in the Log For")
+    tiered_cache_indicator = fields.Boolean(string="Show Where Views Come From")
 
     tiered_cache_places = fields.Json(
         compute='_compute_tiered_cache_places',

@@ -321,6 +321,21 @@ _TABLE = (
         minimum=1,
         maximum=3650,
     ),
+    Option(
+        'log_keep_days',
+        'int',
+        90,
+        "How long the log of what people did with the cache is kept.",
+        unit='days',
+        minimum=1,
+        maximum=3650,
+    ),
+    Option(
+        'indicator',
+        'bool',
+        True,
+        "Show Cache Administrators in developer mode where the last view came from.",
+    ),
 )
 OPTIONS: dict[str, Option] = {option.name: option for option in _TABLE}
 
@@ -360,6 +375,8 @@ class Settings:
     metrics_flush_s: int
     metrics_keep_days: int
     schedule_keep_days: int
+    log_keep_days: int
+    indicator: bool
 
     problems: list[str]
 

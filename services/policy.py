@@ -118,6 +118,13 @@ class Policy:
             plan = self._plans[model._name, method] = self._make(model, method)
             return plan
 
+    def is_switched_off(self, model, method: str) -> bool:
+        """Whether a rule is the reason why a method has no plan."""
+        return any(
+            _applies(rule, model._name, method) and not rule.get('enabled', True)
+            for rule in self._rules
+        )
+
     def _make(self, model, method: str) -> Plan | None:
         if model._transient or model._abstract or model._name in OWN_MODELS + LEFT_ALONE:
             return None

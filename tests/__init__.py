@@ -18,6 +18,7 @@ from . import (
     test_faults,
     test_fuzz,
     test_greedy_dual,
+    test_header,
     test_hierarchy,
     test_history_checks,
     test_isolation,

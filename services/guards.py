@@ -24,6 +24,14 @@ _logger = logging.getLogger(__name__)
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 300.0
 
+_REMEMBER = """
+INSERT INTO cache_guard_failure (relation, error, failed_at, count)
+VALUES (%(relation)s, left(%(error)s, 1000), now() AT TIME ZONE 'utc', 1)
+ON CONFLICT (relation) DO UPDATE
+SET error = excluded.error, failed_at = excluded.failed_at, count = cache_guard_failure.count + 1
+"""
+_FORGET = "DELETE FROM cache_guard_failure WHERE relation = %(relation)s"
+
 
 class Guards:
     """:param engine: for its cursor, settings, outbox and catalogue"""
@@ -52,6 +60,45 @@ class Guards:
             return
         for relation in due:
             self._guard(relation)
+
+    def guard_now(self, relation: str) -> str:
+        """Create a guard at once, for a person who waits.
+
+        :return: '' or why it is not there yet; it is tried again in the background then
+        """
+        with self._lock:
+            self._wanted.setdefault(relation, 0.0)
+        self._guard(relation)
+        with self._lock:
+            waits = relation in self._wanted
+        return self.errors.get(relation, 'busy') if waits else ''
+
+    def release_now(self, relation: str) -> str:
+        """Release a relation, and remove its triggers if nobody holds the table.
+
+        :return: '' or why the triggers are still there; then they only cost a little
+        :raise psycopg2.Error: it could not be released
+        """
+        engine, kept = self._engine, 'busy'
+        limit = f'{engine.settings.guard_lock_timeout_ms}ms'
+        try:
+            with engine.cursor() as cr:
+                cr.execute("SELECT set_config('lock_timeout', %s, true)", [limit])
+                if journal.unguard(cr, relation):
+                    kept = ''
+        except psycopg2.Error as error:
+            if not journal.is_lock_timeout(error):
+                raise
+            kept = str(error).strip()
+        if kept:
+            with engine.cursor() as cr:
+                journal.release(cr, relation)
+        with self._lock:
+            self._wanted.pop(relation, None)
+        self._pause_s.pop(relation, None)
+        self.errors.pop(relation, None)
+        self._remember(relation, '')
+        return kept
 
     def _guard(self, relation: str) -> None:
         engine = self._engine
@@ -82,7 +129,8 @@ class Guards:
         with self._lock:
             self._wanted.pop(relation, None)
         self._pause_s.pop(relation, None)
-        self.errors.pop(relation, None)
+        if self.errors.pop(relation, None):
+            self._remember(relation, '')
         self.created += 1
 
     def _later(self, relation: str, error: str) -> None:
@@ -92,6 +140,15 @@ class Guards:
             self._wanted[relation] = time.monotonic() + pause_s
         if error:
             self.errors[relation] = error
+            self._remember(relation, error)
+
+    def _remember(self, relation: str, error: str) -> None:
+        """For the administrators, who may be talking to another process."""
+        try:
+            with self._engine.cursor() as cr:
+                cr.execute(_REMEMBER if error else _FORGET, {'relation': relation, 'error': error})
+        except psycopg2.Error:
+            _logger.debug("The state of the guard of %s was not written", relation, exc_info=True)
 
     def check(self) -> int:
         """Release guards that are broken, so that nothing trusts them; they are asked for

@@ -4,9 +4,10 @@ The one idea: an event adds to a row in memory, under a lock, in well under a mi
 now and then :meth:`Metrics.drain` hands the rows over and :func:`write` adds them to the
 table ``cache_metric``, where the rows of all processes meet.
 
-Three kinds of rows.  ``l1``, ``l2``, ``l3`` (hits) and ``computed`` (misses, with a reason)
-are calls.  ``fault`` (a tier failed), ``event`` (anything else worth counting) and ``audit``
-(a hit was computed again) are not calls and say nothing about the hit rate.
+Several kinds of rows.  ``l1``, ``l2``, ``l3`` (hits) and ``computed`` (misses, with a reason)
+are calls.  ``fault`` (a tier failed), ``event`` (anything else worth counting), ``audit`` (a
+hit was computed again) and ``change`` (transactions that changed a table) are not calls and
+say nothing about the hit rate.
 
 What may go wrong: a process dies before it drains and up to ``metrics_flush_s`` of figures
 are lost; they are figures, not data.  Someone reads a million different models: beyond
@@ -24,7 +25,7 @@ from collections.abc import Iterable
 
 HITS = ('l1', 'l2', 'l3')
 CALLS = (*HITS, 'computed')
-OUTCOMES = (*CALLS, 'fault', 'event', 'audit')
+OUTCOMES = (*CALLS, 'fault', 'event', 'audit', 'change')
 
 REASONS = (
     'cold',
@@ -160,6 +161,12 @@ class Metrics:
             row[_COUNT] += 1
             row[_AUDITED] += 1
             row[_DIFFERENCES] += not ok
+
+    def changed(self, relation: str, count: int) -> None:
+        """So many transactions have changed a relation; noted when the journal is summed up."""
+        minute = int(self._clock() // 60)
+        with self._lock:
+            self._row((minute, '', '', 'change', '', relation))[_COUNT] += count
 
     def drain(self) -> list[dict]:
         """The rows since the last drain, for :func:`write`; they are forgotten here."""

@@ -37,12 +37,17 @@ METHODS = (
 TIERS = ('l1', 'l2', 'l3')
 
 OWN_MODELS = (
+    'cache.change',
     'cache.entry',
     'cache.event',
     'cache.event.rule',
+    'cache.guard.failure',
+    'cache.log',
     'cache.manager',
     'cache.metric',
     'cache.namespace',
+    'cache.operation',
+    'cache.relation',
     'cache.rule',
     'cache.schedule',
 )

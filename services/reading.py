@@ -106,9 +106,7 @@ def find(engine: Engine, records, method: str, args: tuple, kwargs: dict, origin
     policy = engine.policy
     plan = policy.plan(records, method)
     if plan is None:
-        if trail.is_open() and policy.is_switched_off(records, method):
-            trail.miss((records._name, method), 'disabled')
-        return None if _local.ticket else PLAIN
+        return _without_plan(policy, records, method)
     read = Read(records, method, args, kwargs, origin, time.perf_counter())
     if _local.ticket is not None:
         return _find_inner(engine, read, plan)
@@ -131,6 +129,12 @@ def find(engine: Engine, records, method: str, args: tuple, kwargs: dict, origin
         _missed(engine, 'uncacheable', read.name, detail='arguments')
         return None
     return _look_up(engine, read, plan, key, transaction, versions)
+
+
+def _without_plan(policy, records, method: str):
+    if trail.is_open() and policy.is_switched_off(records, method):
+        trail.miss((records._name, method), 'disabled')
+    return None if _local.ticket else PLAIN
 
 
 def _look_up(engine, read: Read, plan, key, transaction, versions) -> Hit | Ticket | None:

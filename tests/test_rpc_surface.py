@@ -35,7 +35,12 @@ SYSTEM = ('system',)
 NOBODY = ()
 
 FIELD = {
+    'cache.change': 'kind',
     'cache.entry': 'model',
+    'cache.guard.failure': 'relation',
+    'cache.log': 'summary',
+    'cache.operation': 'kind',
+    'cache.relation': 'name',
     'cache.metric': 'model',
     'cache.namespace': 'note',
     'cache.event.rule': 'note',
@@ -43,7 +48,12 @@ FIELD = {
     'cache.schedule': 'note',
 }
 GROUPED = {
+    'cache.change': 'kind',
     'cache.entry': 'model',
+    'cache.guard.failure': 'relation',
+    'cache.log': 'action',
+    'cache.operation': 'kind',
+    'cache.relation': 'state',
     'cache.metric': 'model',
     'cache.namespace': 'consistency',
     'cache.event.rule': 'event',
@@ -51,7 +61,12 @@ GROUPED = {
     'cache.schedule': 'kind',
 }
 VALUES = {
+    'cache.change': {'relation': 'x'},
     'cache.entry': {'hits': 5},
+    'cache.guard.failure': {'error': 'x'},
+    'cache.log': {'summary': "changed"},
+    'cache.operation': {'kind': 'all'},
+    'cache.relation': {'name': 'x'},
     'cache.event.rule': {'note': "changed"},
     'cache.metric': {'count': 5},
     'cache.namespace': {'note': "changed"},
@@ -59,7 +74,12 @@ VALUES = {
     'cache.schedule': {'note': "changed"},
 }
 NEW = {
+    'cache.change': {'relation': 'x'},
     'cache.entry': {'key': 'v1:new'},
+    'cache.guard.failure': {'relation': 'x'},
+    'cache.log': {'action': 'remove', 'summary': "forged"},
+    'cache.operation': {'kind': 'all'},
+    'cache.relation': {'name': 'x'},
     'cache.event.rule': {'event': 'res.bank.updated', 'names': 'bank:{id}'},
     'cache.metric': {'model': 'res.bank', 'outcome': 'l1'},
     'cache.namespace': {'name': 'surface:new'},
@@ -70,6 +90,11 @@ NEW = {
 # What every model has: who gets an answer.  SHAPE tells what the program is like, no record.
 SHAPE, READ, CREATE, WRITE, DELETE, NEVER = 'shape', 'read', 'create', 'write', 'delete', 'never'
 RIGHTS = {
+    'cache.change': {SHAPE: ALL, READ: ADMINS},
+    'cache.guard.failure': {SHAPE: ALL, READ: ADMINS},
+    'cache.log': {SHAPE: ALL, READ: ADMINS},
+    'cache.operation': {SHAPE: ALL, READ: ADMINS, CREATE: ADMINS, WRITE: ADMINS, DELETE: ADMINS},
+    'cache.relation': {SHAPE: ALL, READ: ADMINS},
     'cache.entry': {SHAPE: ALL, READ: READERS, DELETE: ADMINS},
     'cache.event': {SHAPE: ALL},
     'cache.event.rule': {
@@ -189,6 +214,13 @@ EXCEPTIONS = {
     **{(model, 'web_override_translations'): NOBODY for model in ABSTRACT},  # wants one record
 }
 ADDED = {
+    ('cache.operation', 'action_again'): (ADMINS, []),
+    ('cache.operation', 'action_remove'): (ADMINS, []),
+    ('cache.relation', 'action_guard'): (ADMINS, []),
+    ('cache.relation', 'action_invalidate'): (ADMINS, []),
+    ('cache.relation', 'action_open_changes'): (ADMINS, []),
+    ('cache.relation', 'action_open_entries'): (ADMINS, []),
+    ('cache.relation', 'action_release'): (ADMINS, []),
     ('cache.entry', 'action_invalidate'): (ADMINS, []),
     ('cache.event.rule', 'action_forget_failures'): (ADMINS, []),
     ('cache.schedule', 'action_cancel'): (ADMINS, []),

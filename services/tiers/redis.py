@@ -188,6 +188,16 @@ class RedisTier(Tier):
                     return
                 begun = time.monotonic()
 
+    def _key_pages(self, target: Target) -> Iterator[list[str]]:
+        servers = self._open()
+        if servers is None:
+            return
+        match = redis_glob(target.candidates, self._prefix).encode('utf-8', 'surrogatepass')
+        start = len(self._prefix)
+        for node in servers.nodes():
+            for names in self._pages(servers, node, match):
+                yield [name.decode('utf-8', 'replace')[start:] for name in names]
+
     def count(self, pattern: str) -> int | None:
         """SCAN looks at the keys of all databases that share the server."""
         servers = self._open()

@@ -31,6 +31,9 @@
         'web.assets_backend': [
             'tiered_cache/static/src/**/*',
         ],
+        'web.assets_tests': [
+            'tiered_cache/static/tests/tours/**/*',
+        ],
     },
     'application': True,
     'post_load': 'post_load',

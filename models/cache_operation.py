@@ -10,7 +10,7 @@ the removal is exact.
 from odoo import api, fields, models
 from odoo.exceptions import UserError
 
-from ..services import preview
+from ..services import policy, preview
 from .cache_manager import GROUP_ADMIN
 
 TIERS = ('l1', 'l2', 'l3')
@@ -38,7 +38,11 @@ class CacheOperation(models.TransientModel):
     model_id = fields.Many2one(
         'ir.model',
         string="Model",
-        domain=[('transient', '=', False), ('abstract', '=', False)],
+        domain=[
+            ('transient', '=', False),
+            ('abstract', '=', False),
+            ('model', 'not in', policy.OWN_MODELS),
+        ],
     )
     pattern = fields.Char(help="A key with * (anything), ? (one character), [abc] (one of these).")
     key = fields.Char(help="A name means all its variants.")

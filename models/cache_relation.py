@@ -52,7 +52,7 @@ class CacheRelation(models.Model):
     )
     guarded_at = fields.Datetime(string="Watched Since", readonly=True)
     always = fields.Boolean(
-        string="Every Answer",
+        string="Behind Every Answer",
         compute='_compute_always',
         help="Every cached answer depends on this table: it is about users, rights, companies, "
         "languages or settings.",

@@ -33,6 +33,7 @@ from . import (
     test_metrics,
     test_model,
     test_named,
+    test_operations,
     test_options,
     test_outbox,
     test_own_snapshot,
@@ -60,6 +61,7 @@ from . import (
     test_tier_memory,
     test_tier_redis,
     test_tiers,
+    test_tours,
     test_versions,
     test_workers,
 )

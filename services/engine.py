@@ -460,7 +460,7 @@ class Engine:
         """Compact the journal; see :func:`.journal.compact`."""
         with self.cursor() as cr:
             changes = journal.count_changes(cr)
-            done = journal.compact(cr, self.config.longest_ttl_s + 3600)
+            done = journal.compact(cr, removal_ttl_s=self.config.longest_ttl_s + 3600)
         if done is not None:
             for relation, count in changes.items():
                 self.metrics.changed(relation, count)

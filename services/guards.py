@@ -80,19 +80,19 @@ class Guards:
         :raise psycopg2.Error: it could not be released
         """
         engine, kept = self._engine, 'busy'
-        limit = f'{engine.settings.guard_lock_timeout_ms}ms'
+        limit_ms = engine.settings.guard_lock_timeout_ms
         try:
-            with engine.cursor() as cr:
-                cr.execute("SELECT set_config('lock_timeout', %s, true)", [limit])
-                if journal.unguard(cr, relation):
+            with engine.cursor() as own:
+                own.execute("SELECT set_config('lock_timeout', %s, true)", [f'{limit_ms}ms'])
+                if journal.unguard(own, relation):
                     kept = ''
         except psycopg2.Error as error:
             if not journal.is_lock_timeout(error):
                 raise
             kept = str(error).strip()
         if kept:
-            with engine.cursor() as cr:
-                journal.release(cr, relation)
+            with engine.cursor() as own:
+                journal.release(own, relation)
         with self._lock:
             self._wanted.pop(relation, None)
         self._pause_s.pop(relation, None)

@@ -1771,8 +1771,8 @@ _plant(
     (
         'compact-longest-life',
         "removals outlive the longest life of any entry",
-        "return journal.compact(cr, self.config.longest_ttl_s + 3600)",
-        "return journal.compact(cr, 0)",
+        "journal.compact(cr, removal_ttl_s=self.config.longest_ttl_s + 3600)",
+        "journal.compact(cr, removal_ttl_s=0)",
         'TestCompaction TestManagerRemovals',
     ),
     (
@@ -2756,7 +2756,7 @@ _plant(
                     ('keys', "if not isinstance(names,"),
                     ('tag', "self._check_key(removal.validate_tag, tag)"),
                     ('user', "self._check_uid(uid)\n        return"),
-                    ('relation', "engine = self._engine()\n        self._check_key("),
+                    ('relation', "found = self._engine()\n        self._check_key("),
                 )
             ),
             (
@@ -2766,7 +2766,7 @@ _plant(
             (
                 'invalidate_all',
                 "        self._check_group(GROUP_ADMIN)\n"
-                "        return self._removed(\"everything\"",
+                "        return self._removing('all'",
             ),
             (
                 'test_redis',

@@ -24,7 +24,7 @@ from odoo.tools import SQL
 from ..services import codec, journal, keys, pretty, preview, versions
 from ..services import entry as entry_format
 from ..services.keys import sql_like
-from .cache_manager import MAX_KEYS
+from .cache_manager import GROUP_ADMIN, MAX_KEYS
 
 MAX_SHOWN_CHARS = 20_000
 
@@ -180,6 +180,7 @@ class CacheEntry(models.Model):
     def _search_depends_on(self, operator, value):
         if operator not in ('in', '=', 'ilike', 'like'):
             return NotImplemented
+        self.env['cache.manager']._check_group(GROUP_ADMIN)
         names = [value] if isinstance(value, str) else list(value)
         found = set()
         for name in names:

@@ -276,7 +276,11 @@ def drop_triggers(cr, relation: str) -> None:
         [relation],
     )
     for (name,) in cr.fetchall():
-        cr.execute(SQL("DROP TRIGGER %s ON %s", SQL.identifier(name), SQL.identifier(relation)))
+        # not logged as a bad query: a table that is busy keeps them
+        cr.execute(
+            SQL("DROP TRIGGER %s ON %s", SQL.identifier(name), SQL.identifier(relation)),
+            log_exceptions=False,
+        )
 
 
 def unguard(cr, relation: str) -> bool:

@@ -14,7 +14,7 @@ from unittest.mock import patch
 from odoo.exceptions import AccessError
 from odoo.service.model import call_kw, get_public_method
 from odoo.tests import TransactionCase, new_test_user, tagged
-from odoo.tools import mute_logger
+from odoo.tools import SQL, mute_logger
 
 from ..services import redis_probe
 
@@ -293,6 +293,14 @@ class TestRpcSurface(TransactionCase):
             'cache.metric': [cls.add_figure('res.users')],
             'cache.entry': [cls.add_entry(cls.users['user'].id, 'mine')],
             'cache.manager': [],
+            'cache.change': [cls.add_row('cache_change', relation=MARK)],
+            'cache.guard.failure': [cls.add_row('cache_guard_failure', relation=MARK, error=MARK)],
+            'cache.log': cls.env['cache.log']._note('remove', MARK).ids,
+            'cache.operation': cls.env['cache.operation']
+            .with_user(cls.users['admin'])
+            .create({'kind': 'key', 'key': 'v1:tc'})
+            .ids,
+            'cache.relation': cls.env['cache.relation'].search([('name', '=', 'res_bank')]).ids,
             # of the Cache User, who sees no other; made by code
             'cache.schedule': cls.env['cache.schedule']
             .with_user(cls.users['user'])
@@ -313,6 +321,19 @@ class TestRpcSurface(TransactionCase):
             " cost_ms, size_bytes, hits, body) VALUES (%s, %s, 'read', %s, %s, now(),"
             " now() + interval '1 hour', 25, 100, 0, '') RETURNING id",
             [f'v1:orm:{model}:read:{key}', model, uid, superuser],
+        )
+        return cls.env.cr.fetchone()[0]
+
+    @classmethod
+    def add_row(cls, table, **values):
+        columns = SQL(", ").join(map(SQL.identifier, values))
+        cls.env.cr.execute(
+            SQL(
+                "INSERT INTO %s (%s) VALUES %s RETURNING id",
+                SQL.identifier(table),
+                columns,
+                tuple(values.values()),
+            )
         )
         return cls.env.cr.fetchone()[0]
 

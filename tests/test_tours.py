@@ -32,16 +32,15 @@ def committed():
 class TestTours(HttpCase):
     server = None
 
-    def base_url(self):
-        return f'http://127.0.0.1:{self.server.port}' if self.server else super().base_url()
+    @classmethod
+    def base_url(cls):
+        return f'http://127.0.0.1:{cls.server.port}' if cls.server else super().base_url()
 
     def tour(self, name, path, **options):
-        with Server(workers=0, **options) as self.server:
-            try:
-                self.start_tour(f'/odoo/{path}', name, login='admin', timeout=120)
-            finally:
-                self.server, server = None, self.server
-                self.assertNotIn('Traceback', server.log())
+        with Server(workers=0, **options) as server:
+            self.patch(type(self), 'server', server)
+            self.start_tour(f'/odoo/{path}', name, login='admin', timeout=120)
+            self.assertNotIn('Traceback', server.log())
 
     def remove_committed(self):
         with committed() as env:

@@ -2765,8 +2765,7 @@ _plant(
             ),
             (
                 'invalidate_all',
-                "        self._check_group(GROUP_ADMIN)\n"
-                "        return self._removing('all'",
+                "        self._check_group(GROUP_ADMIN)\n        return self._removing('all'",
             ),
             (
                 'test_redis',

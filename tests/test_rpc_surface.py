@@ -208,6 +208,20 @@ EXCEPTIONS = {
     ('cache.entry', 'search_panel_select_multi_range'): NOBODY,
     ('cache.metric', 'search_panel_select_range'): NOBODY,
     ('cache.metric', 'search_panel_select_multi_range'): NOBODY,
+    **{
+        (f'cache.{name}', 'web_resequence'): ALL
+        for name in ('change', 'guard.failure', 'log', 'operation', 'relation')
+    },
+    **{(f'cache.{name}', 'get_metadata'): ALL for name in ('change', 'guard.failure', 'relation')},
+    **{
+        ('cache.guard.failure', f'search_panel_select_{kind}range'): NOBODY
+        for kind in ('', 'multi_')
+    },
+    # no such field, and the kind of a removal is none of those that there are
+    **{
+        ('cache.operation', name): NOBODY
+        for name in ('action_archive', 'action_unarchive', 'toggle_active', 'name_create')
+    },
     # on no record they have nothing to do
     **{(model, name): ALL for model in ABSTRACT for name in NO_RECORD},
     **{(model, 'export_data'): SYSTEM for model in ABSTRACT},

@@ -7,8 +7,8 @@ What may go wrong: what a tour has committed stays.  It is removed by a cursor o
 """
 
 import contextlib
+import json
 import os
-from urllib.parse import quote
 
 from odoo import api
 from odoo.sql_db import db_connect
@@ -36,10 +36,20 @@ class TestTours(HttpCase):
     def base_url(cls):
         return f'http://127.0.0.1:{cls.server.port}' if cls.server else super().base_url()
 
-    def tour(self, name, path, **options):
+    def tour(self, name, path, before='', **options):
+        """:param before: JavaScript that runs first
+        :param options: of the server
+        """
         with Server(workers=0, **options) as server:
             self.patch(type(self), 'server', server)
-            self.start_tour(f'/odoo/{path}', name, login='admin', timeout=120)
+            settings = json.dumps({'stepDelay': 0, 'startUrl': f'/odoo/{path}'})
+            self.start_tour(
+                f'/odoo/{path}',
+                name,
+                code=f'{before}odoo.startTour({name!r}, {settings})',
+                login='admin',
+                timeout=120,
+            )
             self.assertNotIn('Traceback', server.log())
 
     def remove_committed(self):
@@ -75,6 +85,7 @@ class TestTours(HttpCase):
         self.assertTrue(good, "set TIERED_CACHE_TEST_REDIS to the URL of a Redis")
         self.tour(
             'tiered_cache_redis_settings',
-            f'action-tiered_cache.res_config_settings_action?debug=tests&redis={quote(good, "")}',
+            'action-tiered_cache.res_config_settings_action?debug=tests',
+            before=f'window.tieredCacheRedis = {json.dumps(good)}; ',
             redis_url=None,
         )

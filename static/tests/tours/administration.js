@@ -74,7 +74,7 @@ registry.category("web_tour.tours").add("tiered_cache_redis_settings", {
         { trigger: "body:not(:has(.modal))" },
         {
             trigger: URL_FIELD,
-            run: (helpers) => helpers.edit(new URLSearchParams(location.search).get("redis")),
+            run: (helpers) => helpers.edit(window.tieredCacheRedis),
         },
         { trigger: TEST_BUTTON, run: "click" },
         { trigger: ".o_notification:contains(answers in)" },

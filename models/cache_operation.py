@@ -11,6 +11,7 @@ from odoo import api, fields, models
 from odoo.exceptions import UserError
 
 from ..services import policy, preview
+from ..services.engine import engine_for
 from .cache_manager import GROUP_ADMIN
 
 TIERS = ('l1', 'l2', 'l3')
@@ -79,7 +80,7 @@ class CacheOperation(models.TransientModel):
                 except UserError as error:
                     operation.problem = str(error)
             for tier in TIERS:
-                operation[f'count_{tier}'] = self._text(counts.get(tier)) if counts else False
+                operation[f'count_{tier}'] = self._text(tier, counts.get(tier)) if counts else False
             operation.note = counts and operation._note()
 
     @api.model
@@ -89,9 +90,11 @@ class CacheOperation(models.TransientModel):
         return manager
 
     @api.model
-    def _text(self, count: preview.Count | None):
+    def _text(self, tier, count: preview.Count | None):
         if count is None:
-            return self.env._("not counted")
+            engine = engine_for(self.env.registry)
+            in_use = engine is not None and tier in engine.hierarchy.tiers
+            return self.env._("not counted") if in_use else self.env._("not in use")
         number = self.env['ir.qweb.field.integer'].value_to_html(count.entries, {})
         return number if count.is_complete else self.env._("at least %s", number)
 
@@ -118,7 +121,7 @@ class CacheOperation(models.TransientModel):
         last = self.env['cache.log'].search([], limit=1, order='id desc')
         manager._remove(self.kind, target)
         self.log_id = self.env['cache.log'].search(
-            [('id', '>', last.id), ('create_uid', '=', self.env.uid)], limit=1, order='id desc'
+            [('id', '>', last.id or 0), ('create_uid', '=', self.env.uid)], limit=1, order='id desc'
         )
         return self._show()
 

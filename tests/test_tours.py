@@ -15,6 +15,7 @@ from odoo.sql_db import db_connect
 from odoo.tests import HttpCase, tagged
 from odoo.tests.common import get_db_name
 
+from ..services.engine import engine_for
 from .test_workers import Server
 
 MODEL = 'res.currency'
@@ -40,6 +41,7 @@ class TestTours(HttpCase):
         """:param before: JavaScript that runs first
         :param options: of the server
         """
+        self.watch_tables()
         with Server(workers=0, **options) as server:
             self.patch(type(self), 'server', server)
             settings = json.dumps({'stepDelay': 0, 'startUrl': f'/odoo/{path}'})
@@ -51,6 +53,13 @@ class TestTours(HttpCase):
                 timeout=120,
             )
             self.assertNotIn('Traceback', server.log())
+
+    def watch_tables(self):
+        """Before this test's own transaction writes to one of them: while it is open, no other
+        could have it watched."""
+        engine = engine_for(self.registry)
+        for relation in sorted(engine.always | {self.env[MODEL]._table}):
+            self.assertEqual(engine.guards.guard_now(relation), '', relation)
 
     def remove_committed(self):
         with committed() as env:

@@ -23,6 +23,8 @@
         'views/cache_relation_views.xml',
         'views/cache_rule_views.xml',
         'views/cache_schedule_views.xml',
+        'views/cache_call_views.xml',
+        'views/cache_warmup_views.xml',
         'views/res_config_settings_views.xml',
         'data/ir_filters_data.xml',
         'views/tiered_cache_menus.xml',

@@ -1,5 +1,6 @@
 from . import (
     base,
+    cache_call,
     cache_change,
     cache_entry,
     cache_event,
@@ -13,6 +14,8 @@ from . import (
     cache_relation,
     cache_rule,
     cache_schedule,
+    cache_warmup,
+    cache_warmup_line,
     ir_http,
     ir_rule,
     res_config_settings,

@@ -38,6 +38,7 @@ class ResConfigSettings(models.TransientModel):
     )
     tiered_cache_max_staleness_s = fields.Char(string="May Lag Behind")
     tiered_cache_time_dependent_ttl_s = fields.Char(string="Results That Look at the Clock")
+    tiered_cache_ttl_jitter_percent = fields.Char(string="Spread of Lives")
     tiered_cache_max_entry_kb = fields.Char(string="Largest Result")
 
     tiered_cache_l1_max_entries = fields.Char(string="Entries in L1")
@@ -80,6 +81,8 @@ class ResConfigSettings(models.TransientModel):
     tiered_cache_schedule_keep_days = fields.Char(string="Listed For")
     tiered_cache_log_keep_days = fields.Char(string="Kept in the Log For")
     tiered_cache_indicator = fields.Boolean(string="Show Where Views Come From")
+    tiered_cache_record_calls = fields.Boolean(string="Record Calls for Warm-up")
+    tiered_cache_calls_keep_days = fields.Char(string="Remembered For")
 
     tiered_cache_places = fields.Json(
         compute='_compute_tiered_cache_places',

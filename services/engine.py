@@ -24,11 +24,11 @@ from odoo.modules.registry import Registry
 from odoo.service import server
 from odoo.sql_db import connection_info_for, db_connect
 
-from . import configuration, journal, metrics, removal
+from . import calls, configuration, journal, metrics, preload, removal
 from .catalogue import Catalogue, Reading
 from .catalogue import fingerprint as catalogue_fingerprint
 from .emptying import Emptying
-from .fingerprint import code_fingerprint
+from .fingerprint import running_code
 from .flight import Flights, Leases
 from .guards import Guards
 from .hierarchy import Hierarchy
@@ -79,6 +79,9 @@ _PRESSURE = {
     "halved": "Memory is scarce (%d of %d bytes): L1 takes half of its limit until that is over. "
     "Lower l1_max_mb or raise the limit if this lasts; it is logged once, and counted.",
 }
+
+START_AFTER_S = 0.2
+"""A worker that was just forked is let into its loop first."""
 
 CATALOGUE_PAUSE_S = 5.0
 """The catalogue is not read more often than this for the sake of an unknown name."""
@@ -135,6 +138,8 @@ class Engine:
         self.db_name = registry.db_name
         self.started_at = time.time()
         self.metrics = metrics.Metrics()
+        self.calls = calls.Calls()
+        self.preloader = preload.Preloader(self)
         self.suspender = Suspender()
         self.guards = Guards(self)
         self.orm_cache = OrmCacheReader(registry)
@@ -191,7 +196,7 @@ class Engine:
         try:
             with self.cursor() as cr:
                 modules = self._read_database(cr)
-            self.code = code_fingerprint(modules)
+            self.code = running_code(frozenset(modules))
         except Exception as error:  # noqa: BLE001 whatever it is, Odoo goes on without us
             _logger.warning(
                 "Tiered Cache is off in this process for database %s; it tries again in %d s. "
@@ -202,7 +207,7 @@ class Engine:
                 error,
             )
             return False
-        self.outbox.start()
+        self.outbox.post_job('preload', self.preloader.work)
         return True
 
     def _read_database(self, cr) -> list[str]:
@@ -211,13 +216,10 @@ class Engine:
         self.configure(cr)
         # an error here, and not in somebody's transaction, switches the cache off
         VersionBook().check(cr)
+        cr.execute("SELECT FROM cache_call, cache_warmup LIMIT 0")
         if journal.has_foreign_rows(cr):
             journal.compact(cr, configuration.REMOVAL_TTL_S)
-        cr.execute(
-            "SELECT name FROM ir_module_module"
-            " WHERE state IN ('installed', 'to upgrade', 'to remove')"
-        )
-        return [name for (name,) in cr.fetchall()]
+        return _modules(cr)
 
     # -- connections of our own ------------------------------------------------------
 
@@ -416,6 +418,7 @@ class Engine:
         self.guards.work()
         self.reports.write()
         self._look_around()
+        self.preloader.follow()
 
     def glance(self) -> None:
         """L1 loses what has expired, and gives way when the process becomes too large."""
@@ -451,10 +454,13 @@ class Engine:
     def flush_metrics(self) -> None:
         """Write the figures that have piled up."""
         self._flushed_at = time.monotonic()
-        rows = self.metrics.drain()
+        rows, hit_calls = self.metrics.drain(), self.calls.drain()
         if rows:
             with self.cursor() as cr:
                 metrics.write(cr, rows)
+        if hit_calls and self.settings.record_calls:
+            with self.cursor() as cr:
+                calls.write(cr, hit_calls)
 
     def compact(self) -> int | None:
         """Compact the journal; see :func:`.journal.compact`."""
@@ -565,6 +571,44 @@ class Engine:
             "problems": list(self.settings.problems),
             **self.metrics.snapshot(),
         }
+
+
+def prepare_fork(cr) -> None:
+    """A registry was loaded: find out what its workers would find out one by one.
+
+    :param cr: of the loading
+    """
+    global _watches_forks  # pylint: disable=global-statement  # noqa: PLW0603
+    if _is_master():
+        running_code(frozenset(_modules(cr)))
+        if not _watches_forks:
+            _watches_forks = True
+            os.register_at_fork(after_in_child=_start_soon)
+
+
+_watches_forks = False
+
+
+def _start_soon() -> None:
+    """A worker was forked: its engine, and L1, shall be there before its first user."""
+    timer = threading.Timer(START_AFTER_S, _start)
+    timer.name, timer.daemon = 'tiered_cache.start', True
+    timer.start()
+
+
+def _start() -> None:
+    for registry in list(Registry.registries.snapshot.values()):
+        try:
+            engine_for(registry)
+        except Exception:  # noqa: BLE001 the first read tries again
+            _logger.info("Tiered Cache: it starts with the first read.", exc_info=True)
+
+
+def _modules(cr) -> list[str]:
+    cr.execute(
+        "SELECT name FROM ir_module_module WHERE state IN ('installed', 'to upgrade', 'to remove')"
+    )
+    return [name for (name,) in cr.fetchall()]
 
 
 engine_class = Engine

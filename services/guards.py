@@ -61,45 +61,6 @@ class Guards:
         for relation in due:
             self._guard(relation)
 
-    def guard_now(self, relation: str) -> str:
-        """Create a guard at once, for a person who waits.
-
-        :return: '' or why it is not there yet; it is tried again in the background then
-        """
-        with self._lock:
-            self._wanted.setdefault(relation, 0.0)
-        self._guard(relation)
-        with self._lock:
-            waits = relation in self._wanted
-        return self.errors.get(relation, 'busy') if waits else ''
-
-    def release_now(self, relation: str) -> str:
-        """Release a relation, and remove its triggers if nobody holds the table.
-
-        :return: '' or why the triggers are still there; then they only cost a little
-        :raise psycopg2.Error: it could not be released
-        """
-        engine, kept = self._engine, 'busy'
-        limit_ms = engine.settings.guard_lock_timeout_ms
-        try:
-            with engine.cursor() as own:
-                own.execute("SELECT set_config('lock_timeout', %s, true)", [f'{limit_ms}ms'])
-                if journal.unguard(own, relation):
-                    kept = ''
-        except psycopg2.Error as error:
-            if not journal.is_lock_timeout(error):
-                raise
-            kept = str(error).strip()
-        if kept:
-            with engine.cursor() as own:
-                journal.release(own, relation)
-        with self._lock:
-            self._wanted.pop(relation, None)
-        self._pause_s.pop(relation, None)
-        self.errors.pop(relation, None)
-        self._remember(relation, '')
-        return kept
-
     def _guard(self, relation: str) -> None:
         engine = self._engine
         if not engine.catalogue.knows(relation):
@@ -107,8 +68,7 @@ class Guards:
             return
         try:
             with engine.cursor() as cr:
-                limit = f'{engine.settings.guard_lock_timeout_ms}ms'
-                cr.execute("SELECT set_config('lock_timeout', %s, true)", [limit])
+                self._limit_wait(cr)
                 created = journal.guard(cr, relation, engine.settings.capture)
         except (psycopg2.Error, AssertionError) as error:  # the second: Odoo cannot quote the name
             self._later(relation, str(error).strip())
@@ -124,6 +84,11 @@ class Guards:
             self._done(relation)
         else:
             self._later(relation, '')
+
+    def _limit_wait(self, cr) -> None:
+        """Wait for a busy table no longer than told."""
+        limit = f'{self._engine.settings.guard_lock_timeout_ms}ms'
+        cr.execute("SELECT set_config('lock_timeout', %s, true)", [limit])
 
     def _done(self, relation: str) -> None:
         with self._lock:
@@ -171,6 +136,65 @@ class Guards:
                 ', '.join(broken),
             )
         return len(broken)
+
+    # -- by hand: buttons, and cli/cache.py -------------------------------------------------
+
+    def guard_now(self, relation: str) -> str:
+        """Guard a relation at once.
+
+        :return: '' or why it could not be done yet; it is tried again in the background then
+        """
+        if not self._engine.catalogue.knows(relation):
+            return 'it is not a table of the current schema'
+        with self._lock:
+            self._wanted.setdefault(relation, 0.0)
+        self._guard(relation)
+        with self._lock:
+            waits = relation in self._wanted
+        busy = 'another process is guarding or compacting, try again'
+        return self.errors.get(relation, busy) if waits else ''
+
+    def release_now(self, relation: str) -> str:
+        """Take the guard off a relation: what was read from it is invalid for good.
+
+        Its triggers go in the same transaction, or not at all: between two, another process could
+        guard it again, and would trust triggers that are gone a moment later.
+
+        :return: '' or why its triggers are still there
+        :raise psycopg2.Error: it could not be released
+        """
+        engine, gone = self._engine, False
+        try:
+            with engine.cursor() as own:
+                self._limit_wait(own)
+                gone = journal.unguard(own, relation)
+        except psycopg2.Error as error:
+            if not journal.is_lock_timeout(error):
+                raise
+        if not gone:
+            with engine.cursor() as own:
+                journal.release(own, relation)
+        with self._lock:
+            self._wanted.pop(relation, None)
+        self._pause_s.pop(relation, None)
+        self.errors.pop(relation, None)
+        self._remember(relation, '')
+        return '' if gone else 'its triggers are in use and stay, without effect'
+
+    def repair(self) -> dict[str, str]:
+        """Make guards anew that are not as they were made.
+
+        :return: by relation '' or why it could not be done
+        """
+        with self._engine.cursor() as cr:
+            problems = journal.guard_problems(cr)
+        done = {}
+        for relation, problem in problems.items():
+            reason = self.release_now(relation)
+            if problem != journal.GONE:
+                reason = reason or self.guard_now(relation)
+            done[relation] = reason
+        return done
 
     def stats(self) -> dict:
         with self._lock:

@@ -18,9 +18,11 @@ write the same figures.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import threading
 import time
+import typing
 from collections.abc import Iterable
 
 HITS = ('l1', 'l2', 'l3')
@@ -91,6 +93,40 @@ SET {', '.join(f'{name} = cache_metric.{name} + EXCLUDED.{name}' for name in SUM
 """
 
 
+class Seen(typing.NamedTuple):
+    """A call that was set aside.
+
+    :param what: 'hit' or 'miss'
+    :param why: the tier of a hit, the reason of a miss
+    :param ms: what the hit has saved, what computing took
+    """
+
+    what: str
+    why: str
+    detail: str
+    ms: float
+
+
+class _Aside(threading.local):
+    calls: list[Seen] | None = None
+
+
+_aside = _Aside()
+
+
+@contextlib.contextmanager
+def set_aside():
+    """Within it, calls of this thread are not counted: nobody was waiting for them.
+
+    Yields a list of :class:`Seen`, in the order in which they ended.
+    """
+    before, _aside.calls = _aside.calls, []
+    try:
+        yield _aside.calls
+    finally:
+        _aside.calls = before
+
+
 class Metrics:
     """The counters of one process and database.
 
@@ -115,6 +151,10 @@ class Metrics:
         bytes: int = 0,
     ) -> None:
         """A call was answered by ``tier`` ('l1', 'l2' or 'l3')."""
+        aside = _aside.calls
+        if aside is not None:
+            aside.append(Seen('hit', tier, '', saved_ms))
+            return
         minute = int(self._clock() // 60)
         with self._lock:
             row = self._rows.get((minute, model, method, tier, '', ''))
@@ -139,6 +179,10 @@ class Metrics:
         :param reason: one of REASONS
         :param relation: for 'stale' the relation that changed, for 'uncacheable' why
         """
+        aside = _aside.calls
+        if aside is not None:
+            aside.append(Seen('miss', reason, relation or '', duration_ms))
+            return
         minute = int(self._clock() // 60)
         with self._lock:
             row = self._row((minute, model, method, 'computed', reason, relation or ''))

@@ -37,6 +37,7 @@ METHODS = (
 TIERS = ('l1', 'l2', 'l3')
 
 OWN_MODELS = (
+    'cache.call',
     'cache.change',
     'cache.entry',
     'cache.event',
@@ -50,6 +51,8 @@ OWN_MODELS = (
     'cache.relation',
     'cache.rule',
     'cache.schedule',
+    'cache.warmup',
+    'cache.warmup.line',
 )
 """Never cached: they show the cache itself."""
 

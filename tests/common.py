@@ -98,6 +98,7 @@ class CacheCase(BaseCase):
         'audit_rate': '0',
         'consistency': 'strong',
         'capture': 'triggers',
+        'ttl_jitter_percent': '0',  # so that tests can foretell when a life ends
         'guard_lock_timeout_ms': '5000',
         'metrics_flush_s': '3600',
     }
@@ -247,11 +248,15 @@ class CacheCase(BaseCase):
             return call(env)
 
     @contextlib.contextmanager
-    def other_worker(self):
-        """Within it, requests go to another worker: another L1, versions of its own."""
-        other = engines.Engine(self.registry)
-        other.metrics = self.log
-        self.addCleanup(other.close)
+    def other_worker(self, other=None):
+        """Within it, requests go to another worker: another L1, versions of its own.
+
+        :param other: the one of an earlier time, with what it has kept; default a new one
+        """
+        if other is None:
+            other = engines.Engine(self.registry)
+            other.metrics = self.log
+            self.addCleanup(other.close)
         with (
             patch.object(type(self), 'engine', other),
             patch.dict(self.registry.__dict__, {engines._SLOT: other}),

@@ -36,6 +36,7 @@ NOBODY = ()
 
 FIELD = {
     'cache.change': 'kind',
+    'cache.call': 'model',
     'cache.entry': 'model',
     'cache.guard.failure': 'relation',
     'cache.log': 'summary',
@@ -46,9 +47,12 @@ FIELD = {
     'cache.event.rule': 'note',
     'cache.rule': 'note',
     'cache.schedule': 'note',
+    'cache.warmup': 'note',
+    'cache.warmup.line': 'name',
 }
 GROUPED = {
     'cache.change': 'kind',
+    'cache.call': 'kind',
     'cache.entry': 'model',
     'cache.guard.failure': 'relation',
     'cache.log': 'action',
@@ -59,9 +63,12 @@ GROUPED = {
     'cache.event.rule': 'event',
     'cache.rule': 'consistency',
     'cache.schedule': 'kind',
+    'cache.warmup': 'kind',
+    'cache.warmup.line': 'outcome',
 }
 VALUES = {
     'cache.change': {'relation': 'x'},
+    'cache.call': {'hits': 5},
     'cache.entry': {'hits': 5},
     'cache.guard.failure': {'error': 'x'},
     'cache.log': {'summary': "changed"},
@@ -72,9 +79,12 @@ VALUES = {
     'cache.namespace': {'note': "changed"},
     'cache.rule': {'note': "changed"},
     'cache.schedule': {'note': "changed"},
+    'cache.warmup': {'note': "changed"},
+    'cache.warmup.line': {'sequence': 5},
 }
 NEW = {
     'cache.change': {'relation': 'x'},
+    'cache.call': {'model': 'res.bank'},
     'cache.entry': {'key': 'v1:new'},
     'cache.guard.failure': {'relation': 'x'},
     'cache.log': {'action': 'remove', 'summary': "forged"},
@@ -85,6 +95,8 @@ NEW = {
     'cache.namespace': {'name': 'surface:new'},
     'cache.rule': {'model': 'res.bank'},
     'cache.schedule': {'kind': 'all'},
+    'cache.warmup': {'name': "new"},
+    'cache.warmup.line': {'name': "new"},
 }
 
 # What every model has: who gets an answer.  SHAPE tells what the program is like, no record.
@@ -95,6 +107,7 @@ RIGHTS = {
     'cache.log': {SHAPE: ALL, READ: ADMINS},
     'cache.operation': {SHAPE: ALL, READ: ADMINS, CREATE: ADMINS, WRITE: ADMINS, DELETE: ADMINS},
     'cache.relation': {SHAPE: ALL, READ: ADMINS},
+    'cache.call': {SHAPE: ALL, READ: ADMINS, DELETE: ADMINS},
     'cache.entry': {SHAPE: ALL, READ: READERS, DELETE: ADMINS},
     'cache.event': {SHAPE: ALL},
     'cache.event.rule': {
@@ -114,6 +127,8 @@ RIGHTS = {
     },
     'cache.rule': {SHAPE: ALL, READ: READERS, CREATE: ADMINS, WRITE: ADMINS, DELETE: ADMINS},
     'cache.schedule': {SHAPE: ALL, READ: READERS, CREATE: ADMINS, WRITE: ADMINS, DELETE: ADMINS},
+    'cache.warmup': {SHAPE: ALL, READ: ADMINS, CREATE: ADMINS, WRITE: ADMINS, DELETE: ADMINS},
+    'cache.warmup.line': {SHAPE: ALL, READ: ADMINS, WRITE: ADMINS, DELETE: ADMINS},
     'cache.manager': {SHAPE: ALL},
 }
 SPEC = {'display_name': {}}
@@ -180,14 +195,18 @@ EXCEPTIONS = {
     # these figures cannot be copied by somebody who does not see all of them
     ('cache.metric', 'copy_data'): ADMINS,
     ('cache.entry', 'copy_data'): NOBODY,  # its body is closed to all
+    ('cache.call', 'copy_data'): NOBODY,
     # ids and external ids of what was passed; without log columns nothing is read
     ('cache.entry', 'get_metadata'): ALL,
     ('cache.metric', 'get_metadata'): ALL,
+    ('cache.call', 'get_metadata'): ALL,
+    ('cache.warmup.line', 'get_metadata'): ALL,
     # what is active already is left alone; two rules must not name the same methods
     ('cache.namespace', 'action_unarchive'): READERS,
     ('cache.rule', 'action_unarchive'): READERS,
     ('cache.rule', 'copy'): NOBODY,
     # no sequence to set, no name to create by: nothing happens
+    ('cache.call', 'web_resequence'): ALL,
     ('cache.entry', 'web_resequence'): ALL,
     ('cache.metric', 'web_resequence'): ALL,
     ('cache.event', 'web_resequence'): ALL,
@@ -238,6 +257,10 @@ ADDED = {
     ('cache.entry', 'action_invalidate'): (ADMINS, []),
     ('cache.event.rule', 'action_forget_failures'): (ADMINS, []),
     ('cache.schedule', 'action_cancel'): (ADMINS, []),
+    ('cache.warmup', 'action_continue'): (ADMINS, []),
+    ('cache.warmup', 'action_learn'): (ADMINS, []),
+    ('cache.warmup', 'action_start'): (ADMINS, []),
+    ('cache.warmup', 'action_stop'): (ADMINS, []),
     ('cache.manager', 'get_stats'): (READERS, []),
     ('cache.manager', 'invalidate_all'): (ADMINS, []),
     ('cache.manager', 'invalidate_key'): (ADMINS, ['v1:orm:res.bank:read:0']),
@@ -299,7 +322,16 @@ class TestRpcSurface(TransactionCase):
         event_rule = cls.env['cache.event.rule'].create(
             {'event': 'res.partner.updated', 'names': 'partner:{id}', 'note': MARK}
         )
+        warmup = cls.env['cache.warmup'].create({'name': MARK, 'note': MARK})
+        warmup.sudo().state = 'stopped'
+        call_id = cls.add_call()
+        line = cls.env['cache.warmup.line'].create(
+            {'warmup_id': warmup.id, 'call_id': call_id, 'name': MARK}
+        )
         cls.ids = {
+            'cache.call': [call_id],
+            'cache.warmup': warmup.ids,
+            'cache.warmup.line': line.ids,
             'cache.event': [],
             'cache.event.rule': event_rule.ids,
             'cache.rule': rule.ids,
@@ -348,6 +380,16 @@ class TestRpcSurface(TransactionCase):
                 columns,
                 tuple(values.values()),
             )
+        )
+        return cls.env.cr.fetchone()[0]
+
+    @classmethod
+    def add_call(cls):
+        cls.env.cr.execute(
+            "INSERT INTO cache_call (digest, kind, model, method, name, user_id, hits, saved_ms,"
+            " value_ms, last_at, body) VALUES ('d', 'orm', %s, 'read', '', 1, 1, 1, 1, now(), '')"
+            " RETURNING id",
+            [MARK],
         )
         return cls.env.cr.fetchone()[0]
 

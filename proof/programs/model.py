@@ -19,7 +19,7 @@ from pathlib import Path
 from bench import databases
 from bench.common import ServerFailed
 
-from . import model_machine, model_scripts, model_walk
+from . import model_machine, model_plants, model_scripts, model_walk
 
 EPISODE = 400
 """Operations between two resets."""
@@ -34,6 +34,8 @@ MINIMISE = 60
 def main():
     options = _options()
     print(f'seed {options.seed}', flush=True)
+    if options.plant:
+        return model_plants.run(options.plant, options.minutes, options.seed)
     with _database(options.database) as database:
         try:
             with _machine(database, options) as machine:
@@ -52,7 +54,7 @@ def _options():
     parser.add_argument('--seed', type=int, default=1, help="of the random operations (1)")
     parser.add_argument('--hits', type=int, help="stop after so many checked hits")
     parser.add_argument('--minutes', type=float, help="stop after so many minutes (2)")
-    parser.add_argument('--workers', type=int, default=2, help="worker processes (2)")
+    parser.add_argument('--workers', type=int, default=2, help="worker processes, at least 2 (2)")
     parser.add_argument(
         '--scripts', action='store_true', help="run the scripts written by hand instead"
     )
@@ -60,9 +62,16 @@ def _options():
         '--reads',
         type=int,
         default=model_walk.MANY_READS,
-        help="weight of reads among the operations; the others weigh 56 together (150)",
+        help="weight of reads among the operations; the others weigh 58 together (150)",
     )
     parser.add_argument('--replay', metavar='FILE', help="run the operations of a file instead")
+    parser.add_argument(
+        '--plant',
+        nargs='+',
+        metavar='NAME',
+        help="walk over copies with a planted fault of proof/mutants each, to see that it is "
+        "found within so many minutes; 'all' for a choice of them",
+    )
     parser.add_argument(
         '--database', help="one with the addon installed, kept (a new one, dropped)"
     )
@@ -76,6 +85,8 @@ def _options():
         '--minimise', type=int, default=MINIMISE, help="replays that a failure is worth (60)"
     )
     options = parser.parse_args()
+    if options.workers < 2:
+        parser.error("some operations need a second worker")
     if options.hits is None and options.minutes is None:
         options.minutes = 2.0
     if options.script is None:

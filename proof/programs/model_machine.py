@@ -21,7 +21,7 @@ from pathlib import Path
 from bench.children import ChildProcess
 from bench.common import ROOT, ServerFailed
 
-from .model_reads import PAGES, SEATS
+from .model_reads import OF_MANY_TABLES, PAGES
 
 START_TIMEOUT_S = 60
 STEP_TIMEOUT_S = 180
@@ -198,7 +198,7 @@ class Machine(contextlib.ExitStack):
             answers = [
                 worker.ask('step', 'read', 0, seat, page, 'new')
                 for page in PAGES
-                for seat in (0, len(SEATS) - 2)
+                for seat in OF_MANY_TABLES
             ]
         self.relations = worker.ask('guarded')
         self.reset()
@@ -234,19 +234,21 @@ class Machine(contextlib.ExitStack):
 
         :raise Wrong: a difference, or a worker that failed
         """
-        name, *arguments = operation
         self.script.append(operation)
         self.steps += 1
         try:
-            own = getattr(self, f'_{name}', None)
-            if own is not None:
-                own(*arguments)
-            else:
-                worker, *arguments = arguments
-                self._count(self.workers[worker].ask('step', name, *arguments))
+            self._carry_out(*operation)
         except (ServerFailed, OSError) as error:
             self.failed = True
             raise Wrong(str(error), self.script) from error
+
+    def _carry_out(self, name, *arguments):
+        own = getattr(self, f'_{name}', None)
+        if own is not None:
+            own(*arguments)
+        else:
+            worker, *arguments = arguments
+            self._count(self.workers[worker].ask('step', name, *arguments))
 
     def run(self, script):
         """Carry out a script from the beginning."""
@@ -258,6 +260,12 @@ class Machine(contextlib.ExitStack):
         self.counts.update(answer['counts'])
         if answer['differences']:
             raise Wrong(answer['differences'], self.script)
+
+    def _in_turn(self, *operations):
+        """Operations that show something only one right after the other."""
+        self.steps += len(operations) - 1
+        for operation in operations:
+            self._carry_out(*operation)
 
     def _together(self, *operations):
         """Operations of different workers, at the same time."""

@@ -248,6 +248,11 @@ SEATS = [
     ('user0', {'lang': 'en_US', 'allowed_company_ids': ['@company2', '@main']}),
     ('user0', {'lang': 'fr_FR', 'allowed_company_ids': ['@main', '@company2'], 'tz': 'Asia/Tokyo'}),
     ('admin', {'lang': 'fr_FR', 'allowed_company_ids': ['@main', '@company2']}),
-    ('root', {'lang': 'en_US', 'allowed_company_ids': ['@main']}),
+    ('root sudo', {'lang': 'en_US', 'allowed_company_ids': ['@main']}),
+    ('user0', {'lang': 'en_US', 'allowed_company_ids': ['@company2']}),
+    ('user0 sudo', {'lang': 'en_US', 'allowed_company_ids': ['@company2']}),
 ]
-"""User and context; ``root`` is superuser mode."""
+"""User, in superuser mode or not, and context."""
+
+OF_MANY_TABLES = (0, 5)
+"""Seats that read what the others read, too."""

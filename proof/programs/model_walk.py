@@ -26,6 +26,17 @@ OFTEN = [*PAGES, *('partners', 'counts', 'counts', 'banks', 'shapes')]
 """Pages as often as they are read: more often those that matter more, or cost less."""
 
 
+def _beside(seat):
+    others = [place for place in range(len(SEATS)) if place != seat]
+    alike = [place for place in others if SEATS[place][1] == SEATS[seat][1]]
+    return [*(alike * 3), *range(len(SEATS))]
+
+
+BESIDE = [_beside(seat) for seat in range(len(SEATS))]
+"""For each seat, who reads the same pages: mostly others with the same context, since another
+language or company alone would keep answers apart."""
+
+
 class Focus:
     """What is read for a while.
 
@@ -34,7 +45,8 @@ class Focus:
 
     def __init__(self, choose):
         self.pages = [choose(OFTEN) for _ in range(2)]
-        self.seats = [choose(range(len(SEATS))) for _ in range(2)]
+        seat = choose(range(len(SEATS)))
+        self.seats = [seat, choose(BESIDE[seat])]
 
 
 RELEVANT = {
@@ -96,6 +108,52 @@ def _change(names):
     ]
 
 
+def _overtaken(choose, focus, worker):
+    """A reader with an old snapshot, who first asks when its process has learnt what is newer."""
+    seat, page = choose(focus.seats), choose(focus.pages)
+    again = ['read', worker, 0, seat, page, 'new', False, False]
+    return [
+        'in_turn',
+        ['begin', worker, 2],
+        _write(choose, focus, choose((0, worker))),
+        *(again, ['settle', worker], again),
+        ['read', worker, 2, seat, page, 'go on', False, False],
+    ]
+
+
+def _compacted_unseen(choose, focus, worker):
+    """A change that is compacted by another process before this one has seen it."""
+    seat, page = choose(focus.seats), choose(focus.pages)
+    read = ['read', worker, 0, seat, page, 'new', False, False]
+    other = 0 if worker else 1
+    write = _write(choose, focus, other)
+    return ['in_turn', read, ['settle', worker], read, write, ['compact', other], read]
+
+
+SHOWN = {
+    'partner update': 'partners',
+    'category link, upsert': 'categories',
+    'bank by common table expression': 'banks',
+    'rate in a block': 'money and places',
+    'state upsert': 'money and places',
+}
+"""Statements, and the page that shows what they change."""
+
+
+def _own_statement(choose, focus, worker):
+    """A transaction that begins with SQL of its own and then reads what others have read."""
+    seat, statement = choose(focus.seats), choose(list(SHOWN))
+    page = SHOWN[statement]
+    read = ['read', worker, 0, seat, page, 'new', False, False]
+    return [
+        *('in_turn', read, ['settle', worker], read),
+        ['begin', worker, 1],
+        ['statement', worker, 1, statement, choose(range(6)), choose(range(8))],
+        ['read', worker, 1, seat, page, 'go on', False, False],
+        ['rollback', worker, 1],
+    ]
+
+
 def _named(changes):
     return [change.__name__ for change in changes]
 
@@ -125,6 +183,9 @@ KINDS = {
     'settle': (8, _on_worker('settle')),
     'begin': (2, _in_slot('begin', (False, False, True))),
     'begin old': (1, lambda choose, focus, worker: ['begin', worker, 2]),
+    'overtaken': (0.7, _overtaken),
+    'compacted unseen': (0.3, _compacted_unseen),
+    'own statement': (0.5, _own_statement),
     'rollback': (2, _in_slot('rollback')),
     'savepoint': (1.5, _in_slot('savepoint')),
     'release savepoint': (1.5, _in_slot('release_savepoint', BOTH)),

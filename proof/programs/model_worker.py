@@ -290,10 +290,11 @@ class Worker:
         if mode == 'new':
             slot.begin()
         slot.open()
-        user, context = SEATS[seat]
-        root = user == 'root'
+        who, context = SEATS[seat]
+        user, _blank, sudo = who.partition(' ')
         context = model_data.resolve(self.ids, context)
-        env = slot.env(SUPERUSER_ID if root else self.ids[user], context, root)
+        uid = SUPERUSER_ID if user == 'root' else self.ids[user]
+        env = slot.env(uid, context, bool(sudo))
         self.engine  # noqa: B018 its events are watched
         try:
             answers = self._answers(env, PAGES[page], mode == 'new')

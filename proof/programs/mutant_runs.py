@@ -76,6 +76,19 @@ def replace_once(text: str, old: str, new: str, where: str) -> str:
     return text.replace(old, new)
 
 
+def copy_checkout(addon: Path, edits) -> None:
+    """Copy this checkout and change the copy.
+
+    :param addon: folder that does not exist yet
+    :param edits: (file, old text, new text) in any number
+    :raise DoesNotApply: a text does not occur exactly once
+    """
+    shutil.copytree(REPO, addon, ignore=shutil.ignore_patterns('.git', '__pycache__'))
+    for file, old, new in edits:
+        path = addon / file
+        path.write_text(replace_once(path.read_text(), old, new, file))
+
+
 class Workshop:
     """Copies and databases for runs; a context manager, which removes them.
 
@@ -159,10 +172,7 @@ class Workshop:
         folder = self.folder / name
         addon = folder / 'addons' / 'tiered_cache'
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(REPO, addon, ignore=shutil.ignore_patterns('.git', '__pycache__'))
-        for file, old, new in edits:
-            path = addon / file
-            path.write_text(replace_once(path.read_text(), old, new, file))
+        copy_checkout(addon, edits)
         launcher = folder / 'odoo'  # for the tests that start a server
         launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{self._launcher}" "$@"\n')
         launcher.chmod(0o755)

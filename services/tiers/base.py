@@ -93,16 +93,6 @@ class Tier(abc.ABC):
         all."""
         return iter(())
 
-    def matching(self, target: Target) -> Iterator[Step]:
-        """As :meth:`removing`, but only count them: the second number is how many it would have
-        removed."""
-        for keys in self._key_pages(target):
-            yield len(keys), sum(map(bool, map(target.wants, keys)))
-
-    def _key_pages(self, _target: Target) -> Iterator[list[str]]:
-        """The keys among which a target's are, a page at a time."""
-        return iter(())
-
     @abc.abstractmethod
     def count(self, pattern: str) -> int | None:
         """About how many keys :meth:`removing` would look at; None is unknown."""

@@ -317,21 +317,12 @@ class DatabaseTier(Tier):
 
     def removing(self, target: Target) -> Iterator[Step]:
         # Not TRUNCATE, which waits for every reader and makes every reader wait.
-        for count, keys in self._pages(target):
-            yield count, self.delete(filter(target.wants, keys))
-
-    def _key_pages(self, target: Target) -> Iterator[list[str]]:
-        for _count, keys in self._pages(target):
-            yield keys
-
-    def _pages(self, target: Target) -> Iterator[tuple[int, list[str]]]:
-        """How many keys were looked at, and those that may be meant, in the order of keys."""
         like, bounds, last = sql_like(target.candidates), _bounds(target.candidates), ''
         while rows := self._run_patiently(_KEYS, (like, *bounds, last, DELETE_ROWS)):
             ((count, last, keys),) = rows
             if not count:
                 return
-            yield count, keys or []
+            yield count, self.delete(filter(target.wants, keys or ()))
             if count < DELETE_ROWS:
                 return
 

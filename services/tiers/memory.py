@@ -230,6 +230,14 @@ class MemoryTier(Tier):
         found = ((key, self.get(key)) for key in keys)
         return {key: entry for key, entry in found if entry is not MISS}
 
+    def has_newer(self, entry: Entry) -> bool:
+        """Whether another entry under its key was computed at the same time or later."""
+        with self._lock:
+            if entry.key not in self._cache:
+                return False
+            # to look at an entry is no use of it
+            return cachetools.Cache.__getitem__(self._cache, entry.key).created >= entry.created
+
     def set(self, entry: Entry) -> bool:
         max_bytes = self._max_bytes * self._share
         fits = self._on and entry.size_bytes <= max_bytes
@@ -253,11 +261,6 @@ class MemoryTier(Tier):
         with self._lock:
             keys = list(self._cache)
         yield len(keys), self.delete(list(filter(target.wants, keys)))
-
-    def _key_pages(self, _target: Target) -> Iterator[list[str]]:
-        with self._lock:
-            keys = list(self._cache)
-        yield keys
 
     def removing_user(self, uid: int) -> Iterator[Step]:
         return self.removing_entries(lambda entry: entry.uid == uid)

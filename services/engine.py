@@ -416,7 +416,7 @@ class Engine:
         if self._journal_is_long():
             self.compact()
         self.guards.work()
-        self.reports.write()
+        self.reports.deliver()
         self._look_around()
         self.preloader.follow()
 

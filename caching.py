@@ -23,7 +23,8 @@ import functools
 import inspect
 import string
 
-from .services import answering, key_families, keys, named
+from .models.read_through import call_of
+from .services import answering, calls, key_families, keys, named
 from .services.engine import engine_for
 from .services.named_plan import BadOption, plan_for
 
@@ -67,9 +68,13 @@ def cached(template: str, *, depends=(), **options):
             extra = self._ids, arguments, _context(self.env, plan)
             name = named.Name(text, extra, label)
             relations = named.relations_of(engine, self.env.registry, depends)
+
+            def describe():
+                return call_of(self, calls.NAMED, method.__name__, text, args, kwargs)
+
             return answering.answer(
                 engine,
-                named.Call(self.env, name, plan, relations),
+                named.Call(self.env, name, plan, relations, describe),
                 lambda env: method(self.with_env(env), *args, **kwargs),
             ).value
 

@@ -154,15 +154,16 @@ class Server(Process):
     :param int port: TCP port, by default a free one
     :param int workers: prefork workers
     :param dict env: see :class:`Process`
+    :param int crons: processes or threads for scheduled actions
     """
 
-    def __init__(self, database, *, port=None, workers=2, env=None, log_level="warn"):
+    def __init__(self, database, *, port=None, workers=2, env=None, log_level="warn", crons=0):
         self.database = database
         self.port = port or free_port()
         args = [
             "-d", database, f"--workers={workers}", f"--http-port={self.port}",
             f"--http-interface={HOST}", f"--gevent-port={free_port()}",
-            "--max-cron-threads=0", f"--log-level={log_level}",
+            f"--max-cron-threads={crons}", f"--log-level={log_level}",
             # Generous limits: a recycled worker would start with an empty L1.
             "--limit-time-real=600", "--limit-time-cpu=600",
             "--limit-memory-soft=8589934592", "--limit-memory-hard=0",

@@ -6,6 +6,7 @@ The one idea: ask PostgreSQL with Odoo's own settings, so that a benchmark works
 
 import os
 import shutil
+import time
 from contextlib import closing
 
 from odoo.sql_db import db_connect
@@ -87,3 +88,30 @@ def is_installed(env):
     """:return bool: whether the addon is in this database."""
     module = env["ir.module.module"].search([("name", "=", "tiered_cache")])
     return module.state == "installed"
+
+
+def execute(database, statement):
+    """Run and commit a statement.
+
+    :return list | None: its rows
+    """
+    with closing(db_connect(database).cursor()) as cr:
+        cr.execute(statement)
+        rows = cr.fetchall() if cr.description else None
+        cr.commit()
+        return rows
+
+
+def wait_for(database, query, timeout_s):
+    """Ask until the answer is true.
+
+    :return float: seconds that it took
+    :raise TimeoutError: it never was
+    """
+    started = time.monotonic()
+    while time.monotonic() - started < timeout_s:
+        ((answer,),) = execute(database, query)
+        if answer:
+            return time.monotonic() - started
+        time.sleep(0.5)
+    raise TimeoutError(query)

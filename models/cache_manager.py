@@ -13,8 +13,8 @@ from datetime import timedelta
 from odoo import api, fields, models
 from odoo.exceptions import AccessError, UserError
 
-from ..services import answering, configuration, keys, named, redis_probe, removal
-from ..services.engine import engine_for
+from ..services import answering, configuration, keys, named, preview, redis_probe, removal
+from ..services.engine import engine_for, prepare_fork
 from ..services.miss import MISS
 
 _logger = logging.getLogger(__name__)
@@ -70,6 +70,10 @@ class CacheManager(models.AbstractModel):
     _name = 'cache.manager'
     _description = "Cache Manager"
 
+    def _register_hook(self):
+        super()._register_hook()
+        prepare_fork(self.env.cr)
+
     @api.model
     def get_stats(self):
         """Figures of the process that answers.
@@ -96,7 +100,9 @@ class CacheManager(models.AbstractModel):
         """
         self._check_group(GROUP_ADMIN)
         self._check_key(keys.validate_key, key)
-        return self._removed(f"key {key}", removal.remove_key(self._engine(), self.env.cr, key))
+        return self._removing(
+            'key', key, lambda engine: removal.remove_key(engine, self.env.cr, key)
+        )
 
     @api.model
     def invalidate_keys(self, names):
@@ -113,8 +119,8 @@ class CacheManager(models.AbstractModel):
             )
         for key in names:
             self._check_key(keys.validate_key, key)
-        return self._removed(
-            f"{len(names)} keys", removal.remove_keys(self._engine(), self.env.cr, names)
+        return self._removing(
+            'keys', str(len(names)), lambda engine: removal.remove_keys(engine, self.env.cr, names)
         )
 
     @api.model
@@ -126,8 +132,8 @@ class CacheManager(models.AbstractModel):
         """
         self._check_group(GROUP_ADMIN)
         self._check_key(keys.validate_pattern, pattern)
-        return self._removed(
-            f"pattern {pattern}", removal.remove_pattern(self._engine(), self.env.cr, pattern)
+        return self._removing(
+            'pattern', pattern, lambda engine: removal.remove_pattern(engine, self.env.cr, pattern)
         )
 
     @api.model
@@ -140,7 +146,9 @@ class CacheManager(models.AbstractModel):
         """
         self._check_group(GROUP_ADMIN)
         self._check_key(removal.validate_tag, tag)
-        return self._removed(f"tag {tag}", removal.remove_tag(self._engine(), self.env.cr, tag))
+        return self._removing(
+            'tag', tag, lambda engine: removal.remove_tag(engine, self.env.cr, tag)
+        )
 
     @api.model
     def invalidate_user(self, uid):
@@ -152,7 +160,9 @@ class CacheManager(models.AbstractModel):
         """
         self._check_group(GROUP_ADMIN)
         self._check_uid(uid)
-        return self._removed(f"user {uid}", removal.remove_user(self._engine(), self.env.cr, uid))
+        return self._removing(
+            'user', str(uid), lambda engine: removal.remove_user(engine, self.env.cr, uid)
+        )
 
     @api.model
     def invalidate_relation(self, relation):
@@ -163,10 +173,12 @@ class CacheManager(models.AbstractModel):
         :param str relation: name of a table, e.g. 'res_partner'
         """
         self._check_group(GROUP_ADMIN)
-        engine = self._engine()
-        self._check_key(lambda name: removal.validate_relation(engine, name), relation)
-        return self._removed(
-            f"relation {relation}", removal.remove_relation(engine, self.env.cr, relation)
+        found = self._engine()
+        self._check_key(lambda name: removal.validate_relation(found, name), relation)
+        return self._removing(
+            'relation',
+            relation,
+            lambda engine: removal.remove_relation(engine, self.env.cr, relation),
         )
 
     @api.model
@@ -183,8 +195,8 @@ class CacheManager(models.AbstractModel):
             return super().invalidate_model(model, flush)
         self._check_group(GROUP_ADMIN)
         records = self._cached_model(model)
-        return self._removed(
-            f"model {model}", removal.remove_model(self._engine(), self.env.cr, records)
+        return self._removing(
+            'model', model, lambda engine: removal.remove_model(engine, self.env.cr, records)
         )
 
     @api.model
@@ -216,11 +228,11 @@ class CacheManager(models.AbstractModel):
     def invalidate_all(self):
         """Remove every entry of this database from all tiers of all workers."""
         self._check_group(GROUP_ADMIN)
-        return self._removed("everything", removal.remove_all(self._engine(), self.env.cr))
+        return self._removing('all', '', lambda engine: removal.remove_all(engine, self.env.cr))
 
     @api.model
     def schedule_removal(self, kind, target=None, delay_s=None, at=None):
-        """Remove something later; listed, and cancelled, in *Tiered Cache ▸ Scheduled Removals*.
+        """Remove something later; listed, and cancelled, in *Operations ▸ Scheduled Removals*.
 
         :param str kind: 'key', 'pattern', 'tag', 'model', 'relation', 'user' or 'all'
         :param target: what to remove, as the methods above take it; nothing for 'all'
@@ -332,13 +344,17 @@ class CacheManager(models.AbstractModel):
 
     @api.private
     def get_many(self, keys, **options):
-        """What is kept under several names.
+        """What is kept under several names; L2 and L3 are asked once for all of them.
 
         :return: values by name; names under which nothing is are missing
         :rtype: dict[str, object]
         """
-        found = {key: self.get(key, **options) for key in dict.fromkeys(keys)}
-        return {key: value for key, value in found.items() if value is not MISS}
+        names = list(dict.fromkeys(keys))
+        engine, calls = self._calls(names, options)
+        if engine is None:
+            return {}
+        found = zip(names, answering.look_many(engine, calls), strict=True)
+        return {name: answer.value for name, answer in found if answer is not None}
 
     @api.private
     def contains(self, key, **options):
@@ -358,17 +374,18 @@ class CacheManager(models.AbstractModel):
         :rtype: bool
         :raise services.codec.Unserializable: it cannot be kept; the path in it is named
         """
-        engine, call = self._call(key, options, depends)
-        return engine is not None and answering.bring(engine, call, value)
+        return self.set_many({key: value}, depends=depends, **options) == 1
 
     @api.private
     def set_many(self, values, *, depends=(), **options):
-        """Keep several values, by name.
+        """Keep several values, by name; L2 or L3 is written to once for all of them.
 
         :return: how many were kept
         :rtype: int
+        :raise services.codec.Unserializable: one cannot be kept; none is then
         """
-        return sum(self.set(k, v, depends=depends, **options) for k, v in values.items())
+        engine, calls = self._calls(values, options, depends)
+        return 0 if engine is None else answering.bring(engine, calls, list(values.values()))
 
     @api.private
     def get_or_compute(self, key, compute, *, depends=(), **options):
@@ -410,13 +427,21 @@ class CacheManager(models.AbstractModel):
         engine = engine_for(self.env.registry)
         if engine is None:
             return None, None
-        label = ('', key.partition(':')[0])
-        return engine, named.Call(
-            self.env,
-            named.Name(key, (), label),
-            engine.config.named_plan(key, options),
-            named.relations_of(engine, self.env.registry, depends),
-        )
+        relations = named.relations_of(engine, self.env.registry, depends)
+        return engine, self._call_of(engine, key, options, relations)
+
+    def _calls(self, names, options, depends=()):
+        """As :meth:`_call`, for several."""
+        engine = engine_for(self.env.registry)
+        if engine is None:
+            return None, []
+        relations = named.relations_of(engine, self.env.registry, depends)
+        return engine, [self._call_of(engine, name, options, relations) for name in names]
+
+    def _call_of(self, engine, name, options, relations):
+        label = ('', name.partition(':')[0])
+        plan = engine.config.named_plan(name, options)
+        return named.Call(self.env, named.Name(name, (), label), plan, relations)
 
     @api.model
     def _cron_maintain(self):
@@ -425,8 +450,12 @@ class CacheManager(models.AbstractModel):
         if engine is None or not engine.available:
             return
         done = engine.maintain()
+        days = engine.settings.calls_keep_days
+        done['calls'] = self.env['cache.call']._remove_older_than(days)
         days = engine.settings.schedule_keep_days
         done['schedules'] = self.env['cache.schedule']._remove_older_than(days)
+        days = engine.settings.log_keep_days
+        done['log'] = self.env['cache.log']._remove_older_than(days)
         _logger.info("Tiered Cache maintenance: %s", done)
 
     @api.model
@@ -469,12 +498,60 @@ class CacheManager(models.AbstractModel):
             raise UserError(str(error)) from None
 
     @api.model
-    def _removed(self, what, counts):
+    def _removing(self, kind, target, remove):
+        """Do a removal, and say who did it: in the log of the server, and where a person did it in
+        ``cache.log``; the code of modules may do it a thousand times a minute.
+
+        :param remove: ``remove(engine)`` returns how many entries went at once, by tier
+        """
+        engine = self._engine()
+        if self.env.su and not self.env.context.get('tiered_cache_log'):
+            counts = remove(engine)
+        else:
+            summary = self._removal_summary(kind, target)
+            counts = self.env['cache.log']._removing(kind, target, summary, remove)
         _logger.info(
             "Tiered Cache: %s (id %s) invalidated %s; entries removed at once: %s",
             self.env.user.login,
             self.env.uid,
-            what,
+            f"{kind} {target}".strip(),
             counts,
         )
         return counts
+
+    @api.model
+    def _removal_summary(self, kind, target):
+        """A removal in one line, as people say it."""
+        _ = self.env._
+        if kind == 'all':
+            return _("Everything")
+        if kind == 'user':
+            user = self.env['res.users'].sudo().browse(int(target)).exists()
+            target = user.display_name or target
+        pattern = {
+            'key': _("Key %s"),
+            'keys': _("%s selected entries"),
+            'pattern': _("Pattern %s"),
+            'tag': _("Tag %s"),
+            'model': _("Model %s"),
+            'relation': _("Table %s"),
+            'user': _("What was computed for %s"),
+        }[kind]
+        return pattern % target
+
+    @api.model
+    def _preview(self, kind, target):
+        """About how many entries a removal would take out of the tiers.
+
+        :return: see :func:`services.preview.of_removal`; {} while the cache does not run
+        :raise UserError: there is no such thing to remove
+        """
+        self._check_removal(kind, target)
+        engine = engine_for(self.env.registry)
+        if engine is None or not engine.available:
+            return {}
+        if kind == 'model':
+            target = self._cached_model(target)
+        elif kind == 'user':
+            target = int(target)
+        return preview.of_removal(engine, self.env.cr, kind, target)

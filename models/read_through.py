@@ -14,7 +14,7 @@ from odoo.exceptions import ConcurrencyError
 from odoo.http import request
 from odoo.tools import config
 
-from ..services import reading
+from ..services import calls, reading
 from ..services.engine import engine_for, log_fault
 
 
@@ -44,6 +44,7 @@ def read_through(records, method: str, compute, *args, **kwargs):
         with reading.plain_reads():
             return compute(*args, **kwargs)
     if isinstance(found, reading.Hit):
+        _count_call(engine, found, records, method, args, kwargs)
         return reading.audited(engine, records, method, found, lambda: compute(*args, **kwargs))
     started = time.perf_counter()
     with reading.watch(found):
@@ -56,13 +57,50 @@ def read_through(records, method: str, compute, *args, **kwargs):
 
 
 def _find(engine, records, method, args, kwargs):
-    origin = _origin()
+    origin = current_origin()
     if origin is False or (method == 'get_views' and 'xml' in config['dev_mode']):
         return None
     return reading.find(engine, records, method, args, kwargs, origin)
 
 
-def _origin():
+def _count_call(engine, hit, records, method, args, kwargs) -> None:
+    """Write down what was asked, if the answer has saved time; see :mod:`..services.calls`."""
+    if not hit.key or hit.saved_ms < calls.MIN_SAVED_MS or reading.is_replaying():
+        return
+    try:
+        if engine.settings.record_calls and not engine.calls.hit(hit.key, hit.saved_ms):
+            call = call_of(records, calls.ORM, method, '', args, kwargs)
+            engine.calls.learn(hit.key, hit.saved_ms, call)
+    except Exception as error:  # noqa: BLE001 fail open
+        log_fault(engine, error, (records._name, method))
+
+
+def call_of(records, kind, method, name, args, kwargs) -> calls.Call:
+    """All that is needed to make a call again.
+
+    :param kind: see :class:`..services.calls.Call`, as are the others
+    """
+    env = records.env
+    origin = None
+    if request:
+        host, website, debug = current_origin() or (None, None, None)
+        origin = (request.httprequest.scheme, host, website, debug)
+    return calls.Call(
+        kind,
+        records._name,
+        method,
+        name,
+        tuple(records._ids),
+        args,
+        kwargs,
+        env.uid,
+        env.su,
+        dict(env.context),
+        origin,
+    )
+
+
+def current_origin():
     """What an answer may depend on in a web request.
 
     :return: None outside of requests; False on website pages, whose answers may depend on

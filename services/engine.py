@@ -25,11 +25,11 @@ from odoo.modules.registry import Registry
 from odoo.service import server
 from odoo.sql_db import connection_info_for, db_connect
 
-from . import configuration, journal, metrics, removal, rollup
+from . import calls, configuration, journal, metrics, preload, removal, rollup
 from .catalogue import Catalogue, Reading
 from .catalogue import fingerprint as catalogue_fingerprint
 from .emptying import Emptying
-from .fingerprint import code_fingerprint
+from .fingerprint import running_code
 from .flight import Flights, Leases
 from .guards import Guards
 from .hierarchy import Hierarchy
@@ -38,6 +38,7 @@ from .outbox import Outbox
 from .pauses import Pauses
 from .policy import Policy, Suspender
 from .pressure import Pressure
+from .progress import Reports
 from .recorder import OrmCacheReader
 from .refresh import Refresher
 from .rules import RuleBook
@@ -80,6 +81,9 @@ _PRESSURE = {
     "halved": "Memory is scarce (%d of %d bytes): L1 takes half of its limit until that is over. "
     "Lower l1_max_mb or raise the limit if this lasts; it is logged once, and counted.",
 }
+
+START_AFTER_S = 0.2
+"""A worker that was just forked is let into its loop first."""
 
 CATALOGUE_PAUSE_S = 5.0
 """The catalogue is not read more often than this for the sake of an unknown name."""
@@ -136,6 +140,8 @@ class Engine:
         self.db_name = registry.db_name
         self.started_at = time.time()
         self.metrics = metrics.Metrics()
+        self.calls = calls.Calls()
+        self.preloader = preload.Preloader(self)
         self.suspender = Suspender()
         self.guards = Guards(self)
         self.orm_cache = OrmCacheReader(registry)
@@ -161,6 +167,7 @@ class Engine:
             lambda: self.hierarchy.tiers | self.hierarchy.writers,
             lambda job: self.outbox.post_job("removals", job),
         )
+        self.reports = Reports(self)
         self._books = {False: VersionBook(), True: VersionBook()}
         self._config_stamp: tuple | None = None
         self._local_writes: dict[str, float] = {}
@@ -192,7 +199,7 @@ class Engine:
         try:
             with self.cursor() as cr:
                 modules = self._read_database(cr)
-            self.code = code_fingerprint(modules)
+            self.code = running_code(frozenset(modules))
         except Exception as error:  # noqa: BLE001 whatever it is, Odoo goes on without us
             _logger.warning(
                 "Tiered Cache is off in this process for database %s; it tries again in %d s. "
@@ -203,7 +210,7 @@ class Engine:
                 error,
             )
             return False
-        self.outbox.start()
+        self.outbox.post_job('preload', self.preloader.work)
         return True
 
     def _read_database(self, cr) -> list[str]:
@@ -212,13 +219,10 @@ class Engine:
         self.configure(cr)
         # an error here, and not in somebody's transaction, switches the cache off
         VersionBook().check(cr)
+        cr.execute("SELECT FROM cache_call, cache_warmup LIMIT 0")
         if journal.has_foreign_rows(cr):
             journal.compact(cr, configuration.REMOVAL_TTL_S)
-        cr.execute(
-            "SELECT name FROM ir_module_module"
-            " WHERE state IN ('installed', 'to upgrade', 'to remove')"
-        )
-        return [name for (name,) in cr.fetchall()]
+        return _modules(cr)
 
     # -- connections of our own ------------------------------------------------------
 
@@ -416,7 +420,9 @@ class Engine:
         if self._journal_is_long():
             self.compact()
         self.guards.work()
+        self.reports.write()
         self._look_around()
+        self.preloader.follow()
 
     def glance(self) -> None:
         """L1 loses what has expired, and gives way when the process becomes too large."""
@@ -452,15 +458,23 @@ class Engine:
     def flush_metrics(self) -> None:
         """Write the figures that have piled up."""
         self._flushed_at = time.monotonic()
-        rows = self.metrics.drain()
+        rows, hit_calls = self.metrics.drain(), self.calls.drain()
         if rows:
             with self.cursor() as cr:
                 rollup.write(cr, rows)
+        if hit_calls and self.settings.record_calls:
+            with self.cursor() as cr:
+                calls.write(cr, hit_calls)
 
     def compact(self) -> int | None:
         """Compact the journal; see :func:`.journal.compact`."""
         with self.cursor() as cr:
-            return journal.compact(cr, self.config.longest_ttl_s + 3600)
+            changes = journal.count_changes(cr)
+            done = journal.compact(cr, removal_ttl_s=self.config.longest_ttl_s + 3600)
+        if done is not None:
+            for relation, count in changes.items():
+                self.metrics.changed(relation, count)
+        return done
 
     def maintain(self) -> dict:
         """What the cron does: figures, compaction, broken guards, limits of L3."""
@@ -576,6 +590,44 @@ class Engine:
             "problems": list(self.settings.problems),
             **self.metrics.snapshot(),
         }
+
+
+def prepare_fork(cr) -> None:
+    """A registry was loaded: find out what its workers would find out one by one.
+
+    :param cr: of the loading
+    """
+    global _watches_forks  # pylint: disable=global-statement  # noqa: PLW0603
+    if _is_master():
+        running_code(frozenset(_modules(cr)))
+        if not _watches_forks:
+            _watches_forks = True
+            os.register_at_fork(after_in_child=_start_soon)
+
+
+_watches_forks = False
+
+
+def _start_soon() -> None:
+    """A worker was forked: its engine, and L1, shall be there before its first user."""
+    timer = threading.Timer(START_AFTER_S, _start)
+    timer.name, timer.daemon = 'tiered_cache.start', True
+    timer.start()
+
+
+def _start() -> None:
+    for registry in list(Registry.registries.snapshot.values()):
+        try:
+            engine_for(registry)
+        except Exception:  # noqa: BLE001 the first read tries again
+            _logger.info("Tiered Cache: it starts with the first read.", exc_info=True)
+
+
+def _modules(cr) -> list[str]:
+    cr.execute(
+        "SELECT name FROM ir_module_module WHERE state IN ('installed', 'to upgrade', 'to remove')"
+    )
+    return [name for (name,) in cr.fetchall()]
 
 
 engine_class = Engine

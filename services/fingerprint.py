@@ -12,6 +12,7 @@ on disk under a running server; the first restart sees it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Iterable
@@ -22,6 +23,16 @@ import odoo.tools
 from odoo.modules.module import Manifest
 
 _SKIPPED = frozenset(('tests', 'static', '__pycache__', 'upgrades', 'migrations'))
+
+
+@functools.lru_cache(maxsize=64)
+def running_code(modules: frozenset[str]) -> str:
+    """:func:`code_fingerprint`, once per process: 0.1 s for 50 modules.
+
+    Workers have what their master has found out before it forked them, and that is the code which
+    all of them run, whatever lies on disk by then.
+    """
+    return code_fingerprint(modules)
 
 
 def code_fingerprint(modules: Iterable[str]) -> str:

@@ -7,9 +7,10 @@ minute, of its hour and of its day (:data:`GRANULARITIES`), in one statement: wh
 day reads day rows, and no sum is ever behind.  :mod:`.rollup` adds what is not per model, and
 removes what is old.
 
-Three kinds of rows.  ``l1``, ``l2``, ``l3`` (hits) and ``computed`` (misses, with a reason)
-are calls.  ``fault`` (a tier failed), ``event`` (anything else worth counting) and ``audit``
-(a hit was computed again) are not calls and say nothing about the hit rate.
+Several kinds of rows.  ``l1``, ``l2``, ``l3`` (hits) and ``computed`` (misses, with a reason)
+are calls.  ``fault`` (a tier failed), ``event`` (anything else worth counting), ``audit`` (a
+hit was computed again) and ``change`` (transactions that changed a table) are not calls and
+say nothing about the hit rate.
 
 What may go wrong: a process dies before it drains and up to ``metrics_flush_s`` of figures
 are lost; they are figures, not data.  Someone reads a million different models: beyond
@@ -20,16 +21,18 @@ write the same figures.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import threading
 import time
+import typing
 from collections.abc import Iterable
 
 from .latency import bin_of, new_bins
 
 HITS = ('l1', 'l2', 'l3')
 CALLS = (*HITS, 'computed')
-OUTCOMES = (*CALLS, 'fault', 'event', 'audit')
+OUTCOMES = (*CALLS, 'fault', 'event', 'audit', 'change')
 
 REASONS = (
     'cold',
@@ -101,6 +104,40 @@ SET {', '.join(f'{name} = cache_metric.{name} + EXCLUDED.{name}' for name in SUM
 """
 
 
+class Seen(typing.NamedTuple):
+    """A call that was set aside.
+
+    :param what: 'hit' or 'miss'
+    :param why: the tier of a hit, the reason of a miss
+    :param ms: what the hit has saved, what computing took
+    """
+
+    what: str
+    why: str
+    detail: str
+    ms: float
+
+
+class _Aside(threading.local):
+    calls: list[Seen] | None = None
+
+
+_aside = _Aside()
+
+
+@contextlib.contextmanager
+def set_aside():
+    """Within it, calls of this thread are not counted: nobody was waiting for them.
+
+    Yields a list of :class:`Seen`, in the order in which they ended.
+    """
+    before, _aside.calls = _aside.calls, []
+    try:
+        yield _aside.calls
+    finally:
+        _aside.calls = before
+
+
 class Drained(list):
     """Rows for :func:`write`.
 
@@ -140,6 +177,10 @@ class Metrics:
         bytes: int = 0,
     ) -> None:
         """A call was answered by ``tier`` ('l1', 'l2' or 'l3')."""
+        aside = _aside.calls
+        if aside is not None:
+            aside.append(Seen('hit', tier, '', saved_ms))
+            return
         minute = int(self._clock() // 60)
         with self._lock:
             row = self._rows.get((minute, model, method, tier, '', ''))
@@ -166,6 +207,10 @@ class Metrics:
         :param reason: one of REASONS
         :param relation: for 'stale' the relation that changed, for 'uncacheable' why
         """
+        aside = _aside.calls
+        if aside is not None:
+            aside.append(Seen('miss', reason, relation or '', duration_ms))
+            return
         minute = int(self._clock() // 60)
         with self._lock:
             row = self._row((minute, model, method, 'computed', reason, relation or ''))
@@ -189,6 +234,12 @@ class Metrics:
             row[_COUNT] += 1
             row[_AUDITED] += 1
             row[_DIFFERENCES] += not ok
+
+    def changed(self, relation: str, count: int) -> None:
+        """So many transactions have changed a relation; noted when the journal is summed up."""
+        minute = int(self._clock() // 60)
+        with self._lock:
+            self._row((minute, '', '', 'change', '', relation))[_COUNT] += count
 
     def drain(self) -> Drained:
         """The rows since the last drain, for :func:`write`; they are forgotten here."""

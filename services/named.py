@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 import typing
 
-from . import codec, journal, key_families, keys, reading
+from . import calls, codec, journal, key_families, keys, reading
 from .clock import dates
 from .computing import Tagged
 from .engine import Engine
@@ -62,12 +62,15 @@ class Call(typing.NamedTuple):
 
     :param env: of the caller
     :param depends: relations that the value depends on besides those that are recorded
+    :param describe: without arguments; the :class:`.calls.Call` that can be made again, if there
+        is one
     """
 
     env: typing.Any
     name: Name
     plan: NamedPlan
     depends: frozenset[str] = frozenset()
+    describe: typing.Callable | None = None
 
     @property
     def dependencies(self) -> frozenset[str]:
@@ -123,6 +126,11 @@ def _sharers(env, sharing: str) -> tuple:
     if sharing == 'company':
         return companies, context.get('lang')
     return companies, context.get('lang'), context.get('tz'), env.uid, env.su
+
+
+def _owner(call: Call) -> int:
+    """Id of the user for whom an entry is computed."""
+    return call.env.uid if call.plan.sharing == 'user' else _SHARED_UID
 
 
 def relations_of(engine: Engine, registry, names) -> frozenset[str]:
@@ -184,6 +192,44 @@ def look(engine: Engine, call: Call) -> Look:
     return Look(None, ticket, judge.expired)
 
 
+def look_many(engine: Engine, calls: list[Call]) -> list[Answer | None]:
+    """Look for several named entries in the caller's snapshot, of which nothing is kept.
+
+    :param calls: of one environment, no name twice
+    """
+    if not engine.available or reading.is_computing_plainly():
+        return [None] * len(calls)
+    if reading.is_recording():
+        return [_look_inside(engine, call).answer for call in calls]
+    started = time.perf_counter()
+    # all versions before the first key: that may send SQL, after which they would ask again
+    versions = [_versions(engine, call)[0] for call in calls]
+    names = [
+        None if known is None else key_of(engine, call)
+        for call, known in zip(calls, versions, strict=True)
+    ]
+    found = engine.hierarchy.get_many(
+        [
+            (key, call.plan, _Judge(engine, known, call.plan))
+            for key, call, known in zip(names, calls, versions, strict=True)
+            if key is not None
+        ]
+    )
+    share_s = (time.perf_counter() - started) / len(calls)
+    return [
+        None if key is None else _answer_or_count(engine, call, found[key], share_s)
+        for key, call in zip(names, calls, strict=True)
+    ]
+
+
+def _answer_or_count(engine: Engine, call: Call, found: Found, spent_s: float) -> Answer | None:
+    """:param spent_s: how long it took to find it"""
+    if found.entry is not None:
+        return _answer(engine, call, found, time.perf_counter() - spent_s)
+    engine.metrics.miss(found.reason, *call.name.label, 0.0, found.relation)
+    return None
+
+
 def ticket_for(engine: Engine, call: Call) -> reading.Ticket | None:
     """How to keep a value, without looking for one that is there already."""
     started = time.perf_counter()
@@ -221,7 +267,7 @@ def _ticket(engine, call: Call, key, transaction, versions, found, started):
         transaction,
         versions,
         recording,
-        call.env.uid if call.plan.sharing == 'user' else _SHARED_UID,
+        _owner(call),
         call.env.su,
         found.reason,
         found.relation,
@@ -232,10 +278,17 @@ def _ticket(engine, call: Call, key, transaction, versions, found, started):
 
 def _look_inside(engine: Engine, call: Call) -> Look:
     """Within a computation that is being recorded: L1 may answer, and what the answer depended on
-    becomes a dependency of the outer value.  It is not kept by itself."""
+    becomes a dependency of the outer value, as does the entry itself, there or not: a removal of
+    it removes the outer value.  It is not kept by itself."""
     reading.note_dependencies(call.dependencies)
+    try:
+        key = key_of(engine, call)
+    except keys.Unkeyable:
+        reading.note_inner(base_key(call.name.text), _owner(call))
+        raise
+    reading.note_inner(key, _owner(call))
     records = call.env['cache.manager']
-    found = reading.find_inside(engine, records, call.plan, lambda: key_of(engine, call))
+    found = reading.find_inside(engine, records, call.plan, lambda: key)
     if found is None:
         return NOTHING
     return Look(_answer(engine, call, found, time.perf_counter()), None)
@@ -253,6 +306,8 @@ class _Judge:
     def __call__(self, entry: Entry) -> tuple[str, str]:
         weak = self._plan.consistency == 'weak'
         why, what = reading.judge(self._engine, entry, self._versions, weak)
+        if not why and reading.is_replaying():
+            why, what = reading.Replay.judge(entry)
         if why or time.time() < entry.expires - self._plan.keep_s:
             return why, what
         self.expired = entry
@@ -268,15 +323,23 @@ def _answer(engine: Engine, call: Call, found, started: float) -> Answer | None:
         engine.hierarchy.each('delete', [entry.key])
         return None
     duration_ms = (time.perf_counter() - started) * 1000
+    saved_ms = max(entry.cost_ms - duration_ms, 0.0)
     engine.metrics.hit(
-        found.tier,
-        *call.name.label,
-        duration_ms,
-        max(entry.cost_ms - duration_ms, 0.0),
-        entry.queries,
-        len(entry.payload),
+        found.tier, *call.name.label, duration_ms, saved_ms, entry.queries, len(entry.payload)
     )
+    if saved_ms >= calls.MIN_SAVED_MS and call.describe is not None:
+        _count_call(engine, entry.key, saved_ms, call.describe)
     return Answer(value, found.tier, age_s(entry))
+
+
+def _count_call(engine: Engine, key: str, saved_ms: float, describe) -> None:
+    if reading.is_recording() or reading.is_replaying():
+        return
+    try:
+        if engine.settings.record_calls and not engine.calls.hit(key, saved_ms):
+            engine.calls.learn(key, saved_ms, describe())
+    except Exception as error:  # noqa: BLE001 the hit is good all the same
+        engine.fault(error, ('', key))
 
 
 def age_s(entry: Entry) -> float:

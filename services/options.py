@@ -107,6 +107,16 @@ _TABLE = (
         maximum=MAX_TTL_S,
     ),
     Option(
+        'ttl_jitter_percent',
+        'float',
+        10.0,
+        "By how much a life is shortened at most, each by another amount, so that entries which "
+        "were written together do not expire together; 0 is not at all.",
+        unit='per cent',
+        minimum=0,
+        maximum=50,
+    ),
+    Option(
         'max_entry_kb',
         'int',
         1024,
@@ -339,6 +349,37 @@ _TABLE = (
         minimum=1,
         maximum=3650,
     ),
+    Option(
+        'log_keep_days',
+        'int',
+        90,
+        "How long the log of what people did with the cache is kept.",
+        unit='days',
+        minimum=1,
+        maximum=3650,
+    ),
+    Option(
+        'record_calls',
+        'bool',
+        True,
+        "Write down which reads save most time, with their arguments, so that a warm-up can repeat "
+        "them.",
+    ),
+    Option(
+        'calls_keep_days',
+        'int',
+        14,
+        "How long a read is remembered for warm-up after it was last answered from the cache.",
+        unit='days',
+        minimum=1,
+        maximum=3650,
+    ),
+    Option(
+        'indicator',
+        'bool',
+        True,
+        "Show Cache Administrators in developer mode where the last view came from.",
+    ),
 )
 OPTIONS: dict[str, Option] = {option.name: option for option in _TABLE}
 
@@ -353,6 +394,7 @@ class Settings:
     consistency: str
     max_staleness_s: float
     time_dependent_ttl_s: int
+    ttl_jitter_percent: float
     max_entry_kb: int
     l1_max_entries: int
     l1_max_mb: float
@@ -380,6 +422,10 @@ class Settings:
     metrics_hours_days: int
     metrics_keep_days: int
     schedule_keep_days: int
+    log_keep_days: int
+    indicator: bool
+    record_calls: bool
+    calls_keep_days: int
 
     problems: list[str]
 

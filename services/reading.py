@@ -16,19 +16,20 @@ is a fault of our own, and the plain call answers.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 import time
 import typing
 
-from . import auditor, codec, keys, shapes
+from . import auditor, codec, keys, shapes, trail
 from .clock import dates, mentions_clock, searches_clock, uses
 from .engine import Engine
 from .entry import FLAG_CLOCK, FLAG_SUPERUSER, Entry
 from .hierarchy import detail_of_expiry
-from .journal import ALL, TAG
+from .journal import ALL, KEY
 from .policy import Plan
 from .recorder import Recording
-from .removal import is_removal
+from .removal import ANY, MAX_INNER, is_removal
 from .transaction import TransactionState, is_snapshot_stable, state_of
 from .versions import State
 
@@ -62,15 +63,44 @@ PLAIN = object()
 class Hit(typing.NamedTuple):
     """:param value: a fresh copy; the caller may change it
     :param clock: it may be older than the time of day, within ``time_dependent_ttl_s``
+    :param key: of the entry; '' within the computation of another one
+    :param saved_ms: what it would have cost to compute, less what the hit took
     """
 
     value: object
     clock: bool = False
+    key: str = ''
+    saved_ms: float = 0.0
+
+
+class Replay:
+    """A call that nobody waits for is made again, so that its answer is there when somebody does.
+
+    Every tier shall have it, however cheap it was, since it is known to be asked for; and one with
+    little life left is computed anew.
+
+    :ivar key: of the last call
+    """
+
+    def __init__(self):
+        self.key = ''
+
+    @staticmethod
+    def plan(plan: Plan) -> Plan:
+        costs = dict.fromkeys(plan.min_cost_ms, plan.least_cost_ms)
+        return dataclasses.replace(plan, min_cost_ms=costs)
+
+    @staticmethod
+    def judge(entry: Entry) -> tuple[str, str]:
+        """Whether an entry that is valid will be for a while."""
+        left_s = entry.expires - time.time()
+        return ('', '') if left_s > (entry.expires - entry.created) / 2 else ('expired', '')
 
 
 class _Local(threading.local):
     ticket: Ticket | None = None
     computing = False
+    replay: Replay | None = None
 
 
 _local = _Local()
@@ -105,20 +135,21 @@ def find(engine: Engine, records, method: str, args: tuple, kwargs: dict, origin
     if _local.computing or not engine.available:
         return None
     policy = engine.policy
-    plan = policy.plan(records, method)
+    plan = _plan(policy, records, method)
     if plan is None:
-        return None if _local.ticket else PLAIN
+        return _without_plan(policy, records, method)
     read = Read(records, method, args, kwargs, origin, time.perf_counter())
     if _local.ticket is not None:
         return _find_inner(engine, read, plan)
     if engine.suspender.suspended(read.name):
-        engine.metrics.miss('suspended', *read.name)
+        _missed(engine, 'suspended', read.name)
         return PLAIN
     transaction = state_of(records.env.cr)
     versions, reason = versions_for(engine, records, transaction, plan)
     if versions is None:
         if reason != 'disabled':
             engine.metrics.miss(reason, *read.name)
+        trail.miss(read.name, reason)
         return PLAIN
     if engine.policy is not policy:  # this snapshot shows other rules or settings
         return find(engine, records, method, args, kwargs, origin)
@@ -126,21 +157,41 @@ def find(engine: Engine, records, method: str, args: tuple, kwargs: dict, origin
         return None
     key = _key(engine, read)
     if key is None:
-        engine.metrics.miss('uncacheable', *read.name, relation='arguments')
+        _missed(engine, 'uncacheable', read.name, detail='arguments')
         return None
     return _look_up(engine, read, plan, key, transaction, versions)
 
 
+def _without_plan(policy, records, method: str):
+    if trail.is_open() and policy.is_switched_off(records, method):
+        trail.miss((records._name, method), 'disabled')
+    return None if _local.ticket else PLAIN
+
+
+def _plan(policy, records, method: str) -> Plan | None:
+    plan = policy.plan(records, method)
+    if plan is None or _local.replay is None:
+        return plan
+    return _local.replay.plan(plan)
+
+
 def _look_up(engine, read: Read, plan, key, transaction, versions) -> Hit | Ticket | None:
-    name, weak = read.name, plan.consistency == 'weak'
+    name, weak, replay = read.name, plan.consistency == 'weak', _local.replay
     found = engine.hierarchy.get(
         key,
         plan,
-        lambda entry: judge(engine, entry, versions, weak),
-        engine.suspender.expected_cost_ms(name),
+        (lambda entry: judge(engine, entry, versions, weak))
+        if replay is None
+        else (lambda entry: _first_objection(engine, entry, versions, weak)),
+        engine.suspender.expected_cost_ms(name) if replay is None else None,
     )
+    if replay is not None:
+        replay.key = key
+        if found.entry is not None:
+            engine.hierarchy.spread(found.entry, found.tier, plan)
     if found.entry is not None:
-        engine.suspender.hit(name)
+        if replay is None:  # otherwise nobody has gained by it yet
+            engine.suspender.hit(name)
         return _hit(engine, found, read)
     if found.reason == 'stale':
         engine.suspender.stale(name)
@@ -148,7 +199,7 @@ def _look_up(engine, read: Read, plan, key, transaction, versions) -> Hit | Tick
         # what is stored must carry the versions of the snapshot in which it is computed
         versions, reason = look(engine, read.records.env.cr, transaction)
         if versions is None:
-            engine.metrics.miss(reason, *name)
+            _missed(engine, reason, name)
             return None
     engine.memory.settle(transaction)
     return Ticket(
@@ -206,7 +257,12 @@ def keep(engine: Engine, ticket: Ticket, records, value, cost_ms: float) -> None
     if not reason:
         reason, detail = ticket.reason, ticket.relation
     total_ms = (time.perf_counter() - ticket.started) * 1000
-    engine.metrics.miss(reason, *ticket.name, total_ms, detail)
+    _missed(engine, reason, ticket.name, total_ms, detail)
+
+
+def _missed(engine, reason: str, name, duration_ms: float = 0.0, detail: str = '') -> None:
+    engine.metrics.miss(reason, *name, duration_ms, detail)
+    trail.miss(name, reason, duration_ms)
 
 
 def audited(engine: Engine, records, method: str, hit: Hit, compute):
@@ -236,6 +292,21 @@ def plain_reads():
         yield
     finally:
         _local.computing = before
+
+
+@contextlib.contextmanager
+def replaying():
+    """Within it, reads of this thread are those of a warm-up; yields a :class:`Replay`."""
+    before, _local.replay = _local.replay, Replay()
+    try:
+        yield _local.replay
+    finally:
+        _local.replay = before
+
+
+def is_replaying() -> bool:
+    """Whether this thread is within :func:`replaying`."""
+    return _local.replay is not None
 
 
 def note_computed_field(records, field) -> None:
@@ -289,6 +360,17 @@ def note_dependencies(relations) -> None:
     ticket = _local.ticket
     if ticket is not None:
         ticket.recording.relations.update(relations)
+
+
+def note_inner(key: str, uid: int) -> None:
+    """A named entry was asked for: who removes it, removes what is being computed.
+
+    :param key: its key, or its name where it has none
+    :param uid: its owner
+    """
+    ticket = _local.ticket
+    if ticket is not None:
+        ticket.recording.inner[KEY + key] = uid
 
 
 def note_clock() -> None:
@@ -402,16 +484,21 @@ def judge(engine, entry: Entry, versions: State, weak: bool) -> tuple[str, str]:
             return 'stale', relation
     else:
         known = versions.versions
-        for relation, version, _condition in entry.dependencies:
-            if known.get(relation) != version and not removals.is_current(relation, version):
+        for relation, version, uid in entry.dependencies:
+            if known.get(relation) != version and not removals.is_current(relation, version, uid):
                 return 'stale', relation
     if weak and entry.dependencies[0][1] != versions.versions[ALL]:
         return 'stale', ALL
-    if weak and (tag := removals.met_tag(entry)):
-        return 'stale', tag
+    if weak and (met := removals.met_dependency(entry)):
+        return 'stale', met
     if entry.removal_version != removals.version(entry.key, entry.uid):
         return 'stale', 'removal'
     return '', ''
+
+
+def _first_objection(engine, entry: Entry, versions: State, weak: bool) -> tuple[str, str]:
+    why, what = judge(engine, entry, versions, weak)
+    return (why, what) if why else Replay.judge(entry)
 
 
 def _hit(engine, found, read: Read) -> Hit | None:
@@ -423,15 +510,12 @@ def _hit(engine, found, read: Read) -> Hit | None:
         engine.hierarchy.each('delete', [entry.key])
         return None
     duration_ms = (time.perf_counter() - read.started) * 1000
-    engine.metrics.hit(
-        found.tier,
-        *name,
-        duration_ms,
-        max(entry.cost_ms - duration_ms, 0.0),
-        entry.queries,
-        len(entry.payload),
-    )
-    return Hit(value, bool(entry.flags & FLAG_CLOCK))
+    saved_ms = max(entry.cost_ms - duration_ms, 0.0)
+    engine.metrics.hit(found.tier, *name, duration_ms, saved_ms, entry.queries, len(entry.payload))
+    if trail.is_open():
+        trail.hit(name, found.tier, time.time() - entry.created, saved_ms, duration_ms)
+    key = '' if _local.ticket is not None else entry.key
+    return Hit(value, bool(entry.flags & FLAG_CLOCK), key, saved_ms)
 
 
 def _find_inner(engine, read: Read, plan) -> Hit | None:
@@ -516,7 +600,25 @@ def _store(engine, ticket: Ticket, value, cost_ms: float) -> tuple[str, str]:
         payload = codec.pack(shapes.plain(ticket.name[1], value))
     except codec.Unserializable as error:
         return 'unserializable', error.kind
-    return put(engine, ticket, payload, cost_ms)
+    item = item_of(engine, ticket, payload, cost_ms)
+    if item is None:
+        return 'large', size_class(len(payload))
+    engine.hierarchy.put_many([item])
+    return '', ''
+
+
+def _dependencies(recording: Recording, versions: State):
+    """What an entry depends on, with the versions of the snapshot."""
+    inner = recording.inner
+    if ANY in inner or len(inner) > MAX_INNER:
+        inner = {ANY: None}
+    for name in (ALL, *recording.relations):
+        if is_removal(name):  # a tag
+            yield name, versions.removals.dependency_version(name), None
+        else:
+            yield name, versions.versions[name], None
+    for name, uid in inner.items():
+        yield name, versions.removals.dependency_version(name, uid), uid
 
 
 def size_class(size_bytes: int) -> str:
@@ -524,47 +626,31 @@ def size_class(size_bytes: int) -> str:
     return f'{1 << max(0, -(-size_bytes // 1024) - 1).bit_length()} kB'
 
 
-def _version_of(name: str, versions: State) -> int:
-    """The version of a relation or of a tag."""
-    if is_removal(name):
-        return versions.removals.tag_version(name.removeprefix(TAG))
-    return versions.versions[name]
-
-
-def put(
-    engine, ticket: Ticket, payload: bytes, cost_ms: float, flags: int = 0, at_once: bool = False
-) -> tuple[str, str]:
-    """Put a packed value into the tiers that admit it.
+def item_of(engine, ticket: Ticket, payload: bytes, cost_ms: float, flags: int = 0):
+    """A packed value as :meth:`.hierarchy.Hierarchy.put_many` takes it.
 
     :param flags: of the entry, besides those that follow from the ticket
-    :param at_once: another process may be waiting for it
-    :return: ('', '') or why it was not kept
+    :return: None if it is too large
     """
     settings, recording, versions = engine.settings, ticket.recording, ticket.versions
     if len(payload) > settings.max_entry_kb * 1024:
-        return 'large', size_class(len(payload))
+        return None
     now = time.time()
-    engine.hierarchy.put(
-        Entry(
-            key=ticket.key,
-            model=ticket.name[0],
-            method=ticket.name[1],
-            uid=ticket.uid,
-            dependencies=tuple(
-                (name, _version_of(name, versions), None) for name in (ALL, *recording.relations)
-            ),
-            removal_version=versions.removals.version(ticket.key, ticket.uid),
-            created=now,
-            expires=now,
-            cost_ms=cost_ms,
-            queries=recording.queries,
-            flags=flags
-            | (FLAG_CLOCK if recording.clock else 0)
-            | (FLAG_SUPERUSER if ticket.superuser else 0),
-            payload=payload,
-        ),
-        ticket.plan,
-        settings.time_dependent_ttl_s + ticket.plan.keep_s if recording.clock else None,
-        at_once,
+    entry = Entry(
+        key=ticket.key,
+        model=ticket.name[0],
+        method=ticket.name[1],
+        uid=ticket.uid,
+        dependencies=tuple(_dependencies(recording, versions)),
+        removal_version=versions.removals.version(ticket.key, ticket.uid),
+        created=now,
+        expires=now,
+        cost_ms=cost_ms,
+        queries=recording.queries,
+        flags=flags
+        | (FLAG_CLOCK if recording.clock else 0)
+        | (FLAG_SUPERUSER if ticket.superuser else 0),
+        payload=payload,
     )
-    return '', ''
+    cap_s = settings.time_dependent_ttl_s + ticket.plan.keep_s if recording.clock else None
+    return entry, ticket.plan, cap_s

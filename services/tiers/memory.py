@@ -230,6 +230,14 @@ class MemoryTier(Tier):
         found = ((key, self.get(key)) for key in keys)
         return {key: entry for key, entry in found if entry is not MISS}
 
+    def has_newer(self, entry: Entry) -> bool:
+        """Whether another entry under its key was computed at the same time or later."""
+        with self._lock:
+            if entry.key not in self._cache:
+                return False
+            # to look at an entry is no use of it
+            return cachetools.Cache.__getitem__(self._cache, entry.key).created >= entry.created
+
     def set(self, entry: Entry) -> bool:
         max_bytes = self._max_bytes * self._share
         fits = self._on and entry.size_bytes <= max_bytes
@@ -257,10 +265,14 @@ class MemoryTier(Tier):
     def removing_user(self, uid: int) -> Iterator[Step]:
         return self.removing_entries(lambda entry: entry.uid == uid)
 
-    def removing_entries(self, wants: Callable[[Entry], object]) -> Iterator[Step]:
+    def entries(self) -> list[Entry]:
+        """All of them, to look at."""
         peek = cachetools.Cache.__getitem__  # to look at an entry is no use of it
         with self._lock:
-            entries = [peek(self._cache, key) for key in self._cache]
+            return [peek(self._cache, key) for key in self._cache]
+
+    def removing_entries(self, wants: Callable[[Entry], object]) -> Iterator[Step]:
+        entries = self.entries()
         yield len(entries), self.delete([entry.key for entry in entries if wants(entry)])
 
     def count(self, pattern: str) -> int | None:

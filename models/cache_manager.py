@@ -522,20 +522,19 @@ class CacheManager(models.AbstractModel):
     @api.model
     def _removal_summary(self, kind, target):
         """A removal in one line, as people say it."""
-        _ = self.env._
         if kind == 'all':
-            return _("Everything")
+            return self.env._("Everything")
         if kind == 'user':
             user = self.env['res.users'].sudo().browse(int(target)).exists()
             target = user.display_name or target
         pattern = {
-            'key': _("Key %s"),
-            'keys': _("%s selected entries"),
-            'pattern': _("Pattern %s"),
-            'tag': _("Tag %s"),
-            'model': _("Model %s"),
-            'relation': _("Table %s"),
-            'user': _("What was computed for %s"),
+            'key': self.env._("Key %s"),
+            'keys': self.env._("%s selected entries"),
+            'pattern': self.env._("Pattern %s"),
+            'tag': self.env._("Tag %s"),
+            'model': self.env._("Model %s"),
+            'relation': self.env._("Table %s"),
+            'user': self.env._("What was computed for %s"),
         }[kind]
         return pattern % target
 

@@ -39,7 +39,7 @@ class CacheRelation(models.Model):
     _log_access = False
 
     name = fields.Char(string="Table", readonly=True)
-    model = fields.Char(string="Model", compute='_compute_model', search='_search_model')
+    model = fields.Char(compute='_compute_model', search='_search_model')
     state = fields.Selection(
         [('guarded', "Watched"), ('failed', "Failed"), ('none', "Not watched")], readonly=True
     )

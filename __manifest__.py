@@ -33,6 +33,11 @@
     'assets': {
         'web.assets_backend': [
             'tiered_cache/static/src/**/*',
+            ('remove', 'tiered_cache/static/src/figures/**/*'),
+        ],
+        # where the graph view is, which Odoo loads when it is needed
+        'web.assets_backend_lazy': [
+            'tiered_cache/static/src/figures/**/*',
         ],
         'web.assets_tests': [
             'tiered_cache/static/tests/tours/**/*',

@@ -1,6 +1,7 @@
 from . import (
     base,
     cache_call,
+    cache_dashboard,
     cache_entry,
     cache_event,
     cache_event_rule,
@@ -11,6 +12,7 @@ from . import (
     cache_schedule,
     cache_warmup,
     cache_warmup_line,
+    cache_worker,
     ir_rule,
     res_config_settings,
 )

@@ -21,6 +21,7 @@ from odoo.tools import SQL
 
 from ..services import codec, journal, pretty, versions
 from ..services import entry as entry_format
+from ..services.removal import ANY
 from .cache_manager import MAX_KEYS
 
 MAX_SHOWN_CHARS = 20_000
@@ -177,8 +178,8 @@ class CacheEntry(models.Model):
             and entry.removal_version == state.removals.version(entry.key, entry.uid)
             and all(
                 state.versions.get(relation) == version
-                or state.removals.is_current(relation, version)
-                for relation, version, _condition in entry.dependencies
+                or state.removals.is_current(relation, version, uid)
+                for relation, version, uid in entry.dependencies
             )
         )
 
@@ -190,9 +191,9 @@ class CacheEntry(models.Model):
             row.format(
                 self._relation_label(relation),
                 f'{version:016x}',
-                self._since_then(relation, version, state),
+                self._since_then(relation, version, uid, state),
             )
-            for relation, version, _condition in sorted(entry.dependencies, key=lambda d: d[0])
+            for relation, version, uid in sorted(entry.dependencies, key=lambda d: d[0])
         )
         return Markup(
             "<table class='table table-sm'><thead><tr><th>{}</th><th>{}</th><th>{}</th></tr>"
@@ -203,12 +204,17 @@ class CacheEntry(models.Model):
     def _relation_label(self, relation):
         if relation.startswith(journal.TAG):
             return self.env._("tag %s", relation.removeprefix(journal.TAG))
+        if relation == ANY:
+            return self.env._("(very many entries)")
+        if relation.startswith(journal.KEY):
+            return self.env._("entry %s", relation.removeprefix(journal.KEY))
         return self.env._("(everything)") if relation == journal.ALL else relation
 
-    def _since_then(self, relation, version, state):
+    def _since_then(self, relation, version, uid, state):
         if state is None:
             return ""
-        if state.versions.get(relation) == version or state.removals.is_current(relation, version):
+        current = state.removals.is_current(relation, version, uid)
+        if state.versions.get(relation) == version or current:
             return Markup("<i class='fa fa-check text-success'></i> {}").format(
                 self.env._("unchanged")
             )

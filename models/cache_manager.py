@@ -336,13 +336,17 @@ class CacheManager(models.AbstractModel):
 
     @api.private
     def get_many(self, keys, **options):
-        """What is kept under several names.
+        """What is kept under several names; L2 and L3 are asked once for all of them.
 
         :return: values by name; names under which nothing is are missing
         :rtype: dict[str, object]
         """
-        found = {key: self.get(key, **options) for key in dict.fromkeys(keys)}
-        return {key: value for key, value in found.items() if value is not MISS}
+        names = list(dict.fromkeys(keys))
+        engine, calls = self._calls(names, options)
+        if engine is None:
+            return {}
+        found = zip(names, answering.look_many(engine, calls), strict=True)
+        return {name: answer.value for name, answer in found if answer is not None}
 
     @api.private
     def contains(self, key, **options):
@@ -362,17 +366,18 @@ class CacheManager(models.AbstractModel):
         :rtype: bool
         :raise services.codec.Unserializable: it cannot be kept; the path in it is named
         """
-        engine, call = self._call(key, options, depends)
-        return engine is not None and answering.bring(engine, call, value)
+        return self.set_many({key: value}, depends=depends, **options) == 1
 
     @api.private
     def set_many(self, values, *, depends=(), **options):
-        """Keep several values, by name.
+        """Keep several values, by name; L2 or L3 is written to once for all of them.
 
         :return: how many were kept
         :rtype: int
+        :raise services.codec.Unserializable: one cannot be kept; none is then
         """
-        return sum(self.set(k, v, depends=depends, **options) for k, v in values.items())
+        engine, calls = self._calls(values, options, depends)
+        return 0 if engine is None else answering.bring(engine, calls, list(values.values()))
 
     @api.private
     def get_or_compute(self, key, compute, *, depends=(), **options):
@@ -414,13 +419,21 @@ class CacheManager(models.AbstractModel):
         engine = engine_for(self.env.registry)
         if engine is None:
             return None, None
-        label = ('', key.partition(':')[0])
-        return engine, named.Call(
-            self.env,
-            named.Name(key, (), label),
-            engine.config.named_plan(key, options),
-            named.relations_of(engine, self.env.registry, depends),
-        )
+        relations = named.relations_of(engine, self.env.registry, depends)
+        return engine, self._call_of(engine, key, options, relations)
+
+    def _calls(self, names, options, depends=()):
+        """As :meth:`_call`, for several."""
+        engine = engine_for(self.env.registry)
+        if engine is None:
+            return None, []
+        relations = named.relations_of(engine, self.env.registry, depends)
+        return engine, [self._call_of(engine, name, options, relations) for name in names]
+
+    def _call_of(self, engine, name, options, relations):
+        label = ('', name.partition(':')[0])
+        plan = engine.config.named_plan(name, options)
+        return named.Call(self.env, named.Name(name, (), label), plan, relations)
 
     @api.model
     def _cron_maintain(self):
@@ -429,8 +442,6 @@ class CacheManager(models.AbstractModel):
         if engine is None or not engine.available:
             return
         done = engine.maintain()
-        days = engine.settings.metrics_keep_days
-        done['figures'] = self.env['cache.metric']._remove_older_than(days)
         days = engine.settings.calls_keep_days
         done['calls'] = self.env['cache.call']._remove_older_than(days)
         days = engine.settings.schedule_keep_days

@@ -35,6 +35,7 @@ class ResConfigSettings(models.TransientModel):
     )
     tiered_cache_max_staleness_s = fields.Char(string="May Lag Behind")
     tiered_cache_time_dependent_ttl_s = fields.Char(string="Results That Look at the Clock")
+    tiered_cache_ttl_jitter_percent = fields.Char(string="Spread of Lives")
     tiered_cache_max_entry_kb = fields.Char(string="Largest Result")
 
     tiered_cache_l1_max_entries = fields.Char(string="Entries in L1")
@@ -73,7 +74,9 @@ class ResConfigSettings(models.TransientModel):
     tiered_cache_guard_lock_timeout_ms = fields.Char(string="Longest Wait for a Table Lock")
     tiered_cache_compaction_rows = fields.Char(string="Journal Rows before Compaction")
     tiered_cache_metrics_flush_s = fields.Char(string="Written Every")
-    tiered_cache_metrics_keep_days = fields.Char(string="Kept For")
+    tiered_cache_metrics_minutes_days = fields.Char(string="By the Minute For")
+    tiered_cache_metrics_hours_days = fields.Char(string="By the Hour For")
+    tiered_cache_metrics_keep_days = fields.Char(string="By the Day For")
     tiered_cache_schedule_keep_days = fields.Char(string="Listed For")
     tiered_cache_record_calls = fields.Boolean(string="Record Calls for Warm-up")
     tiered_cache_calls_keep_days = fields.Char(string="Remembered For")

@@ -15,6 +15,7 @@ as without the cache.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import time
 
@@ -73,20 +74,32 @@ def look(engine, call: Call) -> Answer | None:
     return found.answer
 
 
-def bring(engine, call: Call, value) -> bool:
-    """Keep a value that was not computed here.
+def look_many(engine, calls: list[Call]) -> list[Answer | None]:
+    """As :func:`look`, for several; each tier is asked once."""
+    nothing = [None] * len(calls)
+    if not calls:
+        return nothing
+    return _safely(engine, calls[0], lambda: named.look_many(engine, calls), nothing)
 
-    :return: whether it was kept
-    :raise codec.Unserializable: it cannot be
+
+def bring(engine, calls: list[Call], values: list) -> int:
+    """Keep values that were not computed here.
+
+    :return: how many were kept
+    :raise codec.Unserializable: one cannot be; none is kept then
     """
     if reading.is_recording() or reading.is_computing_plainly() or not engine.available:
-        return False
-    ticket = named.ticket_for(engine, call)
-    if ticket is None:
-        return False
-    with reading.watch(ticket):
-        pass
-    return keep(engine, call, ticket, value, call.plan.least_cost_ms)
+        return 0
+    items = []
+    for call, value in zip(calls, values, strict=True):
+        ticket = named.ticket_for(engine, call)
+        if ticket is not None:
+            with reading.watch(ticket):
+                pass
+            keep(engine, call, ticket, value, call.plan.least_cost_ms, items.extend)
+    if items:
+        engine.hierarchy.put_many(items, at_once=True)
+    return len(items)
 
 
 def plain(env, function) -> Answer:
@@ -115,9 +128,16 @@ class _Again:
 
 
 def _look(engine, call: Call) -> Look:
-    """Fail open: a fault of our own is a miss that is not kept."""
+    return _safely(engine, call, lambda: named.look(engine, call), named.NOTHING)
+
+
+def _safely(engine, call: Call, work, nothing):
+    """Fail open: a fault of our own is a miss that is not kept.
+
+    :param nothing: what is returned then
+    """
     try:
-        return named.look(engine, call)
+        return work()
     except psycopg2.Error as error:
         # the transaction is aborted: as after any other query, the caller must know
         if not engine.lost_journal(error):
@@ -129,7 +149,7 @@ def _look(engine, call: Call) -> Look:
         count_unkeyable(engine, call.name.label, error)
     except Exception as error:  # noqa: BLE001
         engine.fault(error, call.name.label)
-    return named.NOTHING
+    return nothing
 
 
 def _check(plan, computation: Computation) -> None:
@@ -202,9 +222,11 @@ def _compute_here(engine, call: Call, computation: Computation, found: Look) -> 
     return Answer(_bare(value), 'computed')
 
 
-def keep(engine, call: Call, ticket, value, cost_ms: float) -> bool:
+def keep(engine, call: Call, ticket, value, cost_ms: float, put=None) -> bool:
     """Keep a value that was computed, or that somebody has brought.
 
+    :param put: called with a list of what :meth:`.hierarchy.Hierarchy.put_many` takes; by default
+        it is kept at once, since another process may be waiting for it
     :return: whether it was kept
     :raise codec.Unserializable: it cannot be
     :raise ComputationWrites: see :func:`answer`
@@ -219,14 +241,13 @@ def keep(engine, call: Call, ticket, value, cost_ms: float) -> bool:
     payload, flags = named.pack(value)
     if not reason and call.plan.max_bytes and len(payload) > call.plan.max_bytes:
         reason = 'large'
-    if not reason:
-        reason, detail = reading.put(engine, ticket, payload, cost_ms, flags, at_once=True)
-    kept = not reason
-    if kept:
+    item = None if reason else reading.item_of(engine, ticket, payload, cost_ms, flags)
+    if item is not None:
+        (put or functools.partial(engine.hierarchy.put_many, at_once=True))([item])
         reason, detail = ticket.reason, ticket.relation
     total_ms = (time.perf_counter() - ticket.started) * 1000
-    engine.metrics.miss(reason, *ticket.name, total_ms, detail)
-    return kept
+    engine.metrics.miss(reason or 'large', *ticket.name, total_ms, detail)
+    return item is not None
 
 
 def _compute_in_time(engine, call, computation, found: Look, fallback) -> Answer:

@@ -150,7 +150,7 @@ def _read_namespaces(cr) -> dict[str, dict]:
 def build_hierarchy(engine, old: Configuration, new: Configuration) -> Hierarchy:
     """The tiers that the settings ask for; tiers whose options did not change are kept."""
     before = engine.hierarchy
-    hierarchy = Hierarchy({}, engine.post_entry)
+    hierarchy = Hierarchy({}, engine.post_entry, jitter_percent=new.settings.ttl_jitter_percent)
     if new.settings.l1_max_entries and new.settings.l1_max_mb:
         unchanged = not _changed(old, new, 'l1_max_entries', 'l1_max_mb', 'l1_policy')
         l1 = hierarchy.tiers['l1'] = _kept(before.tiers, 'l1', unchanged) or _memory(new)
@@ -165,7 +165,7 @@ def build_hierarchy(engine, old: Configuration, new: Configuration) -> Hierarchy
             'l2_max_entries',
             'l2_max_mb',
         )
-        hierarchy.tiers['l2'] = _kept(before.tiers, 'l2', unchanged) or _redis(new)
+        hierarchy.tiers['l2'] = _kept(before.tiers, 'l2', unchanged) or redis_tier(new)
     if new.settings.l3_enabled:
         unchanged = not _changed(old, new, 'l3_max_entries', 'l3_max_mb')
         for place, place_before in (
@@ -199,13 +199,17 @@ def _memory(config: Configuration) -> MemoryTier:
     )
 
 
-def _redis(config: Configuration) -> RedisTier:
+def redis_tier(config: Configuration, least_timeout_ms: int = 0) -> RedisTier:
+    """L2 as configured.
+
+    :param least_timeout_ms: for who has more time than a request
+    """
     settings = config.settings
     return RedisTier(
         settings.redis_url,
         prefix=redis_prefix(config.uuid),
         seal=Seal(seal_secret(config.secret)),
-        timeout_ms=settings.redis_timeout_ms,
+        timeout_ms=max(settings.redis_timeout_ms, least_timeout_ms),
         breaker=CircuitBreaker(),
         # the payload is limited; dependencies and names come on top
         max_entry_bytes=settings.max_entry_kb * 1024 + 65536,

@@ -74,7 +74,7 @@ class Entry:
     :ivar method: name of the method that was called
     :ivar uid: id of the user for whom it was computed
     :ivar dependencies: the relations it was computed from, with their versions; a condition is any
-        value that :func:`.codec.pack` keeps
+        value that :func:`.codec.pack` keeps, for a named entry the id of its owner
     :ivar removal_version: sum of the removals (by key or pattern) that had met its key
     :ivar created: seconds since the epoch
     :ivar expires: seconds since the epoch
@@ -105,6 +105,8 @@ class Entry:
             + len(self.payload)
             + len(self.key)
             + _DEPENDENCY_BYTES * len(self.dependencies)
+            # the name of another entry is shared with nobody
+            + sum(len(name) for name, _version, uid in self.dependencies if uid is not None)
         )
 
 

@@ -60,8 +60,7 @@ class Guards:
             return
         try:
             with engine.cursor() as cr:
-                limit = f'{engine.settings.guard_lock_timeout_ms}ms'
-                cr.execute("SELECT set_config('lock_timeout', %s, true)", [limit])
+                self._limit_wait(cr)
                 created = journal.guard(cr, relation, engine.settings.capture)
         except (psycopg2.Error, AssertionError) as error:  # the second: Odoo cannot quote the name
             self._later(relation, str(error).strip())
@@ -77,6 +76,11 @@ class Guards:
             self._done(relation)
         else:
             self._later(relation, '')
+
+    def _limit_wait(self, cr) -> None:
+        """Wait for a busy table no longer than told."""
+        limit = f'{self._engine.settings.guard_lock_timeout_ms}ms'
+        cr.execute("SELECT set_config('lock_timeout', %s, true)", [limit])
 
     def _done(self, relation: str) -> None:
         with self._lock:
@@ -115,10 +119,58 @@ class Guards:
             )
         return len(broken)
 
+    # -- by hand, see cli/cache.py ---------------------------------------------------------
+
+    def guard_now(self, relation: str) -> str:
+        """Guard a relation at once.
+
+        :return: '' or why it could not be done
+        """
+        if not self._engine.catalogue.knows(relation):
+            return 'it is not a table of the current schema'
+        self._guard(relation)
+        with self._lock:
+            is_waiting = self._wanted.pop(relation, None) is not None
+        busy = 'another process is guarding or compacting, try again'
+        return self.errors.get(relation, busy) if is_waiting else ''
+
+    def release_now(self, relation: str) -> str:
+        """Take the guard off a relation: what was read from it is invalid for good.
+
+        :return: '' or why its triggers are still there
+        """
+        with self._engine.cursor() as cr:
+            journal.release(cr, relation)
+        try:
+            with self._engine.cursor() as cr:
+                self._limit_wait(cr)
+                journal.drop_triggers(cr, relation)
+        except psycopg2.Error as error:
+            if not journal.is_lock_timeout(error):
+                raise
+            return 'its triggers are in use and stay, without effect'
+        return ''
+
+    def repair(self) -> dict[str, str]:
+        """Make guards anew that are not as they were made.
+
+        :return: by relation '' or why it could not be done
+        """
+        with self._engine.cursor() as cr:
+            problems = journal.guard_problems(cr)
+        done = {}
+        for relation, problem in problems.items():
+            reason = self.release_now(relation)
+            if problem != journal.GONE:
+                reason = reason or self.guard_now(relation)
+            done[relation] = reason
+        return done
+
     def stats(self) -> dict:
         with self._lock:
             return {
                 'created': self.created,
                 'waiting': len(self._wanted),
+                'names': sorted(self._wanted),
                 'errors': dict(self.errors),
             }

@@ -17,7 +17,8 @@ import threading
 import time
 import typing
 
-from .entry import Entry
+from .entry import FLAG_CLOCK, Entry
+from .jitter import end_of
 from .miss import MISS
 from .policy import TIERS, Plan
 from .tiers.base import PROBE_KEY
@@ -30,16 +31,25 @@ _SLOW_MS = 2.0
 on the same machine takes 0.1 ms, in the next data centre 1 ms."""
 
 
+CLOCK = 'clock'
+
+
 class Found(typing.NamedTuple):
     """:param tier: where the answer came from, '' for none
     :param reason: why there is none: cold, stale, expired, evicted
-    :param relation: which relation's change made an entry stale
+    :param relation: which relation's change made an entry stale; :data:`CLOCK` for one that
+        expired and whose life was short because it had looked at the time of day
     """
 
     entry: Entry | None
     tier: str = ''
     reason: str = 'cold'
     relation: str = ''
+
+
+def detail_of_expiry(entry: Entry | None) -> str:
+    """:data:`CLOCK` for an entry that lived briefly because it had looked at the time of day."""
+    return CLOCK if entry is not None and entry.flags & FLAG_CLOCK else ''
 
 
 class Hierarchy:
@@ -50,28 +60,30 @@ class Hierarchy:
         request
     :param writers: tiers by which the outbox writes, where these are others: a request must
         not wait for a connection on which a batch is being written
+    :param jitter_percent: by how much lives are shortened at most, see :mod:`.jitter`
     """
 
-    def __init__(self, tiers: dict, post, writers: dict | None = None):
+    def __init__(self, tiers: dict, post, writers: dict | None = None, jitter_percent: float = 0.0):
         self.tiers = tiers
         self.writers = writers or {}
+        self.jitter_percent = jitter_percent
         self._post = post
-        self._gone: collections.OrderedDict[str, str] = collections.OrderedDict()
+        self._gone: collections.OrderedDict[str, tuple[str, str]] = collections.OrderedDict()
         self._gone_lock = threading.Lock()
         self._last_ms = {name: collections.deque(maxlen=_PACE_OF) for name in TIERS}
 
     def evicted(self, key: str, _entry=None) -> None:
         """L1 had no room for an entry."""
-        self._remember(key, 'evicted')
+        self._remember(key, 'evicted', '')
 
-    def expired(self, key: str, _entry=None) -> None:
+    def expired(self, key: str, entry=None) -> None:
         """L1 has dropped an entry whose time was over."""
-        self._remember(key, 'expired')
+        self._remember(key, 'expired', detail_of_expiry(entry))
 
-    def _remember(self, key: str, reason: str) -> None:
+    def _remember(self, key: str, reason: str, detail: str) -> None:
         """So that the next miss on the key can say why; bounded to 10,000 keys."""
         with self._gone_lock:
-            self._gone[key] = reason
+            self._gone[key] = reason, detail
             if len(self._gone) > 10_000:
                 self._gone.popitem(last=False)
 
@@ -100,53 +112,108 @@ class Hierarchy:
             if reason != 'stale':
                 reason, relation = why, what
         if reason == 'cold':
-            reason = self._gone.pop(key, reason)
+            reason, relation = self._gone.pop(key, (reason, ''))
         return Found(None, '', reason, relation)
+
+    def get_many(self, questions) -> dict[str, Found]:
+        """Find several answers; each tier is asked once for all that is left.
+
+        :param questions: a key, a plan and a ``judge`` each, as :meth:`get` takes them; no key
+            twice
+        """
+        left, found = {key: (plan, judge) for key, plan, judge in questions}, {}
+        worst = dict.fromkeys(left, ('cold', ''))
+        for name in TIERS:
+            tier = self.tiers.get(name)
+            asked = [
+                key
+                for key, (plan, _judge) in left.items()
+                if tier is not None and self._may_answer(name, tier, key, plan, None)
+            ]
+            for key, entry in (tier.get_many(asked) if asked else {}).items():
+                plan, judge = left[key]
+                why, what = judge(entry)
+                if not why:
+                    del left[key]
+                    self._promote(name, entry, plan)
+                    found[key] = Found(entry, name)
+                elif worst[key][0] != 'stale':
+                    worst[key] = why, what
+        for key in left:
+            reason, relation = worst[key]
+            if reason == 'cold':
+                reason, relation = self._gone.pop(key, (reason, ''))
+            found[key] = Found(None, '', reason, relation)
+        return found
 
     def put(
         self, entry: Entry, plan: Plan, ttl_cap_s: float | None = None, at_once: bool = False
     ) -> list[str]:
-        """Keep an entry in every tier that admits it.
+        """As :meth:`put_many`, for one."""
+        return self.put_many([(entry, plan, ttl_cap_s)], at_once)
 
-        :param ttl_cap_s: an upper limit to its life, seconds, in every tier
-        :param at_once: write it to the nearest shared tier before returning
+    def put_many(self, items, at_once: bool = False) -> list[str]:
+        """Keep entries in every tier that admits them.
+
+        :param items: an entry, its plan, and an upper limit to its life in every tier, seconds or
+            None, each
+        :param at_once: write them to the nearest shared tier before returning
         :return: names of the tiers
         """
-        admitted = []
+        admitted, waiting = [], set(range(len(items))) if at_once else set()
         for name in TIERS:
-            tier = self.tiers.get(name)
-            floor = plan.min_cost_ms.get(name)
-            if tier is None or floor is None or entry.cost_ms < floor:
-                continue
-            ttl_s = plan.ttl_s[name]
-            if ttl_cap_s is not None:
-                ttl_s = min(ttl_s, ttl_cap_s)
-            kept = dataclasses.replace(entry, expires=entry.created + ttl_s)
-            if at_once and name != 'l1' and self._write(name, kept):
-                at_once = False
+            kept = {
+                number: self._limited(name, *item)
+                for number, item in enumerate(items)
+                if self._admits(name, *item[:2])
+            }
+            if kept:
+                admitted.append(name)
+            due = kept.keys() & waiting if name != 'l1' else ()
+            if due and self._write(name, [kept[number] for number in sorted(due)]):
+                waiting -= due
             else:
-                self._keep(name, kept)
-            admitted.append(name)
+                due = ()
+            for number in sorted(kept.keys() - due):
+                self._keep(name, kept[number])
         return admitted
 
+    def _admits(self, name: str, entry: Entry, plan: Plan) -> bool:
+        floor = plan.min_cost_ms.get(name)
+        return name in self.tiers and floor is not None and entry.cost_ms >= floor
+
+    def _limited(self, name: str, entry: Entry, plan: Plan, ttl_cap_s: float | None) -> Entry:
+        ttl_s = plan.ttl_s[name]
+        if ttl_cap_s is not None:
+            ttl_s = min(ttl_s, ttl_cap_s)
+        return dataclasses.replace(entry, expires=self._end_of(entry, ttl_s, plan))
+
     def _promote(self, found_in: str, entry: Entry, plan: Plan) -> None:
-        for name in TIERS[: TIERS.index(found_in)]:
-            if name in self.tiers and entry.cost_ms >= plan.min_cost_ms.get(name, float('inf')):
-                expires = min(entry.expires, entry.created + plan.ttl_s[name])
-                if expires > time.time():
-                    self._keep(name, dataclasses.replace(entry, expires=expires))
+        self._copy(TIERS[: TIERS.index(found_in)], entry, plan)
 
     def spread(self, entry: Entry, found_in: str, plan: Plan) -> None:
         """Bring a good entry to the tiers below the one that had it, too."""
-        for name in TIERS[TIERS.index(found_in) + 1 :]:
-            expires = entry.created + plan.ttl_s[name]
-            if name in self.tiers and name in plan.min_cost_ms and expires > time.time():
-                self._keep(name, dataclasses.replace(entry, expires=expires))
+        self._copy(TIERS[TIERS.index(found_in) + 1 :], entry, plan)
 
-    def _write(self, name: str, entry: Entry) -> bool:
-        """Write to a shared tier; it bounds the time by itself."""
+    def _copy(self, names, entry: Entry, plan: Plan) -> None:
+        for name in names:
+            if self._admits(name, entry, plan):
+                # never longer than where it was found: what looked at the clock lives briefly
+                expires = min(entry.expires, self._end_of(entry, plan.ttl_s[name], plan))
+                if expires > time.time():
+                    self._keep(name, dataclasses.replace(entry, expires=expires))
+
+    def _end_of(self, entry: Entry, ttl_s: float, plan: Plan) -> float:
+        return end_of(entry.key, entry.created, ttl_s, plan.keep_s, self.jitter_percent)
+
+    def _write(self, name: str, entries: list[Entry]) -> bool:
+        """Write to a shared tier; it bounds the time by itself.
+
+        :return: whether all of them were written
+        """
         tier = self.writers.get(name) or self.tiers[name]
-        return tier.is_up_for(entry.key) and tier.set(entry)
+        up = all(tier.is_up_for(entry.key) for entry in entries)
+        return up and tier.set_many(entries) == len(entries)
 
     def _keep(self, name: str, entry: Entry) -> None:
         if name == 'l1':

@@ -29,6 +29,7 @@ the second, "invalidate everything" is the remedy for the others.
 
 from __future__ import annotations
 
+import json
 import logging
 
 import psycopg2
@@ -50,8 +51,17 @@ USER = 'user:'
 REMOVALS = (KEY, PATTERN, TAG, USER)
 """How the names of removals begin.  What they remove has no table, so nobody guards it."""
 
+CALLS = 'v1:orm:'
+"""How the keys of reads of the ORM begin; all others are of named entries."""
+
+ALL_CALLS = f'{PATTERN}{CALLS}*'
+ALL_NAMED = KEY
+ALL_TAGS = TAG
+ALL_USERS = USER
+"""What very many removals become.  No key, tag or user is empty, so these names are free."""
+
 MAX_REMOVALS = 1000
-"""Patterns that are kept apart; when there are more, everything goes.  Each costs a hit the
+"""Patterns that are kept apart; when there are more, some become one.  Each costs a hit the
 comparison with its key: 0.3 ms for a thousand."""
 
 MAX_NAMED = 5000
@@ -294,6 +304,72 @@ def broken_guards(cr) -> list[str]:
     return [relation for (relation,) in cr.fetchall()]
 
 
+GONE = 'the table is gone'
+"""Of :func:`guard_problems`: nobody can read it, so it does no harm.  Maintenance releases it."""
+
+_TRIGGER_TYPES = {
+    'cache_change_insert': 4,
+    'cache_change_update': 16,
+    'cache_change_delete': 8,
+    'cache_change_truncate': 32,
+}
+"""``pg_trigger.tgtype`` of a statement-level AFTER trigger; source: PostgreSQL,
+``src/include/catalog/pg_trigger.h``."""
+
+
+def guard_problems(cr) -> dict[str, str]:
+    """What is wrong with guards, in words, by relation; looks closer than
+    :func:`broken_guards`, at what each trigger does."""
+    cr.execute(
+        """
+        SELECT v.relation, v.relid IS DISTINCT FROM v.now, v.now IS NULL,
+               coalesce(json_object_agg(t.tgname, CASE
+                   WHEN t.tgenabled NOT IN ('O', 'A') THEN 'disabled'
+                   WHEN t.tgfoid IS DISTINCT FROM to_regproc('cache_change_note')
+                     OR t.tgtype <> (%(types)s::json ->> t.tgname)::int
+                     OR t.tgqual IS NOT NULL OR t.tgattr::text <> ''
+                   THEN 'altered' ELSE '' END) FILTER (WHERE t.tgname IS NOT NULL), '{}')
+          FROM (SELECT relation, relid, to_regclass(quote_ident(relation))::oid AS now
+                  FROM cache_version
+                 WHERE capture = 'triggers' AND relation NOT LIKE '#%%'
+                   AND strpos(relation, ':') = 0) AS v
+          LEFT JOIN pg_trigger t ON t.tgrelid = v.relid AND NOT t.tgisinternal
+                                AND t.tgname = ANY(%(names)s)
+         GROUP BY v.relation, v.relid, v.now ORDER BY v.relation
+    """,
+        {'types': json.dumps(_TRIGGER_TYPES), 'names': list(_TRIGGERS)},
+    )
+    found = {}
+    for relation, is_other, is_gone, triggers in cr.fetchall():
+        if is_gone:
+            found[relation] = GONE
+        elif is_other:
+            found[relation] = 'it is another table of the same name'
+        else:
+            wrong = [f'{triggers.get(name, "missing")}: {name}' for name in _TRIGGERS
+                     if triggers.get(name, 'missing')]  # fmt: skip
+            if wrong:
+                found[relation] = 'triggers are not as they were made (' + ', '.join(wrong) + ')'
+    return found
+
+
+def altered_functions(cr) -> list[str]:
+    """Functions of the journal that are missing, or not as :func:`install` makes them."""
+    cr.execute("SELECT current_schema()")
+    schema = SQL.identifier(cr.fetchone()[0])
+    found = []
+    for name, statement in (('cache_change_note', _FUNCTION), ('cache_look', _LOOK)):
+        cr.execute(
+            "SELECT prosrc, prosecdef, proconfig FROM pg_proc WHERE oid = to_regproc(%s)", [name]
+        )
+        row = cr.fetchone()
+        head, body, _end = SQL(statement, schema=schema).code.split('$body$')
+        setting = head.rpartition(' SET ')[2].removesuffix(' AS ').replace(' = ', '=')
+        if row != (body, 'SECURITY DEFINER' in head, [setting]):
+            found.append(name)
+    return found
+
+
 def note(cr, relations) -> None:
     """Journal a change of relations, in the caller's transaction."""
     relations = sorted(set(relations))
@@ -325,7 +401,6 @@ def compact(cr, removal_ttl_s: float) -> int | None:
     """
     if not _try_lock(cr):
         return None
-    _fold_removals(cr)
     cr.execute(
         f"""
         WITH repeated AS (
@@ -369,7 +444,10 @@ def compact(cr, removal_ttl_s: float) -> int | None:
     """,
         {'ttl': float(removal_ttl_s), 'generation': GENERATION, 'seen': str(_seen_by_all(cr))},
     )
-    return cr.fetchone()[0]
+    (count,) = cr.fetchone()
+    # last: this transaction may have the newest id of all, which would look settled above
+    _fold_removals(cr)
+    return count
 
 
 def _seen_by_all(cr) -> int:
@@ -393,26 +471,67 @@ def _seen_by_all(cr) -> int:
     return min((own - (own - int(xmin)) % 2**32 for xmin in holders or ()), default=own)
 
 
+# What a removal may meet.  A pattern begins with a text; where that may be the beginning of calls
+# and of named entries, only everything is large enough.
+_FOLD = f"""
+CASE WHEN starts_with(relation, '{TAG}') THEN '{ALL_TAGS}'
+     WHEN starts_with(relation, '{USER}') THEN '{ALL_USERS}'
+     WHEN starts_with(relation, '{KEY}{CALLS}') OR starts_with(relation, '{PATTERN}{CALLS}')
+     THEN '{ALL_CALLS}'
+     WHEN starts_with(relation, '{PATTERN}')
+      AND starts_with('{CALLS}', substring(relation FROM '^{PATTERN}([^][*?]*)')) THEN '{ALL}'
+     ELSE '{ALL_NAMED}' END
+"""
+
+
 def _fold_removals(cr) -> None:
-    """Make one removal of everything out of very many."""
+    """Make one removal out of very many, which meets all that they meet and little else: nobody
+    who removes named entries by the thousand makes the reads of the ORM start anew.
+
+    It is a removal like any other, and is kept as long.  What was counted with the tokens of
+    those that go, is met by the token that comes.
+    """
     cr.execute(
-        """
-        WITH names AS (
+        f"""
+        SELECT starts_with(relation, %s), {_FOLD} AS fold, count(*) FROM (
             SELECT relation FROM cache_change WHERE strpos(relation, ':') > 0
             UNION SELECT relation FROM cache_version WHERE capture = 'removal'
-        ), many AS (
-            SELECT count(*) FILTER (WHERE starts_with(relation, %(pattern)s)) > %(patterns)s
-                OR count(*) FILTER (WHERE NOT starts_with(relation, %(pattern)s)) > %(named)s
-                AS many FROM names
-        ), gone AS (
-            DELETE FROM cache_change USING many WHERE many AND strpos(relation, ':') > 0
-        ), forgotten AS (
-            DELETE FROM cache_version USING many WHERE many AND capture = 'removal'
-        )
-        INSERT INTO cache_change (relation) SELECT %(all)s FROM many WHERE many
+        ) AS names WHERE relation <> {_FOLD} GROUP BY 1, 2
     """,
-        {'pattern': PATTERN, 'patterns': MAX_REMOVALS, 'named': MAX_NAMED, 'all': ALL},
+        [PATTERN],
     )
+    folds = _too_many(cr.fetchall())
+    if not folds:
+        return
+    cr.execute(
+        f"""
+        WITH gone AS (
+            DELETE FROM cache_change WHERE strpos(relation, ':') > 0 AND {_FOLD} = ANY(%(folds)s)
+        ), forgotten AS (
+            DELETE FROM cache_version WHERE capture = 'removal' AND {_FOLD} = ANY(%(folds)s)
+        )
+        INSERT INTO cache_change (relation) SELECT unnest(%(folds)s)
+    """,
+        {'folds': folds},
+    )
+    _new_generation(cr)
+
+
+def _too_many(counts) -> list[str]:
+    """What to fold, so that no more are left than may be.
+
+    :param counts: whether they are patterns, what they would become, how many there are
+    """
+    folds = set()
+    for patterns, limit in ((True, MAX_REMOVALS), (False, MAX_NAMED)):
+        groups = [(fold != ALL, count, fold) for kind, fold, count in counts if kind is patterns]
+        left = sum(count for _some, count, _fold in groups)
+        for _some, count, fold in sorted(groups, reverse=True):
+            if left <= limit:
+                break
+            folds.add(fold)
+            left -= count
+    return sorted(folds)
 
 
 def has_foreign_rows(cr) -> bool:

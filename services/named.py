@@ -128,6 +128,11 @@ def _sharers(env, sharing: str) -> tuple:
     return companies, context.get('lang'), context.get('tz'), env.uid, env.su
 
 
+def _owner(call: Call) -> int:
+    """Id of the user for whom an entry is computed."""
+    return call.env.uid if call.plan.sharing == 'user' else _SHARED_UID
+
+
 def relations_of(engine: Engine, registry, names) -> frozenset[str]:
     """The tables that names of models or tables stand for.
 
@@ -187,6 +192,44 @@ def look(engine: Engine, call: Call) -> Look:
     return Look(None, ticket, judge.expired)
 
 
+def look_many(engine: Engine, calls: list[Call]) -> list[Answer | None]:
+    """Look for several named entries in the caller's snapshot, of which nothing is kept.
+
+    :param calls: of one environment, no name twice
+    """
+    if not engine.available or reading.is_computing_plainly():
+        return [None] * len(calls)
+    if reading.is_recording():
+        return [_look_inside(engine, call).answer for call in calls]
+    started = time.perf_counter()
+    # all versions before the first key: that may send SQL, after which they would ask again
+    versions = [_versions(engine, call)[0] for call in calls]
+    names = [
+        None if known is None else key_of(engine, call)
+        for call, known in zip(calls, versions, strict=True)
+    ]
+    found = engine.hierarchy.get_many(
+        [
+            (key, call.plan, _Judge(engine, known, call.plan))
+            for key, call, known in zip(names, calls, versions, strict=True)
+            if key is not None
+        ]
+    )
+    share_s = (time.perf_counter() - started) / len(calls)
+    return [
+        None if key is None else _answer_or_count(engine, call, found[key], share_s)
+        for key, call in zip(names, calls, strict=True)
+    ]
+
+
+def _answer_or_count(engine: Engine, call: Call, found: Found, spent_s: float) -> Answer | None:
+    """:param spent_s: how long it took to find it"""
+    if found.entry is not None:
+        return _answer(engine, call, found, time.perf_counter() - spent_s)
+    engine.metrics.miss(found.reason, *call.name.label, 0.0, found.relation)
+    return None
+
+
 def ticket_for(engine: Engine, call: Call) -> reading.Ticket | None:
     """How to keep a value, without looking for one that is there already."""
     started = time.perf_counter()
@@ -224,7 +267,7 @@ def _ticket(engine, call: Call, key, transaction, versions, found, started):
         transaction,
         versions,
         recording,
-        call.env.uid if call.plan.sharing == 'user' else _SHARED_UID,
+        _owner(call),
         call.env.su,
         found.reason,
         found.relation,
@@ -235,10 +278,17 @@ def _ticket(engine, call: Call, key, transaction, versions, found, started):
 
 def _look_inside(engine: Engine, call: Call) -> Look:
     """Within a computation that is being recorded: L1 may answer, and what the answer depended on
-    becomes a dependency of the outer value.  It is not kept by itself."""
+    becomes a dependency of the outer value, as does the entry itself, there or not: a removal of
+    it removes the outer value.  It is not kept by itself."""
     reading.note_dependencies(call.dependencies)
+    try:
+        key = key_of(engine, call)
+    except keys.Unkeyable:
+        reading.note_inner(base_key(call.name.text), _owner(call))
+        raise
+    reading.note_inner(key, _owner(call))
     records = call.env['cache.manager']
-    found = reading.find_inside(engine, records, call.plan, lambda: key_of(engine, call))
+    found = reading.find_inside(engine, records, call.plan, lambda: key)
     if found is None:
         return NOTHING
     return Look(_answer(engine, call, found, time.perf_counter()), None)

@@ -107,6 +107,16 @@ _TABLE = (
         maximum=MAX_TTL_S,
     ),
     Option(
+        'ttl_jitter_percent',
+        'float',
+        10.0,
+        "By how much a life is shortened at most, each by another amount, so that entries which "
+        "were written together do not expire together; 0 is not at all.",
+        unit='per cent',
+        minimum=0,
+        maximum=50,
+    ),
+    Option(
         'max_entry_kb',
         'int',
         1024,
@@ -304,10 +314,28 @@ _TABLE = (
         maximum=3600,
     ),
     Option(
+        'metrics_minutes_days',
+        'int',
+        2,
+        "How long figures are kept by the minute; afterwards by the hour.",
+        unit='days',
+        minimum=1,
+        maximum=365,
+    ),
+    Option(
+        'metrics_hours_days',
+        'int',
+        60,
+        "How long figures are kept by the hour; afterwards by the day.",
+        unit='days',
+        minimum=31,
+        maximum=3650,
+    ),
+    Option(
         'metrics_keep_days',
         'int',
-        14,
-        "How long figures are kept.",
+        730,
+        "How long figures are kept at all.",
         unit='days',
         minimum=1,
         maximum=3650,
@@ -351,6 +379,7 @@ class Settings:
     consistency: str
     max_staleness_s: float
     time_dependent_ttl_s: int
+    ttl_jitter_percent: float
     max_entry_kb: int
     l1_max_entries: int
     l1_max_mb: float
@@ -374,6 +403,8 @@ class Settings:
     guard_lock_timeout_ms: int
     compaction_rows: int
     metrics_flush_s: int
+    metrics_minutes_days: int
+    metrics_hours_days: int
     metrics_keep_days: int
     schedule_keep_days: int
     record_calls: bool

@@ -38,6 +38,7 @@ TIERS = ('l1', 'l2', 'l3')
 
 OWN_MODELS = (
     'cache.call',
+    'cache.dashboard',
     'cache.entry',
     'cache.event',
     'cache.event.rule',
@@ -48,6 +49,7 @@ OWN_MODELS = (
     'cache.schedule',
     'cache.warmup',
     'cache.warmup.line',
+    'cache.worker',
 )
 """Never cached: they show the cache itself."""
 

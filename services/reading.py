@@ -25,10 +25,11 @@ from . import auditor, codec, keys, shapes
 from .clock import dates, mentions_clock, searches_clock, uses
 from .engine import Engine
 from .entry import FLAG_CLOCK, FLAG_SUPERUSER, Entry
-from .journal import ALL, TAG
+from .hierarchy import detail_of_expiry
+from .journal import ALL, KEY
 from .policy import Plan
 from .recorder import Recording
-from .removal import is_removal
+from .removal import ANY, MAX_INNER, is_removal
 from .transaction import TransactionState, is_snapshot_stable, state_of
 from .versions import State
 
@@ -349,6 +350,17 @@ def note_dependencies(relations) -> None:
         ticket.recording.relations.update(relations)
 
 
+def note_inner(key: str, uid: int) -> None:
+    """A named entry was asked for: who removes it, removes what is being computed.
+
+    :param key: its key, or its name where it has none
+    :param uid: its owner
+    """
+    ticket = _local.ticket
+    if ticket is not None:
+        ticket.recording.inner[KEY + key] = uid
+
+
 def note_clock() -> None:
     """Code has looked at the time of day."""
     ticket = _local.ticket
@@ -453,20 +465,20 @@ def judge(engine, entry: Entry, versions: State, weak: bool) -> tuple[str, str]:
     now = time.time()
     # removals are not known for longer than that
     if entry.expires <= now or entry.created + engine.config.longest_ttl_s <= now:
-        return 'expired', ''
+        return 'expired', detail_of_expiry(entry)
     removals = versions.removals
     if weak:
         if relation := engine.written_since(entry):
             return 'stale', relation
     else:
         known = versions.versions
-        for relation, version, _condition in entry.dependencies:
-            if known.get(relation) != version and not removals.is_current(relation, version):
+        for relation, version, uid in entry.dependencies:
+            if known.get(relation) != version and not removals.is_current(relation, version, uid):
                 return 'stale', relation
     if weak and entry.dependencies[0][1] != versions.versions[ALL]:
         return 'stale', ALL
-    if weak and (tag := removals.met_tag(entry)):
-        return 'stale', tag
+    if weak and (met := removals.met_dependency(entry)):
+        return 'stale', met
     if entry.removal_version != removals.version(entry.key, entry.uid):
         return 'stale', 'removal'
     return '', ''
@@ -581,50 +593,57 @@ def _store(engine, ticket: Ticket, value, cost_ms: float) -> tuple[str, str]:
         payload = codec.pack(shapes.plain(ticket.name[1], value))
     except codec.Unserializable as error:
         return 'unserializable', error.kind
-    return put(engine, ticket, payload, cost_ms)
+    item = item_of(engine, ticket, payload, cost_ms)
+    if item is None:
+        return 'large', size_class(len(payload))
+    engine.hierarchy.put_many([item])
+    return '', ''
 
 
-def _version_of(name: str, versions: State) -> int:
-    """The version of a relation or of a tag."""
-    if is_removal(name):
-        return versions.removals.tag_version(name.removeprefix(TAG))
-    return versions.versions[name]
+def _dependencies(recording: Recording, versions: State):
+    """What an entry depends on, with the versions of the snapshot."""
+    inner = recording.inner
+    if ANY in inner or len(inner) > MAX_INNER:
+        inner = {ANY: None}
+    for name in (ALL, *recording.relations):
+        if is_removal(name):  # a tag
+            yield name, versions.removals.dependency_version(name), None
+        else:
+            yield name, versions.versions[name], None
+    for name, uid in inner.items():
+        yield name, versions.removals.dependency_version(name, uid), uid
 
 
-def put(
-    engine, ticket: Ticket, payload: bytes, cost_ms: float, flags: int = 0, at_once: bool = False
-) -> tuple[str, str]:
-    """Put a packed value into the tiers that admit it.
+def size_class(size_bytes: int) -> str:
+    """A size, rounded up to a power of two in kilobytes, for the figures: '2048 kB'."""
+    return f'{1 << max(0, -(-size_bytes // 1024) - 1).bit_length()} kB'
+
+
+def item_of(engine, ticket: Ticket, payload: bytes, cost_ms: float, flags: int = 0):
+    """A packed value as :meth:`.hierarchy.Hierarchy.put_many` takes it.
 
     :param flags: of the entry, besides those that follow from the ticket
-    :param at_once: another process may be waiting for it
-    :return: ('', '') or why it was not kept
+    :return: None if it is too large
     """
     settings, recording, versions = engine.settings, ticket.recording, ticket.versions
     if len(payload) > settings.max_entry_kb * 1024:
-        return 'large', ''
+        return None
     now = time.time()
-    engine.hierarchy.put(
-        Entry(
-            key=ticket.key,
-            model=ticket.name[0],
-            method=ticket.name[1],
-            uid=ticket.uid,
-            dependencies=tuple(
-                (name, _version_of(name, versions), None) for name in (ALL, *recording.relations)
-            ),
-            removal_version=versions.removals.version(ticket.key, ticket.uid),
-            created=now,
-            expires=now,
-            cost_ms=cost_ms,
-            queries=recording.queries,
-            flags=flags
-            | (FLAG_CLOCK if recording.clock else 0)
-            | (FLAG_SUPERUSER if ticket.superuser else 0),
-            payload=payload,
-        ),
-        ticket.plan,
-        settings.time_dependent_ttl_s + ticket.plan.keep_s if recording.clock else None,
-        at_once,
+    entry = Entry(
+        key=ticket.key,
+        model=ticket.name[0],
+        method=ticket.name[1],
+        uid=ticket.uid,
+        dependencies=tuple(_dependencies(recording, versions)),
+        removal_version=versions.removals.version(ticket.key, ticket.uid),
+        created=now,
+        expires=now,
+        cost_ms=cost_ms,
+        queries=recording.queries,
+        flags=flags
+        | (FLAG_CLOCK if recording.clock else 0)
+        | (FLAG_SUPERUSER if ticket.superuser else 0),
+        payload=payload,
     )
-    return '', ''
+    cap_s = settings.time_dependent_ttl_s + ticket.plan.keep_s if recording.clock else None
+    return entry, ticket.plan, cap_s

@@ -21,6 +21,11 @@ import threading
 from psycopg2.extensions import AsIs
 from psycopg2.sql import Composable
 
+from . import journal
+
+INNER = (journal.KEY, journal.PATTERN)
+"""How dependencies on named entries begin."""
+
 _PLAIN = frozenset((int, str, float, bool, bytes, type(None)))
 
 
@@ -37,6 +42,7 @@ class Recording:
         'clock',
         'cr',
         'domains',
+        'inner',
         'last_query',
         'queries',
         'refusal',
@@ -51,6 +57,7 @@ class Recording:
         self.refusal = ''
         self.clock = False
         self.queries = 0
+        self.inner: dict[str, int] = {}  # named entries that were asked for, and their owners
         self.domains: dict = {}  # of record rules that were checked
         self.last_query = None  # what psycopg2 ran last on this cursor, as far as was seen
 
@@ -72,7 +79,11 @@ class Recording:
 
     def inherit(self, dependencies, clock: bool) -> None:
         """Take over what an answer from the cache depended on."""
-        self.relations.update(relation for relation, *_ in dependencies)
+        for name, _version, uid in dependencies:
+            if name.startswith(INNER):
+                self.inner[name] = uid
+            else:
+                self.relations.add(name)
         self.clock = self.clock or clock
 
     def _hook(self, cr, query, params, start, delay) -> None:

@@ -70,6 +70,10 @@ class TransactionState:
 
         Asks the server only when this cursor ran SQL since: psycopg2 makes a new object
         for the text of each statement, COPY included.
+
+        To look at the texts instead, in Odoo's query hooks, would not do.  ``COPY``,
+        ``executemany`` and a cursor of the same connection send SQL past the hooks, and once
+        a plain read has followed, psycopg2 remembers nothing of it: only the server does.
         """
         if self.dirty or cr.readonly or cr.query is self._last_query:
             return self.dirty

@@ -98,6 +98,7 @@ class CacheCase(BaseCase):
         'audit_rate': '0',
         'consistency': 'strong',
         'capture': 'triggers',
+        'ttl_jitter_percent': '0',  # so that tests can foretell when a life ends
         'guard_lock_timeout_ms': '5000',
         'metrics_flush_s': '3600',
     }

@@ -1,6 +1,7 @@
 """Regressions found by attacking the engine; each failed when it was written."""
 
 import contextlib
+import io
 import os
 import tempfile
 import threading
@@ -415,6 +416,46 @@ class TestAttack(CacheCase):
                 with self.request(commit=False) as env:
                     env.cr.execute("UPDATE res_bank SET name = 'New' WHERE id = %s", [bank])
                     self.assertEqual(call(env)[0]['name'], 'New')
+
+    def test_own_writes_past_every_hook_are_seen_whatever_the_consistency(self):
+        """Only the server can tell: a plain read comes after them, and no hook has seen them."""
+        bank = self.make('res.bank', {'name': 'Old'})
+        update = "UPDATE res_bank SET name = %s WHERE id = %s"
+
+        def call(env):
+            return env['res.bank'].search_read([('name', '=', 'New')], ['name'])
+
+        def copy(cr):
+            cr.copy_expert("COPY res_bank (name, active) FROM STDIN", io.StringIO("New\tt\n"))
+
+        def second_cursor(cr):
+            with cr._cnx.cursor() as cursor:
+                cursor.execute(update, ['New', bank])
+
+        ways = {
+            'COPY': copy,
+            'executemany': lambda cr: cr.executemany(update, [('New', bank)]),
+            'execute_values': lambda cr: cr.execute_values(
+                "INSERT INTO res_bank (name, active) VALUES %s", [('New', True)]
+            ),
+            'below the cursor': lambda cr: cr._obj.execute(update, ['New', bank]),
+            'another cursor': second_cursor,
+            'CTE': lambda cr: cr.execute(
+                "WITH new AS (UPDATE res_bank SET name = 'New' WHERE id = %s RETURNING id)"
+                " SELECT * FROM new",
+                [bank],
+            ),
+        }
+        for consistency in ('eventual', 'weak'):
+            self.configure(consistency=consistency, max_staleness_s='60')
+            self.forget()
+            self.assertEqual(self.warm(call), [])
+            for way, write in ways.items():
+                with self.subTest(consistency, way=way), self.request(commit=False) as env:
+                    env['res.bank'].search_count([])  # SQL before it, and a look
+                    write(env.cr)
+                    env.cr.execute("SELECT count(*) FROM res_country")
+                    self.assertEqual([bank['name'] for bank in call(env)], ['New'])
 
     def test_a_removal_elsewhere_reaches_weak_entries(self):
         bank = self.make('res.bank', {'name': 'Old'})

@@ -7,10 +7,20 @@ import tempfile
 from odoo.tests import TransactionCase, tagged
 
 from ..services import keeper, options, pressure
+from ..services.named_plan import DEFAULTS
 from ..services.tiers.memory import POLICIES
 
 DOCS = pathlib.Path(__file__).parent.parent / 'docs'
 START, END = '<!-- options:start -->', '<!-- options:end -->'
+
+_ROW = re.compile(r'^\| `(\w+)` \| (empty|[`\d][^|]*) \|', re.MULTILINE)
+"""Rows of a table that begin with a name and a value."""
+
+_NAMED = re.compile(r'`(\w+_(?:s|ms|kb|mb|days|rows|entries|rate|url|policy|enabled))(?:=[^`]*)?`')
+"""What looks like the name of an option."""
+
+_OTHER_NAMES = ('age_s', 'flush_s', 'test_snapshot')
+"""Of an answer, of a document of the command line, and a switch for tests."""
 
 
 def option_table() -> str:
@@ -67,6 +77,34 @@ class TestDocs(TransactionCase):
             for _value, label in self.env['cache.metric']._fields[name].selection:
                 with self.subTest(**{name: label}):
                     self.assertRegex(page, rf"(\n\| |\*){re.escape(label)}( \||\*)")
+
+    def test_a_default_is_the_same_on_every_page(self):
+        found = 0
+        for page in DOCS.glob('*.md'):
+            for name, cell in _ROW.findall(page.read_text(encoding='utf-8')):
+                option = options.OPTIONS.get(name)
+                # where named entries have an option of the same name, it has its own default
+                if option is None or (page.name == 'named-entries.md' and name in DEFAULTS):
+                    continue
+                value, _space, unit = cell.partition(':')[0].strip().partition(' ')
+                found += 1
+                with self.subTest(page=page.name, option=name):
+                    self.assertEqual(
+                        value.replace(',', '').strip('`'), option.default_text or 'empty'
+                    )
+                    self.assertEqual(unit, _unit(option))
+        self.assertGreater(found, len(options.OPTIONS))
+
+    def test_every_option_that_a_page_names_exists(self):
+        known = {*options.OPTIONS, *DEFAULTS, *_OTHER_NAMES}
+        for model in ('cache.rule', 'cache.namespace', 'cache.metric', 'cache.entry'):
+            known.update(self.env[model]._fields)
+        for page in (*DOCS.glob('*.md'), DOCS.parent / 'README.md'):
+            text = page.read_text(encoding='utf-8')
+            named = set(_NAMED.findall(text))
+            named |= {name.lower() for name in re.findall(r'\bTIERED_CACHE_([A-Z0-9_]+)\b', text)}
+            with self.subTest(page=page.name):
+                self.assertLessEqual(named, known)
 
     def test_links_between_pages_lead_somewhere(self):
         for page in (*DOCS.glob('*.md'), DOCS.parent / 'README.md'):

@@ -1,5 +1,6 @@
 """The order of the tiers: look near first, judge before use, promote, admit by cost."""
 
+import dataclasses
 import time
 
 from odoo.tests import tagged
@@ -92,6 +93,102 @@ class TestHierarchy(BaseCase):
         self.tiers['l3'].set(entry)
         self.get(entry)
         self.assertAlmostEqual(self.tiers['l1'].get(entry.key).expires, entry.expires)
+
+    def test_several_are_found_where_each_of_them_is(self):
+        entries = {name: make_entry(f'v1:several:{name}') for name in self.tiers}
+        for name, entry in entries.items():
+            self.tiers[name].set(entry)
+        keys = [*(entry.key for entry in entries.values()), 'v1:several:none']
+        asked = []
+        for name, tier in self.tiers.items():
+            get_many = tier.get_many
+            self.patch(tier, 'get_many', lambda ks, n=name, g=get_many: asked.append(n) or g(ks))
+        found = self.hierarchy.get_many([(key, PLAN, valid) for key in keys])
+        self.assertEqual([found[key].tier for key in keys], ['l1', 'l2', 'l3', ''])
+        self.assertEqual(asked, ['l1', 'l2', 'l3'])
+        self.assertEqual(found[keys[3]].reason, 'cold')
+        for entry in entries.values():
+            self.assertIn('l1', self.holders(entry))
+
+    def test_of_several_a_stale_one_is_passed_over(self):
+        old, new, alone = make_entry('v1:s:1'), make_entry('v1:s:1'), make_entry('v1:s:2')
+        self.tiers['l1'].set(old)
+        self.tiers['l2'].set(new)
+        self.tiers['l3'].set(alone)
+        judge = lambda entry: valid(entry) if entry is new else stale(entry)  # noqa: E731
+        found = self.hierarchy.get_many([(e.key, PLAN, judge) for e in (old, alone)])
+        self.assertIs(found[old.key].entry, new)
+        self.assertEqual((found[alone.key].entry, found[alone.key].reason), (None, 'stale'))
+
+    def test_several_of_which_a_shared_tier_has_not_taken_all_are_written_again_later(self):
+        posted = []
+        hierarchy = Hierarchy(self.tiers, lambda name, entry: posted.append((name, entry.key)))
+        items = [(make_entry(f'v1:s:{n}', cost_ms=20), PLAN, None) for n in range(2)]
+        hierarchy.put_many(items, at_once=True)
+        self.assertEqual(posted, [('l3', 'v1:s:0'), ('l3', 'v1:s:1')])
+        posted.clear()
+        self.tiers['l2'] = MemoryTier(100, 1)  # too small for any
+        hierarchy.put_many(items, at_once=True)
+        self.assertEqual(posted, [('l2', 'v1:s:0'), ('l2', 'v1:s:1')])
+        self.assertEqual(len(self.tiers['l3'].get_many(['v1:s:0', 'v1:s:1'])), 2)
+
+    def lives_s(self, jitter_percent, entries, plan=PLAN, **options):
+        """How long entries live that are kept at the same time, by tier."""
+        self.hierarchy.jitter_percent = jitter_percent
+        lives_s = {name: [] for name in self.tiers}
+        for entry in entries:
+            self.hierarchy.put(entry, plan, **options)
+            for name, tier in self.tiers.items():
+                lives_s[name].append(tier.get(entry.key).expires - entry.created)
+        return lives_s
+
+    def test_what_is_kept_together_does_not_end_together(self):
+        now = time.time()
+        lives_s = self.lives_s(10, [make_entry(f'v1:e:{n}@0', now=now) for n in range(100)])
+        for name, ttl_s in PLAN.ttl_s.items():
+            with self.subTest(name):
+                self.assertLessEqual(max(lives_s[name]), ttl_s)
+                self.assertGreaterEqual(min(lives_s[name]), 0.9 * ttl_s)
+                # evenly: a quarter in each quarter, give or take
+                steps = [int((1 - life_s / ttl_s) * 40) for life_s in lives_s[name]]
+                for quarter in range(4):
+                    self.assertTrue(12 <= steps.count(quarter) <= 40, steps)
+
+    def test_a_key_is_not_always_the_one_that_lives_shortest(self):
+        now = time.time()
+        lives_s = self.lives_s(10, [make_entry(now=now - n) for n in range(20)])
+        self.assertEqual(len({round(life_s, 6) for life_s in lives_s['l1']}), 20)
+
+    def test_each_tier_shortens_a_life_by_the_same_share(self):
+        lives_s = self.lives_s(50, [make_entry()])
+        shares = {round(lives_s[name][0] / ttl_s, 6) for name, ttl_s in PLAN.ttl_s.items()}
+        self.assertEqual(len(shares), 1)
+        self.assertLess(shares.pop(), 1)
+
+    def test_who_promotes_an_entry_comes_to_the_same_end(self):
+        entry = make_entry()
+        self.lives_s(50, [entry])
+        before = self.tiers['l1'].get(entry.key).expires
+        self.tiers['l1'].clear()
+        self.hierarchy = Hierarchy(self.tiers, self.hierarchy._post, jitter_percent=50)
+        self.assertEqual(self.get(entry).tier, 'l2')
+        self.assertAlmostEqual(self.tiers['l1'].get(entry.key).expires, before)
+
+    def test_jitter_leaves_the_time_after_the_life_alone(self):
+        plan = dataclasses.replace(
+            PLAN, keep_s=1000.0, ttl_s={name: ttl_s + 1000 for name, ttl_s in PLAN.ttl_s.items()}
+        )
+        now = time.time()
+        entries = [make_entry(f'v1:e:{n}@0', now=now) for n in range(50)]
+        for name, lives_s in self.lives_s(50, entries, plan).items():
+            self.assertLessEqual(max(lives_s), PLAN.ttl_s[name] + 1000)
+            self.assertGreaterEqual(min(lives_s), PLAN.ttl_s[name] / 2 + 1000)
+
+    def test_jitter_shortens_what_is_capped(self):
+        now = time.time()
+        entries = [make_entry(f'v1:e:{n}@0', now=now) for n in range(50)]
+        for lives_s in self.lives_s(50, entries, ttl_cap_s=30).values():
+            self.assertTrue(15 <= min(lives_s) < max(lives_s) <= 30)
 
     def test_a_stale_answer_is_not_served(self):
         entry = make_entry()

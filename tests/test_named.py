@@ -1,25 +1,31 @@
 """Named entries: ``env['cache.manager']`` and ``@cached``."""
 
+import contextlib
 import pathlib
 import re
 import threading
 import time
 import types
+import typing
 import unittest
 from unittest.mock import patch
+
+import redis
 
 from odoo import api, fields
 from odoo.addons.tiered_cache import MISS, NOT_CHANGED, Tagged, cached
 from odoo.addons.tiered_cache.services import answering, codec, key_families, keys, named
 from odoo.addons.tiered_cache.services.named_plan import DEFAULTS, BadOption
 from odoo.addons.tiered_cache.services.pauses import Pauses
+from odoo.addons.tiered_cache.services.tiers.database import DatabaseTier
+from odoo.addons.tiered_cache.services.transaction import state_of
 from odoo.exceptions import ValidationError
 from odoo.modules.registry import Registry
 from odoo.tests import tagged
 from odoo.tools import config, mute_logger
 
 from .common import ADMIN
-from .redis_server import REDIS_SERVER, RedisServer
+from .redis_server import REDIS_SERVER, RedisServer, wait_until
 from .test_faults import StatesCase
 
 KEY = 'bank:name:1'
@@ -142,6 +148,21 @@ class TestNamedEntries(NamedCase):
         with self.assertMiss('expired'), self.request() as env:
             self.get(env, ttl_s=0.2)
 
+    def test_lives_of_values_that_were_kept_together_are_spread(self):
+        self.configure(ttl_jitter_percent='50')
+        names = [f'spread:{number}' for number in range(20)]
+        self.warm(self.get)  # guards
+
+        def keep(env):
+            for name in names:
+                env['cache.manager'].set(name, 1, ttl_s=600)
+
+        self.commit(keep)
+        entries = self.engine.hierarchy.tiers['l1']._cache.values()
+        lives_s = [e.expires - e.created for e in entries if 'spread' in e.key]
+        self.assertEqual(len(lives_s), 20)
+        self.assertTrue(300 <= min(lives_s) < 450 < max(lives_s) <= 600, lives_s)
+
     def test_a_value_larger_than_it_may_be_is_not_kept(self):
         def get(env):
             return env['cache.manager'].get_or_compute('a:lot', lambda: b'\0' * 3000, max_kb=1)
@@ -249,6 +270,25 @@ class TestNamedWrites(NamedCase):
             self.assertEqual(cache.set_many({'b:1': 1, 'b:2': None}), 2)
             self.assertEqual(cache.get_many(['b:1', 'b:2', 'b:3']), {'b:1': 1, 'b:2': None})
 
+    def test_of_several_none_is_kept_if_one_cannot_be(self):
+        self.warm(self.get)  # guards
+        with self.request() as env:
+            cache = env['cache.manager']
+            with self.assertRaises(codec.Unserializable):
+                cache.set_many({'b:4': 1, 'b:5': object()})
+            self.assertEqual(cache.get_many(['b:4', 'b:5']), {})
+
+    def test_a_transaction_that_has_written_gets_none_of_several(self):
+        self.warm(self.get)  # guards
+        with self.request(commit=False) as env:
+            cache = env['cache.manager']
+            cache.set_many({'b:6': 1})
+            env['res.bank'].browse(self.bank).name = 'Mine'
+            with self.assertMiss('dirty') as calls:
+                self.assertEqual(cache.get_many(['b:6', 'b:7']), {})
+            self.assertEqual(len(calls), 2)
+            self.assertEqual(cache.set_many({'b:6': 1, 'b:7': 2}), 0)
+
     def test_a_computation_that_writes_is_not_kept(self):
         def compute(env):
             env['res.bank'].browse(self.bank).name = 'Written'
@@ -306,6 +346,143 @@ class TestNamedWrites(NamedCase):
             return self.get(env)
 
         self.warm(get)
+
+
+@tagged('post_install', '-at_install')
+class TestNamedTogether(NamedCase):
+    """``get_many`` and ``set_many``: what several cost."""
+
+    VALUES: typing.ClassVar[dict] = {f'many:{number}': number for number in range(50)}
+
+    @staticmethod
+    @contextlib.contextmanager
+    def counting(owner, name):
+        """Yields the calls of a method, with the real thing behind it."""
+        calls, method = [], getattr(owner, name)
+
+        def counted(*args, **kwargs):
+            calls.append(args)
+            return method(*args, **kwargs)
+
+        with patch.object(owner, name, counted):
+            yield calls
+
+    def keep_and_forget(self, *tiers, leave=()):
+        """Keep VALUES, and empty these tiers."""
+        self.warm(self.get)  # guards
+        with self.request() as env:
+            self.assertEqual(env['cache.manager'].set_many(self.VALUES), 50)
+        self.settle()
+        for name in tiers:
+            self.engine.hierarchy.tiers[name].delete(
+                [key for key in self.keys() if not key.startswith(tuple(leave))]
+            )
+
+    def keys(self):
+        with self.request() as env:
+            _engine, calls = env['cache.manager']._calls(self.VALUES, {})
+            return [named.key_of(self.engine, call) for call in calls]
+
+    def get_all(self, env):
+        return env['cache.manager'].get_many([*self.VALUES, 'many:none'])
+
+    def test_in_l1_they_cost_the_version_query(self):
+        self.keep_and_forget()
+        with self.request() as env:
+            env.company.ids  # noqa: B018  what keys are made of
+            count = env.cr.sql_log_count
+            self.assertEqual(self.get_all(env), self.VALUES)
+            self.assertEqual(env.cr.sql_log_count, count + 1)
+            self.get_all(env)
+            self.assertEqual(env.cr.sql_log_count, count + 1)
+
+    @unittest.skipUnless(REDIS_SERVER, "redis-server is not installed")
+    def test_of_redis_they_are_asked_for_once(self):
+        with RedisServer() as server:
+            self.configure(redis_url=server.url, redis_timeout_ms='5000')
+            self.keep_and_forget('l1', leave=['v1:many:7@'])
+            with (
+                self.counting(redis.Connection, 'send_packed_command') as sent,
+                self.assertStatementsOfL3(0),
+                self.request() as env,
+            ):
+                self.assertEqual(self.get_all(env), self.VALUES)
+            self.assertEqual(len(sent), 1)
+
+    def test_of_the_database_they_are_asked_for_once(self):
+        self.configure(l3_enabled='1')
+        self.keep_and_forget('l1')
+        with self.assertStatementsOfL3(1), self.request() as env:
+            self.assertEqual(self.get_all(env), self.VALUES)
+        with self.assertStatementsOfL3(1), self.request() as env:  # promoted, but for the last
+            self.assertEqual(self.get_all(env), self.VALUES)
+
+    @unittest.skipUnless(REDIS_SERVER, "redis-server is not installed")
+    def test_they_are_written_to_redis_at_once_and_together(self):
+        with RedisServer() as server:
+            self.configure(redis_url=server.url, redis_timeout_ms='5000')
+            self.warm(self.get)  # guards
+            self.settle()
+            with (
+                self.counting(redis.Connection, 'send_packed_command') as sent,
+                patch.object(self.engine.outbox, 'post_entry') as posted,
+                self.request() as env,
+            ):
+                env['cache.manager'].set_many(self.VALUES)
+            self.assertEqual((len(sent), posted.call_count), (1, 0))
+            found = self.engine.hierarchy.tiers['l2'].get_many(self.keys())
+            self.assertEqual(len(found), 50)
+
+    def test_they_are_written_to_the_database_together(self):
+        self.configure(l3_enabled='1')
+        self.warm(self.get)  # guards
+        self.settle()
+        with self.assertStatementsOfL3(1), self.request() as env:
+            env['cache.manager'].set_many(self.VALUES)
+
+    def test_each_is_judged_by_itself(self):
+        self.keep_and_forget()
+        with self.other_worker(), self.request() as env:
+            env['cache.manager'].delete('many:3')
+        rest = {name: value for name, value in self.VALUES.items() if name != 'many:3'}
+        with self.request() as env:
+            self.assertEqual(self.get_all(env), rest)
+
+    @unittest.skipUnless(REDIS_SERVER, "redis-server is not installed")
+    def test_large_values_of_redis_are_found_too(self):
+        large = {f'large:{number}': bytes(range(256)) * 1000 for number in range(30)}
+        with RedisServer() as server, patch.object(codec, 'COMPRESS_MIN_BYTES', 10**9):
+            self.configure(redis_url=server.url, redis_timeout_ms='5000')
+            self.warm(self.get)  # guards
+            with self.request() as env:
+                env['cache.manager'].set_many({**self.VALUES, **large})
+            self.settle()
+            self.engine.hierarchy.tiers['l1'].clear()
+            with self.request() as env:
+                names = [*self.VALUES, *large]
+                self.assertEqual(env['cache.manager'].get_many(names), {**self.VALUES, **large})
+
+    def test_within_a_computation_they_are_dependencies(self):
+        def outer(env):
+            cache = env['cache.manager']
+            return cache.get_or_compute('many:outer', lambda: cache.get_many(['bank:name:1']))
+
+        self.warm(self.get)
+        self.assertCaptured(outer, lambda: self.rename('After'))
+
+    def test_looking_for_what_is_not_there_asks_no_versions_that_are_fresh(self):
+        options = {'consistency': 'eventual', 'max_staleness_s': 600}
+        self.warm(lambda env: self.get(env, **options))
+        with self.request() as env:
+            self.assertEqual(env['cache.manager'].get_many(['no:1', 'no:2'], **options), {})
+            self.assertFalse(state_of(env.cr).looked)
+
+    @contextlib.contextmanager
+    def assertStatementsOfL3(self, expected):  # noqa: N802
+        """So many statements are sent to the table, by whatever connection."""
+        with self.counting(DatabaseTier, '_answer') as calls:
+            yield
+        self.assertEqual(len(calls), expected)
 
 
 @tagged('post_install', '-at_install')
@@ -416,6 +593,129 @@ class TestNamedInside(NamedCase):
         self.rename('After')
         with self.assertMiss('stale', 'res_bank'), self.request() as env:
             outer(env)
+
+    def assertReaches(self, outer, remove, **request):  # noqa: N802
+        """A removal of the inner entry, in another worker, makes the outer one stale."""
+        for inner_is_there in (False, True):
+            with self.subTest(inner_is_there=inner_is_there):
+                self.forget()
+                if inner_is_there:
+                    self.warm(self.get)
+                self.warm(outer, **request)
+                with self.assertHit('l1'), self.request(**request) as env:
+                    outer(env)
+                with self.other_worker(), self.request(1) as env:
+                    remove(env['cache.manager'])
+                with self.assertMiss('stale'), self.request(**request) as env:
+                    outer(env)
+                self.warm(outer, **request)
+
+    def removals(self):
+        return {
+            'key': lambda cache: cache.delete(KEY),
+            'list': lambda cache: cache.invalidate_keys(['v1:a', f'v1:{KEY}']),
+            'pattern': lambda cache: cache.invalidate_pattern('v1:bank:*'),
+            'user': lambda cache: cache.invalidate_user(ADMIN),
+        }
+
+    def test_who_removes_the_inner_entry_removes_the_outer_one(self):
+        for how, remove in self.removals().items():
+            with self.subTest(how):
+                self.assertReaches(self.outer, remove)
+
+    def test_who_removes_a_variant_of_the_inner_entry_removes_the_outer_one(self):
+        with self.request() as env:
+            _engine, call = env['cache.manager']._call(KEY, {})
+            key = named.key_of(self.engine, call)
+        self.assertReaches(self.outer, lambda cache: cache.invalidate_key(key))
+
+    def test_also_where_the_outer_one_is_shared_and_trusts_its_time_to_live(self):
+        def outer(env):
+            return env['cache.manager'].get_or_compute(
+                'outer:4', lambda: [self.get(env)], sharing='all', consistency='weak'
+            )
+
+        self.patch(self.engine.emptying, '_tiers', dict)  # nothing is taken out of L1
+        for how, remove in self.removals().items():
+            with self.subTest(how):
+                self.forget()
+                self.warm(outer)
+                self.commit(lambda env, r=remove: r(env['cache.manager']))
+                with self.assertMiss('stale'), self.request() as env:
+                    outer(env)
+
+    def test_also_through_another_one_in_between(self):
+        def outermost(env):
+            return env['cache.manager'].get_or_compute('outer:5', lambda: [self.outer(env)])
+
+        self.warm(self.outer)
+        self.assertReaches(outermost, lambda cache: cache.delete(KEY))
+
+    def test_also_where_the_outer_one_is_a_read(self):
+        search = self.registry['res.country']._search
+
+        def searching(records, *args, **kwargs):
+            self.get(records.env)
+            return search(records, *args, **kwargs)
+
+        def read(env):
+            return env['res.country'].search_read([('code', '=', 'BE')], ['name'])
+
+        self.patch(self.registry['res.country'], '_search', searching)
+        self.assertReaches(read, lambda cache: cache.delete(KEY))
+
+    def test_also_what_was_looked_for_and_not_there(self):
+        def outer(env):
+            cache = env['cache.manager']
+            return cache.get_or_compute('outer:6', lambda: cache.get(KEY, 'nothing'))
+
+        self.assertReaches(outer, lambda cache: cache.delete(KEY))
+
+    def test_also_where_there_are_very_many_inner_ones(self):
+        def outer(env):
+            cache = env['cache.manager']
+            return cache.get_or_compute(
+                'outer:7', lambda: [cache.get(f'inner:{n}', n) for n in range(60)]
+            )
+
+        self.warm(outer)
+        (entry,) = self.engine.hierarchy.tiers['l1']._cache.values()
+        self.assertEqual([d for d in entry.dependencies if d[0].startswith('key:')], [])
+        self.assertReaches(outer, lambda cache: cache.delete('inner:59'))
+
+    def test_a_removal_of_others_leaves_the_outer_one_alone(self):
+        self.warm(self.outer)
+        with self.other_worker(), self.request(1) as env:
+            for name in ('bank:name:2', 'bank:name'):
+                env['cache.manager'].delete(name)
+            env['cache.manager'].invalidate_user(ADMIN + 100_000)
+        with self.assertHit('l1'), self.request() as env:
+            self.outer(env)
+
+    def test_a_removal_that_the_computation_has_not_seen_counts(self):
+        """Removed after the snapshot of who computes the outer one, and before it is kept."""
+        self.warm(self.outer)
+        self.forget()
+        with self.request() as env:
+            env.cr.execute("SELECT 1")
+            with self.other_worker(), self.request(1) as other:
+                other['cache.manager'].delete(KEY)
+            self.outer(env)
+        with self.assertMiss('stale'), self.request() as env:
+            self.outer(env)
+
+    def test_it_survives_the_shared_tiers(self):
+        self.configure(l3_enabled='1')
+        self.warm(self.outer)
+        self.settle()
+        with self.other_worker() as other:
+            self.warm(self.outer)
+            other.hierarchy.tiers['l1'].clear()
+            with self.assertHit('l3'), self.request() as env:
+                self.outer(env)
+            self.commit(lambda env: env['cache.manager'].delete(KEY))
+            with self.assertMiss('stale'), self.request() as env:
+                self.outer(env)
 
 
 @tagged('post_install', '-at_install')
@@ -731,6 +1031,24 @@ class TestRenewal(NamedCase):
             found = env['cache.manager'].answer(KEY, self.compute, **options)
         self.assertLess(found.age_s, 300)
 
+    def test_the_share_of_an_early_refresh_is_one_of_the_life_as_jitter_has_it(self):
+        """A refresh in the last fifth; no life may end before its last fifth has begun."""
+        self.configure(ttl_jitter_percent='50')
+        options = {'ttl_s': 600, 'eager_refresh': 0.2}
+        self.warm(lambda env: self.get(env, **options))
+        entry = next(iter(self.engine.hierarchy.tiers['l1']._cache.values()))
+        life_s = entry.expires - entry.created
+        self.assertLess(life_s, 600)
+        for share, refreshes in ((0.7, 0), (0.9, 1)):
+            entry.created = time.time() - share * life_s
+            entry.expires = entry.created + life_s
+            self.computed = 0
+            with patch.object(self.engine.refresher, '_thread', object()):
+                with self.assertHit(), self.request() as env:
+                    self.get(env, **options)
+                self.refresh()
+            self.assertEqual(self.computed, refreshes)
+
     def test_early_in_its_life_it_is_left_alone(self):
         options = {'ttl_s': 600, 'eager_refresh': 0.2}
         self.warm(lambda env: self.get(env, **options))
@@ -823,8 +1141,8 @@ class TestSingleFlight(NamedCase):
             self.assertIsNotNone(other.flights._leases.take(key))
             other.flights._leases._database._connection.close()
         leases = self.engine.flights._leases
-        token = leases.take(key)
-        self.assertIsNotNone(token)
+        # the server notices a moment later that the connection has ended
+        token = wait_until(lambda: leases.take(key), "nobody holds the lock of a dead owner")
         leases.release(key, token)
 
 

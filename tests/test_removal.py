@@ -264,28 +264,6 @@ class TestInterleavings(RemovalCase):
                 self.commit(self.keep)
             self.assertEqual(self.everywhere(), [True, True])
 
-    def test_too_many_removals_become_one_of_everything(self):
-        rows = (
-            "SELECT relation FROM cache_change WHERE strpos(relation, ':') > 0"
-            " UNION ALL SELECT relation FROM cache_version WHERE capture = 'removal'"
-        )
-        for limit, kind in (('MAX_REMOVALS', 'pattern'), ('MAX_NAMED', 'tag')):
-            for settled in (False, True):
-                with self.subTest(kind=kind, settled=settled):
-                    with self.computing() as slow:
-                        self.remove(kind)
-                        if not settled:
-                            with patch.object(journal, limit, 0):
-                                self.compact()
-                        self.keep(slow)
-                    if settled:
-                        self.settle_removals()
-                        self.assertEqual(len(self.sql(rows)), 1)
-                        with patch.object(journal, limit, 0):
-                            self.compact()
-                    self.assertEqual(self.sql(rows), [])
-                    self.assertEqual(self.everywhere(), [False, False])
-
     def test_with_hooks_instead_of_triggers_removals_are_no_relations(self):
         """A state that is loaded in the mode "orm" must not take a tag for a guarded table."""
         self.remove('tag')

@@ -141,13 +141,26 @@ class RedisTier(Tier):
         servers = self._open()
         if servers is None:
             return found
-        for part in slices(list(dict.fromkeys(keys)), self._read_batch_entries):
+        long = []
+        for part in slices(list(dict.fromkeys(keys)), BATCH_ENTRIES):
+            # a batch of what entries usually are; larger ones are asked for again, a few at a time
+            limit = min(self._max_entry_bytes, READ_BATCH_BYTES // len(part))
+            replies = servers.ask_all(_value, [self._read_command(key, limit) for key in part])
+            for key, reply in zip(part, replies, strict=True):
+                if isinstance(reply, bytes) and limit < len(reply) <= self._max_entry_bytes:
+                    long.append(key)
+                else:
+                    self._find(found, key, reply)
+        for part in slices(long, self._read_batch_entries):
             replies = servers.ask_all(_value, [self._read_command(key) for key in part])
             for key, reply in zip(part, replies, strict=True):
-                entry = self._entry(key, reply)
-                if entry is not MISS:
-                    found[key] = entry
+                self._find(found, key, reply)
         return found
+
+    def _find(self, found: dict[str, Entry], key: str, reply) -> None:
+        entry = self._entry(key, reply)
+        if entry is not MISS:
+            found[key] = entry
 
     def set(self, entry: Entry) -> bool:
         return self.set_many([entry]) == 1
@@ -230,9 +243,9 @@ class RedisTier(Tier):
     def _name(self, key: str) -> bytes:
         return (self._prefix + key).encode('utf-8', 'surrogatepass')
 
-    def _read_command(self, key: str) -> tuple:
+    def _read_command(self, key: str, limit: int | None = None) -> tuple:
         # One byte more than may be there tells a value that is too large.
-        return 'GETRANGE', self._name(key), 0, self._max_entry_bytes
+        return 'GETRANGE', self._name(key), 0, limit or self._max_entry_bytes
 
     def _entry(self, key: str, reply) -> Entry | Miss:
         """What a reply to GETRANGE is worth; a bad value is counted and removed."""
@@ -477,6 +490,19 @@ class RedisTier(Tier):
             'servers': [
                 {'address': node.where(), 'state': 'up' if node.is_up else 'down'} for node in nodes
             ],
+        }
+
+    def health(self) -> dict:
+        """What is known without asking: ``state``, ``address``, ``since`` and ``last_fault`` of
+        :meth:`stats`."""
+        servers = self._servers
+        nodes = [] if servers is None else servers.known()
+        opened = [node.breaker.opened_at for node in nodes]
+        return {
+            'state': self._state(nodes),
+            'address': self._address,
+            'since': min((at for at in opened if at is not None), default=None),
+            'last_fault': self._last_fault,
         }
 
     def _state(self, nodes) -> str:

@@ -106,7 +106,8 @@ class CacheWarmup(models.Model):
         "before is used then.",
     )
     every_minutes = fields.Integer(
-        string="Every", help="In minutes. 0: not at regular times. What is still there is left alone."
+        string="Every",
+        help="In minutes. 0: not at regular times. What is still there is left alone.",
     )
     next_at = fields.Datetime(string="Next Time", default=fields.Datetime.now, copy=False)
     budget_s = fields.Integer(

@@ -452,6 +452,30 @@ class TestWebRequests(WarmupCase):
                     self.assertEqual(http.request.httprequest.scheme, origin[0])
                     self.assertEqual(http.request.env.uid, ADMIN)
 
+    def test_a_new_process_fills_the_map_of_routes_for_the_hosts_that_people_use(self):
+        self.record(self.inside(self.read))
+        self.record(self.inside(self.read, ('http', 'shop.example.com', None, '1')))
+        match = patch.object(
+            self.registry['ir.http'],
+            '_match',
+            side_effect=lambda path: hosts.append(http.request.httprequest.host),
+        )
+        hosts = []
+        notify = patch.object(self.registry['ir.cron'], '_notifydb')
+        with match, notify as notified:
+            replay.warm_process(self.registry)
+            self.assertEqual((hosts, notified.call_count), ([], 0))  # nobody wants it
+            self.warmup()
+            replay.warm_process(self.registry)
+        self.assertEqual((hosts, notified.call_count), (['shop.example.com'], 1))
+
+    def test_a_request_is_dispatched_as_odoo_does_it(self):
+        self.assertEqual(
+            set(replay.dispatch(self.registry, HOST, ADMIN)) - {'website_routing'}, set()
+        )
+        with patch.object(self.registry['ir.http'], '_match', side_effect=KeyError):
+            self.assertEqual(replay.dispatch(self.registry, HOST, ADMIN), {})
+
     def test_outside_of_a_request_there_is_none_in_a_warmup_either(self):
         with self.request() as env, replay.request_scope(env, HOST):
             with replay.request_scope(env, None):

@@ -253,8 +253,8 @@ def request_scope(env, origin, attributes=()):
 def dispatch(registry, origin, uid: int) -> dict:
     """What Odoo adds to a request for a host before it calls anything.
 
-    In a process that has answered no request yet, this also fills the map of all routes, which takes
-    some 0.3 s: the first request for each host waits for that, cache or no cache.
+    In a process that has answered no request yet, this also fills the map of all routes, which is
+    0.3 s: the first request for each host waits for that, cache or no cache.
 
     :return: attributes of the request by name
     """

@@ -209,6 +209,7 @@ EXCEPTIONS = {
     ('cache.schedule', 'action_archive'): NOBODY,
     ('cache.schedule', 'action_unarchive'): NOBODY,
     ('cache.schedule', 'toggle_active'): NOBODY,
+    ('cache.warmup.line', 'onchange'): ADMINS,  # may be written, not created
     ('cache.warmup.line', 'action_archive'): NOBODY,
     ('cache.warmup.line', 'action_unarchive'): NOBODY,
     ('cache.warmup.line', 'toggle_active'): NOBODY,

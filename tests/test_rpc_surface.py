@@ -234,6 +234,10 @@ EXCEPTIONS = {
     ('cache.schedule', 'action_archive'): NOBODY,
     ('cache.schedule', 'action_unarchive'): NOBODY,
     ('cache.schedule', 'toggle_active'): NOBODY,
+    ('cache.warmup.line', 'onchange'): ADMINS,  # may be written, not created
+    ('cache.warmup.line', 'action_archive'): NOBODY,
+    ('cache.warmup.line', 'action_unarchive'): NOBODY,
+    ('cache.warmup.line', 'toggle_active'): NOBODY,
     ('cache.entry', 'search_panel_select_range'): NOBODY,
     ('cache.entry', 'search_panel_select_multi_range'): NOBODY,
     ('cache.metric', 'search_panel_select_range'): NOBODY,

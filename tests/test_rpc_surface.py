@@ -260,7 +260,6 @@ EXCEPTIONS = {
         ('cache.warmup.line', name): NOBODY
         for name in ('action_archive', 'action_unarchive', 'toggle_active')
     },
-    ('cache.warmup.line', 'onchange'): ADMINS,  # whoever may write may see what would change
     # on no record they have nothing to do
     **{(model, name): ALL for model in ABSTRACT for name in NO_RECORD},
     **{(model, 'export_data'): SYSTEM for model in ABSTRACT},

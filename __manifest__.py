@@ -13,6 +13,7 @@
         'security/tiered_cache_rules.xml',
         'data/cache_event_rule_data.xml',
         'data/ir_cron_data.xml',
+        'views/cache_dashboard_views.xml',
         'views/cache_operation_views.xml',
         'views/cache_entry_views.xml',
         'views/cache_change_views.xml',
@@ -39,6 +40,10 @@
         ],
         'web.assets_tests': [
             'tiered_cache/static/tests/tours/**/*',
+        ],
+        'web.assets_unit_tests': [
+            'tiered_cache/static/tests/**/*',
+            ('remove', 'tiered_cache/static/tests/tours/**/*'),
         ],
     },
     'application': True,

@@ -450,8 +450,6 @@ class CacheManager(models.AbstractModel):
         if engine is None or not engine.available:
             return
         done = engine.maintain()
-        days = engine.settings.metrics_keep_days
-        done['figures'] = self.env['cache.metric']._remove_older_than(days)
         days = engine.settings.calls_keep_days
         done['calls'] = self.env['cache.call']._remove_older_than(days)
         days = engine.settings.schedule_keep_days

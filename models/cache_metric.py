@@ -1,18 +1,24 @@
 """Figures: what the cache did per minute, model, method, outcome and reason.
 
-The one idea: rows are written by :mod:`services.metrics` in batches and only read here.
-Numbers that do not add up (rates and averages) are no columns: they are worked out from
-sums in every group that a view asks for.
+The one idea: rows are written by :mod:`services.metrics` in batches and only read here.  Active
+rows count each event once: minutes of the last days, hours of the last weeks, days of the time
+before; the others are sums of these for the dashboard (:mod:`services.rollup`).  Numbers that do
+not add up (rates and averages) are no columns: they are worked out from sums in every group that
+a view asks for.
 
 What may go wrong: nothing that matters to business data; rows are figures and are removed
-after ``metrics_keep_days``.  Figures speak: bytes and times grow with the records behind
+after some time.  Figures speak: bytes and times grow with the records behind
 them, and a changed table tells that somebody wrote.  So a Cache User sees how many calls
 were made of models that they may read, and Cache Administrators see the rest; see "What a
 Cache User can learn" in ``docs/security.md``.
 """
 
+from datetime import timedelta
+
 from odoo import api, fields, models
 from odoo.tools import SQL
+
+from ..services import rollup
 
 ADMIN = 'tiered_cache.group_cache_admin'
 
@@ -31,7 +37,24 @@ class CacheMetric(models.Model):
     _log_access = False
 
     bucket = fields.Datetime(
-        string="Minute", required=True, readonly=True, help="The minute it happened in."
+        string="Time",
+        required=True,
+        readonly=True,
+        help="The beginning of the minute, the hour or the day it happened in.",
+    )
+    granularity = fields.Selection(
+        [('minute', "Minute"), ('hour', "Hour"), ('day', "Day")],
+        string="Per",
+        required=True,
+        readonly=True,
+        default='minute',
+        help="What the row is about. Figures become coarser as they grow older.",
+    )
+    active = fields.Boolean(
+        string="Counts",
+        readonly=True,
+        default=True,
+        help="Off for sums of other rows, which would count twice.",
     )
     model = fields.Char(required=True, readonly=True, default='')
     method = fields.Char(required=True, readonly=True, default='')
@@ -128,7 +151,13 @@ class CacheMetric(models.Model):
         help="Duration per call, in milliseconds.",
     )
 
-    _row_uniq = models.UniqueIndex('(bucket, model, method, outcome, reason, relation)')
+    _row_uniq = models.UniqueIndex(
+        '(granularity, bucket, model, method, outcome, reason, relation)'
+    )
+    _shown_idx = models.Index('(bucket DESC, id DESC) WHERE active IS TRUE')
+
+    def init(self):
+        rollup.install(self.env.cr)
 
     def _compute_hit_rate(self):
         for row in self:
@@ -157,15 +186,8 @@ class CacheMetric(models.Model):
         )
 
     def _remove_older_than(self, days):
-        """Remove figures; part of the scheduled action.
+        """Remove figures, at all levels.
 
-        :return: how many rows went
+        :return: how many rows went that count
         """
-        self.env.cr.execute(
-            SQL(
-                "DELETE FROM cache_metric"
-                " WHERE bucket < (now() AT TIME ZONE 'UTC') - make_interval(days => %s)",
-                days,
-            )
-        )
-        return self.env.cr.rowcount
+        return rollup.remove_before(self.env.cr, fields.Datetime.now() - timedelta(days=days))

@@ -12,6 +12,7 @@ computes.
 
 from __future__ import annotations
 
+import datetime
 import logging
 import os
 import threading
@@ -24,7 +25,7 @@ from odoo.modules.registry import Registry
 from odoo.service import server
 from odoo.sql_db import connection_info_for, db_connect
 
-from . import calls, configuration, journal, metrics, preload, removal
+from . import calls, configuration, journal, metrics, preload, removal, rollup
 from .catalogue import Catalogue, Reading
 from .catalogue import fingerprint as catalogue_fingerprint
 from .emptying import Emptying
@@ -43,6 +44,7 @@ from .refresh import Refresher
 from .rules import RuleBook
 from .tiers import redis_limits
 from .versions import SIGNAL_RELATIONS, SIGNALS, State, VersionBook
+from .workers import Reporter
 
 _logger = logging.getLogger(__name__)
 
@@ -154,6 +156,7 @@ class Engine:
         self.refresher = Refresher()
         self.pauses = Pauses()
         self.pressure = Pressure()
+        self.reporter = Reporter(self)
         self.outbox = Outbox(
             lambda: self.hierarchy.tiers | self.hierarchy.writers,
             self.tick,
@@ -408,6 +411,7 @@ class Engine:
         self.hierarchy.probe()
         if time.monotonic() - self._flushed_at >= self.settings.metrics_flush_s:
             self.flush_metrics()
+            self.outbox.post_job("report", self.reporter.report)
         if l3 := self.hierarchy.tiers.get("l3"):
             l3.write_hits(every_s=60)
         if l2 := self.hierarchy.tiers.get("l2"):
@@ -416,7 +420,7 @@ class Engine:
         if self._journal_is_long():
             self.compact()
         self.guards.work()
-        self.reports.deliver()
+        self.reports.tell()
         self._look_around()
         self.preloader.follow()
 
@@ -457,7 +461,7 @@ class Engine:
         rows, hit_calls = self.metrics.drain(), self.calls.drain()
         if rows:
             with self.cursor() as cr:
-                metrics.write(cr, rows)
+                rollup.write(cr, rows)
         if hit_calls and self.settings.record_calls:
             with self.cursor() as cr:
                 calls.write(cr, hit_calls)
@@ -478,7 +482,21 @@ class Engine:
         done = {"compacted": self.compact(), "broken": self.guards.check(), "purged": 0}
         if l3 := self.hierarchy.writers.get("l3"):
             done["purged"] = l3.purge()
+        done["figures"] = self.retire_metrics()
         return done
+
+    def retire_metrics(self) -> int:
+        """Remove old figures; see :func:`.rollup.retire`."""
+        settings = self.settings
+        now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+        with self.cursor() as cr:
+            return rollup.retire(
+                cr,
+                now,
+                settings.metrics_minutes_days,
+                settings.metrics_hours_days,
+                settings.metrics_keep_days,
+            )
 
     def flush(self) -> None:
         """Run everything that is queued, in this thread."""
@@ -491,6 +509,7 @@ class Engine:
         if l3 := self.hierarchy.tiers.get("l3"):
             l3.write_hits()
         self.flush_metrics()
+        self.reporter.leave()
 
     def close(self) -> None:
         """No background work any more, no connections; the engine is not used any more."""

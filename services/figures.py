@@ -14,7 +14,7 @@ from . import metrics
 UNKNOWN = ('l1 entries', 'l1 bytes', 'memory pressure', 'suspended methods', 'outbox', 'versions')
 """What only the server processes know, each for itself; see ``cache.manager.get_stats``."""
 
-_SINCE = "bucket >= now() AT TIME ZONE 'utc' - make_interval(hours => %(hours)s)"
+_SINCE = "active AND bucket >= now() AT TIME ZONE 'utc' - make_interval(hours => %(hours)s)"
 
 _TOTALS = f"""
 SELECT min(bucket), coalesce(sum(calls), 0)::bigint, coalesce(sum(hits), 0)::bigint,

@@ -201,5 +201,6 @@ class Guards:
             return {
                 'created': self.created,
                 'waiting': len(self._wanted),
+                'names': sorted(self._wanted),
                 'errors': dict(self.errors),
             }

@@ -17,7 +17,7 @@ import threading
 import time
 import typing
 
-from .entry import Entry
+from .entry import FLAG_CLOCK, Entry
 from .jitter import end_of
 from .miss import MISS
 from .policy import TIERS, Plan
@@ -31,16 +31,25 @@ _SLOW_MS = 2.0
 on the same machine takes 0.1 ms, in the next data centre 1 ms."""
 
 
+CLOCK = 'clock'
+
+
 class Found(typing.NamedTuple):
     """:param tier: where the answer came from, '' for none
     :param reason: why there is none: cold, stale, expired, evicted
-    :param relation: which relation's change made an entry stale
+    :param relation: which relation's change made an entry stale; :data:`CLOCK` for one that
+        expired and whose life was short because it had looked at the time of day
     """
 
     entry: Entry | None
     tier: str = ''
     reason: str = 'cold'
     relation: str = ''
+
+
+def detail_of_expiry(entry: Entry | None) -> str:
+    """:data:`CLOCK` for an entry that lived briefly because it had looked at the time of day."""
+    return CLOCK if entry is not None and entry.flags & FLAG_CLOCK else ''
 
 
 class Hierarchy:
@@ -59,22 +68,22 @@ class Hierarchy:
         self.writers = writers or {}
         self.jitter_percent = jitter_percent
         self._post = post
-        self._gone: collections.OrderedDict[str, str] = collections.OrderedDict()
+        self._gone: collections.OrderedDict[str, tuple[str, str]] = collections.OrderedDict()
         self._gone_lock = threading.Lock()
         self._last_ms = {name: collections.deque(maxlen=_PACE_OF) for name in TIERS}
 
     def evicted(self, key: str, _entry=None) -> None:
         """L1 had no room for an entry."""
-        self._remember(key, 'evicted')
+        self._remember(key, 'evicted', '')
 
-    def expired(self, key: str, _entry=None) -> None:
+    def expired(self, key: str, entry=None) -> None:
         """L1 has dropped an entry whose time was over."""
-        self._remember(key, 'expired')
+        self._remember(key, 'expired', detail_of_expiry(entry))
 
-    def _remember(self, key: str, reason: str) -> None:
+    def _remember(self, key: str, reason: str, detail: str) -> None:
         """So that the next miss on the key can say why; bounded to 10,000 keys."""
         with self._gone_lock:
-            self._gone[key] = reason
+            self._gone[key] = reason, detail
             if len(self._gone) > 10_000:
                 self._gone.popitem(last=False)
 
@@ -103,7 +112,7 @@ class Hierarchy:
             if reason != 'stale':
                 reason, relation = why, what
         if reason == 'cold':
-            reason = self._gone.pop(key, reason)
+            reason, relation = self._gone.pop(key, (reason, ''))
         return Found(None, '', reason, relation)
 
     def get_many(self, questions) -> dict[str, Found]:
@@ -133,7 +142,7 @@ class Hierarchy:
         for key in left:
             reason, relation = worst[key]
             if reason == 'cold':
-                reason = self._gone.pop(key, reason)
+                reason, relation = self._gone.pop(key, (reason, ''))
             found[key] = Found(None, '', reason, relation)
         return found
 

@@ -2,7 +2,10 @@
 
 The one idea: an event adds to a row in memory, under a lock, in well under a microsecond;
 now and then :meth:`Metrics.drain` hands the rows over and :func:`write` adds them to the
-table ``cache_metric``, where the rows of all processes meet.
+table ``cache_metric``, where the rows of all processes meet.  Each is added to the row of its
+minute, of its hour and of its day (:data:`GRANULARITIES`), in one statement: whoever asks for a
+day reads day rows, and no sum is ever behind.  :mod:`.rollup` adds what is not per model, and
+removes what is old.
 
 Several kinds of rows.  ``l1``, ``l2``, ``l3`` (hits) and ``computed`` (misses, with a reason)
 are calls.  ``fault`` (a tier failed), ``event`` (anything else worth counting), ``audit`` (a
@@ -24,6 +27,8 @@ import threading
 import time
 import typing
 from collections.abc import Iterable
+
+from .latency import bin_of, new_bins
 
 HITS = ('l1', 'l2', 'l3')
 CALLS = (*HITS, 'computed')
@@ -55,6 +60,9 @@ MAX_ROWS = 20_000
 MAX_TEXT = 200
 """Characters of a name.  Six of them stay below the 2,704 bytes of a PostgreSQL index row."""
 
+GRANULARITIES = ('minute', 'hour', 'day')
+"""What a row may be about.  Names that PostgreSQL's ``date_trunc`` knows."""
+
 KEY = ('bucket', 'model', 'method', 'outcome', 'reason', 'relation')
 SUMS = (
     'count',
@@ -79,16 +87,19 @@ _TYPES = {
 }
 _COLUMNS = KEY + SUMS
 
+_NAMES = KEY[1:]
+
 # Rows are added in the order of the unique index by every process, so that two of them that
 # write the same rows wait for each other instead of forming a deadlock.
 _WRITE = f"""
-INSERT INTO cache_metric ({', '.join(_COLUMNS)})
-SELECT {', '.join(KEY)}, {', '.join(f'sum({name})' for name in SUMS)}
+INSERT INTO cache_metric (granularity, active, {', '.join(_COLUMNS)})
+SELECT level, level = 'minute', date_trunc(level, bucket), {', '.join(_NAMES)},
+       {', '.join(f'sum({name})' for name in SUMS)}
   FROM unnest({', '.join(f"%s::{_TYPES.get(name, 'int')}[]" for name in _COLUMNS)})
-       AS fresh({', '.join(_COLUMNS)})
- GROUP BY {', '.join(KEY)}
- ORDER BY {', '.join(KEY)}
-ON CONFLICT ({', '.join(KEY)}) DO UPDATE
+       AS fresh({', '.join(_COLUMNS)}), unnest(%s::varchar[]) AS level
+ GROUP BY level, date_trunc(level, bucket), {', '.join(_NAMES)}
+ ORDER BY level, date_trunc(level, bucket), {', '.join(_NAMES)}
+ON CONFLICT (granularity, {', '.join(KEY)}) DO UPDATE
 SET {', '.join(f'{name} = cache_metric.{name} + EXCLUDED.{name}' for name in SUMS)}
 """
 
@@ -127,17 +138,32 @@ def set_aside():
         _aside.calls = before
 
 
+class Drained(list):
+    """Rows for :func:`write`.
+
+    :ivar latencies: histograms, by minute (a datetime) and outcome; see :mod:`.latency`
+    """
+
+    def __init__(self, rows=(), latencies=None):
+        super().__init__(rows)
+        self.latencies: dict[tuple, list[int]] = latencies or {}
+
+
 class Metrics:
     """The counters of one process and database.
 
     :param clock: epoch seconds
+    :ivar calls: read calls since this object was made
+    :ivar hits: those of them that a tier answered
     """
 
     def __init__(self, clock=time.time):
         self._clock = clock
         self._lock = threading.Lock()
         self._rows: dict[tuple, list] = {}
+        self._latencies: dict[tuple[int, str], list[int]] = {}
         self._totals: dict[tuple, list] = {}
+        self.calls = self.hits = 0
         self._since = clock()
 
     def hit(
@@ -165,6 +191,8 @@ class Metrics:
             row[2] += saved_ms
             row[3] += saved_queries
             row[4] += bytes
+            self.hits += 1
+            self._took(minute, tier, duration_ms)
 
     def miss(
         self,
@@ -188,6 +216,7 @@ class Metrics:
             row = self._row((minute, model, method, 'computed', reason, relation or ''))
             row[_COUNT] += 1
             row[_DURATION] += duration_ms
+            self._took(minute, 'computed', duration_ms)
 
     def fault(self, tier: str, kind: str) -> None:
         """A tier failed, e.g. ``fault('l2', 'timeout')``; counted as relation 'l2: timeout'."""
@@ -212,12 +241,16 @@ class Metrics:
         with self._lock:
             self._row((minute, '', '', 'change', '', relation))[_COUNT] += count
 
-    def drain(self) -> list[dict]:
+    def drain(self) -> Drained:
         """The rows since the last drain, for :func:`write`; they are forgotten here."""
         with self._lock:
             rows, self._rows = self._rows, {}
+            latencies, self._latencies = self._latencies, {}
             self._fold(rows, self._totals)
-        return [_as_dict(key, row) for key, row in rows.items()]
+        return Drained(
+            (_as_dict(key, row) for key, row in rows.items()),
+            {(_moment(minute), outcome): bins for (minute, outcome), bins in latencies.items()},
+        )
 
     def snapshot(self) -> dict:
         """Totals since this object was made.
@@ -237,6 +270,15 @@ class Metrics:
         minute = int(self._clock() // 60)
         with self._lock:
             self._row((minute, '', '', outcome, reason, relation))[_COUNT] += 1
+
+    def _took(self, minute: int, outcome: str, duration_ms: float) -> None:
+        """Count a call, and how long it took where that is known; within the lock."""
+        self.calls += 1
+        if duration_ms:
+            bins = self._latencies.get((minute, outcome))
+            if bins is None:
+                bins = self._latencies[minute, outcome] = new_bins()
+            bins[bin_of(duration_ms)] += 1
 
     def _row(self, key: tuple) -> list:
         row = self._rows.get(key)
@@ -262,26 +304,27 @@ class Metrics:
                 total[index] += value
 
 
-def write(cr, rows: Iterable[dict]) -> int:
+def write(cr, rows: Iterable[dict], granularities=GRANULARITIES) -> int:
     """Add rows to the table ``cache_metric``; commits nothing.
 
     :param cr: a cursor in READ COMMITTED: under REPEATABLE READ two processes that add to
         the same row fail with 40001
     :param rows: from :meth:`Metrics.drain`, several drains may be put together
+    :param granularities: of the rows to add to
     :return: rows handed over
     """
     rows = list(rows)
     if rows:
-        cr.execute(_WRITE, [[row[name] for row in rows] for name in _COLUMNS])
+        columns = [[row[name] for row in rows] for name in _COLUMNS]
+        cr.execute(_WRITE, [*columns, list(granularities)])
     return len(rows)
 
 
 def _as_dict(key: tuple, row: list) -> dict:
     minute, *names = key
     outcome = key[3]
-    bucket = datetime.datetime.fromtimestamp(minute * 60, datetime.timezone.utc)
     return {
-        'bucket': bucket.replace(tzinfo=None),
+        'bucket': _moment(minute),
         **dict(zip(KEY[1:], (_clean(name) for name in names), strict=True)),
         'count': row[_COUNT],
         'calls': row[_COUNT] if outcome in CALLS else 0,
@@ -293,6 +336,12 @@ def _as_dict(key: tuple, row: list) -> dict:
         'audited': row[_AUDITED],
         'differences': row[_DIFFERENCES],
     }
+
+
+def _moment(minute: int) -> datetime.datetime:
+    """A minute since the epoch as PostgreSQL takes it: UTC, without a time zone."""
+    moment = datetime.datetime.fromtimestamp(minute * 60, datetime.timezone.utc)
+    return moment.replace(tzinfo=None)
 
 
 def _clean(name: str) -> str:

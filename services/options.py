@@ -314,10 +314,28 @@ _TABLE = (
         maximum=3600,
     ),
     Option(
+        'metrics_minutes_days',
+        'int',
+        2,
+        "How long figures are kept by the minute; afterwards by the hour.",
+        unit='days',
+        minimum=1,
+        maximum=365,
+    ),
+    Option(
+        'metrics_hours_days',
+        'int',
+        60,
+        "How long figures are kept by the hour; afterwards by the day.",
+        unit='days',
+        minimum=31,
+        maximum=3650,
+    ),
+    Option(
         'metrics_keep_days',
         'int',
-        14,
-        "How long figures are kept.",
+        730,
+        "How long figures are kept at all.",
         unit='days',
         minimum=1,
         maximum=3650,
@@ -400,6 +418,8 @@ class Settings:
     guard_lock_timeout_ms: int
     compaction_rows: int
     metrics_flush_s: int
+    metrics_minutes_days: int
+    metrics_hours_days: int
     metrics_keep_days: int
     schedule_keep_days: int
     log_keep_days: int

@@ -38,6 +38,7 @@ TIERS = ('l1', 'l2', 'l3')
 
 OWN_MODELS = (
     'cache.call',
+    'cache.dashboard',
     'cache.change',
     'cache.entry',
     'cache.event',
@@ -53,6 +54,7 @@ OWN_MODELS = (
     'cache.schedule',
     'cache.warmup',
     'cache.warmup.line',
+    'cache.worker',
 )
 """Never cached: they show the cache itself."""
 

@@ -25,6 +25,7 @@ from . import auditor, codec, keys, shapes, trail
 from .clock import dates, mentions_clock, searches_clock, uses
 from .engine import Engine
 from .entry import FLAG_CLOCK, FLAG_SUPERUSER, Entry
+from .hierarchy import detail_of_expiry
 from .journal import ALL, KEY
 from .policy import Plan
 from .recorder import Recording
@@ -476,7 +477,7 @@ def judge(engine, entry: Entry, versions: State, weak: bool) -> tuple[str, str]:
     now = time.time()
     # removals are not known for longer than that
     if entry.expires <= now or entry.created + engine.config.longest_ttl_s <= now:
-        return 'expired', ''
+        return 'expired', detail_of_expiry(entry)
     removals = versions.removals
     if weak:
         if relation := engine.written_since(entry):
@@ -601,7 +602,7 @@ def _store(engine, ticket: Ticket, value, cost_ms: float) -> tuple[str, str]:
         return 'unserializable', error.kind
     item = item_of(engine, ticket, payload, cost_ms)
     if item is None:
-        return 'large', ''
+        return 'large', size_class(len(payload))
     engine.hierarchy.put_many([item])
     return '', ''
 
@@ -618,6 +619,11 @@ def _dependencies(recording: Recording, versions: State):
             yield name, versions.versions[name], None
     for name, uid in inner.items():
         yield name, versions.removals.dependency_version(name, uid), uid
+
+
+def size_class(size_bytes: int) -> str:
+    """A size, rounded up to a power of two in kilobytes, for the figures: '2048 kB'."""
+    return f'{1 << max(0, -(-size_bytes // 1024) - 1).bit_length()} kB'
 
 
 def item_of(engine, ticket: Ticket, payload: bytes, cost_ms: float, flags: int = 0):

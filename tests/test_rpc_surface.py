@@ -49,6 +49,7 @@ FIELD = {
     'cache.schedule': 'note',
     'cache.warmup': 'note',
     'cache.warmup.line': 'name',
+    'cache.worker': 'host',
 }
 GROUPED = {
     'cache.change': 'kind',
@@ -65,6 +66,7 @@ GROUPED = {
     'cache.schedule': 'kind',
     'cache.warmup': 'kind',
     'cache.warmup.line': 'outcome',
+    'cache.worker': 'kind',
 }
 VALUES = {
     'cache.change': {'relation': 'x'},
@@ -81,6 +83,7 @@ VALUES = {
     'cache.schedule': {'note': "changed"},
     'cache.warmup': {'note': "changed"},
     'cache.warmup.line': {'sequence': 5},
+    'cache.worker': {'host': "changed"},
 }
 NEW = {
     'cache.change': {'relation': 'x'},
@@ -97,6 +100,7 @@ NEW = {
     'cache.schedule': {'kind': 'all'},
     'cache.warmup': {'name': "new"},
     'cache.warmup.line': {'name': "new"},
+    'cache.worker': {'token': 'new', 'host': 'new', 'pid': 1, 'kind': 'http'},
 }
 
 # What every model has: who gets an answer.  SHAPE tells what the program is like, no record.
@@ -130,6 +134,8 @@ RIGHTS = {
     'cache.warmup': {SHAPE: ALL, READ: ADMINS, CREATE: ADMINS, WRITE: ADMINS, DELETE: ADMINS},
     'cache.warmup.line': {SHAPE: ALL, READ: ADMINS, WRITE: ADMINS, DELETE: ADMINS},
     'cache.manager': {SHAPE: ALL},
+    'cache.dashboard': {SHAPE: ALL},
+    'cache.worker': {SHAPE: ALL, READ: ADMINS},
 }
 SPEC = {'display_name': {}}
 INHERITED = {
@@ -186,7 +192,7 @@ INHERITED = {
     'web_search_read': (READ, [[], SPEC]),
     'write': (WRITE, ['$v']),
 }
-ABSTRACT = ('cache.event', 'cache.manager')
+ABSTRACT = ('cache.dashboard', 'cache.event', 'cache.manager')
 NO_RECORD = ('copy', 'copy_data', 'get_metadata', 'read', 'unlink', 'web_read', 'write')
 EXCEPTIONS = {
     # what is active already is left alone
@@ -198,16 +204,21 @@ EXCEPTIONS = {
     ('cache.call', 'copy_data'): NOBODY,
     # ids and external ids of what was passed; without log columns nothing is read
     ('cache.entry', 'get_metadata'): ALL,
+    ('cache.worker', 'get_metadata'): ALL,
     ('cache.metric', 'get_metadata'): ALL,
     ('cache.call', 'get_metadata'): ALL,
     ('cache.warmup.line', 'get_metadata'): ALL,
     # what is active already is left alone; two rules must not name the same methods
+    ('cache.metric', 'action_unarchive'): READERS,
     ('cache.namespace', 'action_unarchive'): READERS,
     ('cache.rule', 'action_unarchive'): READERS,
     ('cache.rule', 'copy'): NOBODY,
     # no sequence to set, no name to create by: nothing happens
     ('cache.call', 'web_resequence'): ALL,
     ('cache.entry', 'web_resequence'): ALL,
+    ('cache.worker', 'web_resequence'): ALL,
+    ('cache.dashboard', 'web_resequence'): ALL,
+    ('cache.dashboard', 'name_create'): ALL,
     ('cache.metric', 'web_resequence'): ALL,
     ('cache.event', 'web_resequence'): ALL,
     ('cache.schedule', 'web_resequence'): ALL,
@@ -252,6 +263,11 @@ EXCEPTIONS = {
     **{(model, 'web_override_translations'): NOBODY for model in ABSTRACT},  # wants one record
 }
 ADDED = {
+    ('cache.dashboard', 'apply_advice'): (
+        ADMINS,
+        [{'do': 'rule_off', 'model': 'res.bank', 'method': 'read'}],
+    ),
+    ('cache.dashboard', 'get_figures'): (READERS, []),
     ('cache.operation', 'action_again'): (ADMINS, []),
     ('cache.operation', 'action_remove'): (ADMINS, []),
     ('cache.relation', 'action_guard'): (ADMINS, []),
@@ -344,6 +360,10 @@ class TestRpcSurface(TransactionCase):
             'cache.metric': [cls.add_figure('res.users')],
             'cache.entry': [cls.add_entry(cls.users['user'].id, 'mine')],
             'cache.manager': [],
+            'cache.dashboard': [],
+            'cache.worker': cls.env['cache.worker']
+            .create({'token': 'tc', 'host': MARK, 'pid': 1, 'kind': 'http'})
+            .ids,
             'cache.change': [cls.add_row('cache_change', relation=MARK)],
             'cache.guard.failure': [cls.add_row('cache_guard_failure', relation=MARK, error=MARK)],
             'cache.log': cls.env['cache.log']._note('remove', MARK).ids,
@@ -401,9 +421,10 @@ class TestRpcSurface(TransactionCase):
     @classmethod
     def add_figure(cls, model):
         cls.env.cr.execute(
-            "INSERT INTO cache_metric (bucket, model, method, outcome, reason, relation, count,"
-            " calls, hits, duration_ms, saved_ms, saved_queries, bytes, audited, differences)"
-            " VALUES (now(), %s, 'read', 'l1', '', %s, 7, 7, 7, 1, 1, 1, 1, 0, 0) RETURNING id",
+            "INSERT INTO cache_metric (granularity, active, bucket, model, method, outcome, reason,"
+            " relation, count, calls, hits, duration_ms, saved_ms, saved_queries, bytes, audited,"
+            " differences) VALUES ('minute', TRUE, now(), %s, 'read', 'l1', '', %s, 7, 7, 7, 1, 1,"
+            " 1, 1, 0, 0) RETURNING id",
             [model, MARK],
         )
         return cls.env.cr.fetchone()[0]
@@ -447,6 +468,7 @@ class TestRpcSurface(TransactionCase):
             "SELECT id, key, hits FROM cache_entry ORDER BY id",
             "SELECT * FROM cache_metric ORDER BY id",
             "SELECT * FROM cache_schedule ORDER BY id",
+            "SELECT id, host FROM cache_worker WHERE token = 'tc'",
             "SELECT key, value FROM ir_config_parameter WHERE key LIKE 'tiered%' ORDER BY id",
             "SELECT id FROM cache_change WHERE relation ~ '^#|:' ORDER BY id",
         ):
@@ -491,7 +513,7 @@ class TestRpcSurface(TransactionCase):
             for method in sorted(set(INHERITED) & public_methods(self.env[model])):
                 kind, arguments = INHERITED[method]
                 expected = EXCEPTIONS.get((model, method), rights.get(kind, NOBODY))
-                if model in ('cache.entry', 'cache.metric') and kind == WRITE:
+                if model in ('cache.entry', 'cache.metric', 'cache.worker') and kind == WRITE:
                     expected = EXCEPTIONS.get((model, method), NOBODY)
                 self.check(model, method, self.fill(arguments, model), expected)
 

@@ -17,6 +17,8 @@ from ..services.engine import engine_for
 TIERS = ('l1', 'l2', 'l3')
 
 
+# Every model of the addon is in this folder.
+# pylint: disable-next=no-wizard-in-models
 class CacheOperation(models.TransientModel):
     _name = 'cache.operation'
     _description = "Removal from the Cache"

@@ -2752,6 +2752,50 @@ _plant(
 
 _plant(
     'P6',
+    'models/cache_dashboard.py',
+    (
+        'dashboard-rights',
+        "only cache users see the dashboard",
+        "        self.env['cache.manager']._check_group(GROUP_USER)\n        if period",
+        "        if period",
+        'TestAccess',
+    ),
+    (
+        'dashboard-times',
+        "times, sizes and tables on the dashboard are for cache administrators",
+        "        if admin:\n            figures.update(",
+        "        if True:\n            figures.update(",
+        'TestAccess',
+    ),
+    (
+        'dashboard-models',
+        "a cache user sees models that they may read only",
+        "shown = None if admin else",
+        "shown = None if True else",
+        'TestAccess',
+    ),
+    (
+        'dashboard-options',
+        "advice changes the settings for system administrators only",
+        "        if not self._may_set(name):\n            raise",
+        "        if False:\n            raise",
+        'TestAdviceInWords',
+    ),
+)
+_plant(
+    'P10',
+    'services/rollup.py',
+    (
+        'figures-retired',
+        "minutes are removed when their hour takes over",
+        "        removed += cr.rowcount\n        cr.execute(\n            \"UPDATE",
+        "        removed += cr.rowcount\n        False and cr.execute(\n            \"UPDATE",
+        'TestRetire',
+    ),
+)
+
+_plant(
+    'P6',
     'models/cache_manager.py',
     *(
         (

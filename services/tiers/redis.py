@@ -492,6 +492,19 @@ class RedisTier(Tier):
             ],
         }
 
+    def health(self) -> dict:
+        """What is known without asking: ``state``, ``address``, ``since`` and ``last_fault`` of
+        :meth:`stats`."""
+        servers = self._servers
+        nodes = [] if servers is None else servers.known()
+        opened = [node.breaker.opened_at for node in nodes]
+        return {
+            'state': self._state(nodes),
+            'address': self._address,
+            'since': min((at for at in opened if at is not None), default=None),
+            'last_fault': self._last_fault,
+        }
+
     def _state(self, nodes) -> str:
         """'up', 'partly down', 'down', 'not configured', 'not installed' or 'bad address'."""
         if self._problem:

@@ -12,19 +12,25 @@ has read a certain record.  A Cache User sees what was computed for themself wit
 rights (a record rule); see "What a Cache User can learn" in ``docs/security.md``.
 """
 
+import itertools
 import time
 
 from markupsafe import Markup
 
 from odoo import api, fields, models
+from odoo.exceptions import UserError
 from odoo.tools import SQL
 
-from ..services import codec, journal, pretty, versions
+from ..services import codec, journal, keys, pretty, preview, versions
 from ..services import entry as entry_format
+from ..services.keys import sql_like
 from ..services.removal import ANY
-from .cache_manager import MAX_KEYS
+from .cache_manager import GROUP_ADMIN, MAX_KEYS
 
 MAX_SHOWN_CHARS = 20_000
+
+MAX_SELECTED = 4000
+"""Keys that one press of the button removes: beyond 5,000 the journal would rather remove all."""
 
 
 class CacheEntry(models.Model):
@@ -59,6 +65,18 @@ class CacheEntry(models.Model):
     size_bytes = fields.Integer(string="Size (bytes)", readonly=True)
     hits = fields.Integer(
         readonly=True, help="How often a worker fetched the entry from this tier."
+    )
+    age = fields.Char(compute='_compute_age', help="How long ago it was computed; s, min, h or d.")
+    left = fields.Char(
+        string="Expires In", compute='_compute_age', help="How much of its time to live is left."
+    )
+    is_expired = fields.Boolean(compute='_compute_age')
+    pattern = fields.Char(store=False, search='_search_pattern', string="Key Pattern")
+    depends_on = fields.Char(
+        store=False,
+        search='_search_depends_on',
+        groups='tiered_cache.group_cache_admin',
+        help="A table that the value was read from, or tag: and a tag.",
     )
     body = fields.Binary(readonly=True, attachment=False, groups=fields.NO_ACCESS)
     payload = fields.Text(string="Value", compute='_compute_content')
@@ -104,6 +122,70 @@ class CacheEntry(models.Model):
             users = self.env['res.users'].with_context(active_test=False).search(value)
             return [('uid', 'in', users.ids)]
         return NotImplemented
+
+    @api.depends('created', 'expires')
+    def _compute_age(self):
+        now = fields.Datetime.now()
+        for entry in self:
+            entry.is_expired = bool(entry.expires) and entry.expires <= now
+            entry.age = entry.created and self._duration((now - entry.created).total_seconds())
+            entry.left = entry.expires and (
+                self._duration((entry.expires - now).total_seconds())
+                if entry.expires > now
+                else self.env._("expired")
+            )
+
+    @api.model
+    def _duration(self, seconds):
+        """As short as it can be said."""
+        for least, unit_s, text in (
+            (172800, 86400, self.env._("%s d")),
+            (7200, 3600, self.env._("%s h")),
+            (120, 60, self.env._("%s min")),
+        ):
+            if seconds >= least:
+                return text % round(seconds / unit_s)
+        return self.env._("%s s", max(0, round(seconds)))
+
+    @api.model
+    def _search_pattern(self, operator, value):
+        """Keys by a pattern with ``*``, ``?`` and ``[abc]``; without any, by a part of the key."""
+        if operator not in ('in', '=', 'ilike', 'like'):
+            return NotImplemented
+        values = [value] if isinstance(value, str) else list(value)
+        found = set()
+        for text in values:
+            if not set(text) & set('*?[]'):
+                text = f'*{text}*'
+            try:
+                target = keys.pattern_target(text)
+            except keys.InvalidKey as error:
+                raise UserError(str(error)) from None
+            found.update(self._ids_of_keys(target))
+        return [('id', 'in', list(found))]
+
+    @api.model
+    def _ids_of_keys(self, target):
+        """Rows whose keys are meant, at most :data:`services.preview.MAX_BODIES`."""
+        self.env.cr.execute(
+            SQL(
+                "SELECT id, key FROM cache_entry WHERE key LIKE %s ORDER BY id DESC",
+                sql_like(target.candidates),
+            )
+        )
+        rows = (id_ for id_, key in self.env.cr.fetchall() if target.wants(key))
+        return list(itertools.islice(rows, preview.MAX_BODIES))
+
+    @api.model
+    def _search_depends_on(self, operator, value):
+        if operator not in ('in', '=', 'ilike', 'like'):
+            return NotImplemented
+        self.env['cache.manager']._check_group(GROUP_ADMIN)
+        names = [value] if isinstance(value, str) else list(value)
+        found = set()
+        for name in names:
+            found.update(preview.rows_depending_on(self.env.cr, name))
+        return [('id', 'in', list(found))]
 
     def _compute_content(self):
         # None when this transaction has written; a fresh book sees just this snapshot
@@ -222,9 +304,18 @@ class CacheEntry(models.Model):
 
     def action_invalidate(self):
         """Remove the entries from every tier and worker (button; cache administrators)."""
-        manager, keys = self.env['cache.manager'], self.mapped('key')
-        for start in range(0, len(keys), MAX_KEYS):
-            manager.invalidate_keys(keys[start : start + MAX_KEYS])
+        manager, names = self.env['cache.manager'], self.mapped('key')
+        if len(names) > MAX_SELECTED:
+            raise UserError(
+                self.env._(
+                    "These are %(count)s entries. More than %(limit)s are removed by a pattern, a "
+                    "model or a table: use Operations, Remove.",
+                    count=len(names),
+                    limit=MAX_SELECTED,
+                )
+            )
+        for start in range(0, len(names), MAX_KEYS):
+            manager.invalidate_keys(names[start : start + MAX_KEYS])
         return {
             'type': 'ir.actions.client',
             'tag': 'display_notification',

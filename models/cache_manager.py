@@ -13,7 +13,7 @@ from datetime import timedelta
 from odoo import api, fields, models
 from odoo.exceptions import AccessError, UserError
 
-from ..services import answering, configuration, keys, named, redis_probe, removal
+from ..services import answering, configuration, keys, named, preview, redis_probe, removal
 from ..services.engine import engine_for, prepare_fork
 from ..services.miss import MISS
 from . import replay
@@ -101,7 +101,9 @@ class CacheManager(models.AbstractModel):
         """
         self._check_group(GROUP_ADMIN)
         self._check_key(keys.validate_key, key)
-        return self._removed(f"key {key}", removal.remove_key(self._engine(), self.env.cr, key))
+        return self._removing(
+            'key', key, lambda engine: removal.remove_key(engine, self.env.cr, key)
+        )
 
     @api.model
     def invalidate_keys(self, names):
@@ -118,8 +120,8 @@ class CacheManager(models.AbstractModel):
             )
         for key in names:
             self._check_key(keys.validate_key, key)
-        return self._removed(
-            f"{len(names)} keys", removal.remove_keys(self._engine(), self.env.cr, names)
+        return self._removing(
+            'keys', str(len(names)), lambda engine: removal.remove_keys(engine, self.env.cr, names)
         )
 
     @api.model
@@ -131,8 +133,8 @@ class CacheManager(models.AbstractModel):
         """
         self._check_group(GROUP_ADMIN)
         self._check_key(keys.validate_pattern, pattern)
-        return self._removed(
-            f"pattern {pattern}", removal.remove_pattern(self._engine(), self.env.cr, pattern)
+        return self._removing(
+            'pattern', pattern, lambda engine: removal.remove_pattern(engine, self.env.cr, pattern)
         )
 
     @api.model
@@ -145,7 +147,9 @@ class CacheManager(models.AbstractModel):
         """
         self._check_group(GROUP_ADMIN)
         self._check_key(removal.validate_tag, tag)
-        return self._removed(f"tag {tag}", removal.remove_tag(self._engine(), self.env.cr, tag))
+        return self._removing(
+            'tag', tag, lambda engine: removal.remove_tag(engine, self.env.cr, tag)
+        )
 
     @api.model
     def invalidate_user(self, uid):
@@ -157,7 +161,9 @@ class CacheManager(models.AbstractModel):
         """
         self._check_group(GROUP_ADMIN)
         self._check_uid(uid)
-        return self._removed(f"user {uid}", removal.remove_user(self._engine(), self.env.cr, uid))
+        return self._removing(
+            'user', str(uid), lambda engine: removal.remove_user(engine, self.env.cr, uid)
+        )
 
     @api.model
     def invalidate_relation(self, relation):
@@ -168,10 +174,12 @@ class CacheManager(models.AbstractModel):
         :param str relation: name of a table, e.g. 'res_partner'
         """
         self._check_group(GROUP_ADMIN)
-        engine = self._engine()
-        self._check_key(lambda name: removal.validate_relation(engine, name), relation)
-        return self._removed(
-            f"relation {relation}", removal.remove_relation(engine, self.env.cr, relation)
+        found = self._engine()
+        self._check_key(lambda name: removal.validate_relation(found, name), relation)
+        return self._removing(
+            'relation',
+            relation,
+            lambda engine: removal.remove_relation(engine, self.env.cr, relation),
         )
 
     @api.model
@@ -188,8 +196,8 @@ class CacheManager(models.AbstractModel):
             return super().invalidate_model(model, flush)
         self._check_group(GROUP_ADMIN)
         records = self._cached_model(model)
-        return self._removed(
-            f"model {model}", removal.remove_model(self._engine(), self.env.cr, records)
+        return self._removing(
+            'model', model, lambda engine: removal.remove_model(engine, self.env.cr, records)
         )
 
     @api.model
@@ -221,11 +229,11 @@ class CacheManager(models.AbstractModel):
     def invalidate_all(self):
         """Remove every entry of this database from all tiers of all workers."""
         self._check_group(GROUP_ADMIN)
-        return self._removed("everything", removal.remove_all(self._engine(), self.env.cr))
+        return self._removing('all', '', lambda engine: removal.remove_all(engine, self.env.cr))
 
     @api.model
     def schedule_removal(self, kind, target=None, delay_s=None, at=None):
-        """Remove something later; listed, and cancelled, in *Tiered Cache ▸ Scheduled Removals*.
+        """Remove something later; listed, and cancelled, in *Operations ▸ Scheduled Removals*.
 
         :param str kind: 'key', 'pattern', 'tag', 'model', 'relation', 'user' or 'all'
         :param target: what to remove, as the methods above take it; nothing for 'all'
@@ -447,6 +455,8 @@ class CacheManager(models.AbstractModel):
         done['calls'] = self.env['cache.call']._remove_older_than(days)
         days = engine.settings.schedule_keep_days
         done['schedules'] = self.env['cache.schedule']._remove_older_than(days)
+        days = engine.settings.log_keep_days
+        done['log'] = self.env['cache.log']._remove_older_than(days)
         _logger.info("Tiered Cache maintenance: %s", done)
 
     @api.model
@@ -489,12 +499,59 @@ class CacheManager(models.AbstractModel):
             raise UserError(str(error)) from None
 
     @api.model
-    def _removed(self, what, counts):
+    def _removing(self, kind, target, remove):
+        """Do a removal, and say who did it: in the log of the server, and where a person did it in
+        ``cache.log``; the code of modules may do it a thousand times a minute.
+
+        :param remove: ``remove(engine)`` returns how many entries went at once, by tier
+        """
+        engine = self._engine()
+        if self.env.su and not self.env.context.get('tiered_cache_log'):
+            counts = remove(engine)
+        else:
+            summary = self._removal_summary(kind, target)
+            counts = self.env['cache.log']._removing(kind, target, summary, remove)
         _logger.info(
             "Tiered Cache: %s (id %s) invalidated %s; entries removed at once: %s",
             self.env.user.login,
             self.env.uid,
-            what,
+            f"{kind} {target}".strip(),
             counts,
         )
         return counts
+
+    @api.model
+    def _removal_summary(self, kind, target):
+        """A removal in one line, as people say it."""
+        if kind == 'all':
+            return self.env._("Everything")
+        if kind == 'user':
+            user = self.env['res.users'].sudo().browse(int(target)).exists()
+            target = user.display_name or target
+        pattern = {
+            'key': self.env._("Key %s"),
+            'keys': self.env._("%s selected entries"),
+            'pattern': self.env._("Pattern %s"),
+            'tag': self.env._("Tag %s"),
+            'model': self.env._("Model %s"),
+            'relation': self.env._("Table %s"),
+            'user': self.env._("What was computed for %s"),
+        }[kind]
+        return pattern % target
+
+    @api.model
+    def _preview(self, kind, target):
+        """About how many entries a removal would take out of the tiers.
+
+        :return: see :func:`services.preview.of_removal`; {} while the cache does not run
+        :raise UserError: there is no such thing to remove
+        """
+        self._check_removal(kind, target)
+        engine = engine_for(self.env.registry)
+        if engine is None or not engine.available:
+            return {}
+        if kind == 'model':
+            target = self._cached_model(target)
+        elif kind == 'user':
+            target = int(target)
+        return preview.of_removal(engine, self.env.cr, kind, target)

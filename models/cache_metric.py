@@ -67,11 +67,12 @@ class CacheMetric(models.Model):
             ('fault', "Fault"),
             ('event', "Event"),
             ('audit', "Audit"),
+            ('change', "Change"),
         ],
         required=True,
         readonly=True,
-        help="Which tier answered, or that the call was computed. Faults, events and audits are "
-        "not calls.",
+        help="Which tier answered, or that the call was computed. Faults, events, audits and "
+        "changes of tables are not calls.",
     )
     reason = fields.Selection(
         [

@@ -11,8 +11,10 @@ what it can be, not for what there is.
 
 from odoo import api, fields, models
 from odoo.exceptions import ValidationError
+from odoo.tools import SQL
 
 from ..services import keys, named, named_plan, options, policy
+from . import plain_words
 
 MAX_KB = 65536
 NUMBERS = {
@@ -113,7 +115,61 @@ class CacheNamespace(models.Model):
     )
     note = fields.Text(string="Reason", help="Why this record exists, for the next administrator.")
 
+    state = fields.Selection(
+        [
+            ('default', "As the code says"),
+            ('strong', "Always exact"),
+            ('eventual', "A few moments behind"),
+            ('weak', "As old as its time to live"),
+        ],
+        string="How Fresh",
+        compute='_compute_state',
+        store=True,
+        group_expand=True,
+    )
+    effect = fields.Html(
+        compute='_compute_effect', sanitize=False, help="What the record means, in words."
+    )
+    entries_l3 = fields.Integer(
+        string="Entries in L3",
+        compute='_compute_entries_l3',
+        groups='tiered_cache.group_cache_admin',
+        help="Entries in the database whose names begin so.",
+    )
+
     _name_unique = models.UniqueIndex("(name)", "There is a record for this namespace already.")
+
+    @api.model_create_multi
+    def create(self, vals_list):
+        namespaces = super().create(vals_list)
+        for namespace, vals in zip(namespaces, vals_list, strict=True):
+            self.env['cache.log']._note_changes('create', namespace, vals)
+        return namespaces
+
+    def write(self, vals):
+        with self.env['cache.log']._changing(self, vals):
+            return super().write(vals)
+
+    def unlink(self):
+        self.env['cache.log']._note_changes('delete', self)
+        return super().unlink()
+
+    @api.depends('consistency')
+    def _compute_state(self):
+        for namespace in self:
+            namespace.state = namespace.consistency or 'default'
+
+    @api.depends('name', 'consistency', 'sharing', 'use_l1', 'use_l2', 'use_l3', *NUMBERS)
+    def _compute_effect(self):
+        for namespace in self:
+            namespace.effect = namespace.name and plain_words.of_namespace(namespace)
+
+    @api.depends('name')
+    def _compute_entries_l3(self):
+        for namespace in self:
+            like = keys.sql_like(f'v1:{namespace.name}:*') if namespace.name else ''
+            self.env.cr.execute(SQL("SELECT count(*) FROM cache_entry WHERE key LIKE %s", like))
+            namespace.entries_l3 = self.env.cr.fetchone()[0]
 
     def copy_data(self, default=None):
         copies = super().copy_data(default)

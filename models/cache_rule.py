@@ -10,11 +10,13 @@ in silence by the engine, so it is refused here, with the reason.
 """
 
 import re
+from datetime import timedelta
 
 from odoo import api, fields, models
 from odoo.exceptions import ValidationError
 
 from ..services import options, policy
+from . import plain_words
 
 NUMBERS = {
     'sequence': (int, -(2**31), 2**31 - 1),
@@ -100,6 +102,83 @@ class CacheRule(models.Model):
         "-1 is the value of Settings.",
     )
     note = fields.Text(string="Reason", help="Why this rule exists, for the next administrator.")
+    state = fields.Selection(
+        [
+            ('off', "Never cached"),
+            ('default', "As in Settings"),
+            ('strong', "Always exact"),
+            ('eventual', "A few moments behind"),
+            ('weak', "As old as its time to live"),
+        ],
+        string="What It Does",
+        compute='_compute_state',
+        store=True,
+        group_expand=True,
+    )
+    effect = fields.Html(
+        compute='_compute_effect', sanitize=False, help="What the rule means, in words."
+    )
+    calls_day = fields.Integer(string="Calls in 24 Hours", compute='_compute_figures')
+    hit_rate_day = fields.Float(
+        string="Hit Rate in 24 Hours (%)",
+        compute='_compute_figures',
+        digits=(16, 1),
+        help="Hits per hundred calls of what the rule is about.",
+    )
+    saved_s_day = fields.Float(
+        string="Saved in 24 Hours (s)",
+        compute='_compute_saved_s_day',
+        digits=(16, 1),
+        groups='tiered_cache.group_cache_admin',
+        help="Time that people did not wait, in seconds.",
+    )
+
+    @api.depends('enabled', 'consistency')
+    def _compute_state(self):
+        for rule in self:
+            rule.state = (rule.consistency or 'default') if rule.enabled else 'off'
+
+    def _figures(self, aggregate):
+        """Sums of the last 24 hours that the user may see, by model and method."""
+        names = self.sudo().model_id.mapped('model')
+        since = fields.Datetime.now() - timedelta(hours=24)
+        groups = self.env['cache.metric']._read_group(
+            [('model', 'in', names), ('bucket', '>=', since)], ['model', 'method'], aggregate
+        )
+        return {(model, method): values for model, method, *values in groups}
+
+    @api.depends('model_id', 'methods')
+    def _compute_figures(self):
+        figures = self._figures(['calls:sum', 'hits:sum'])
+        for rule in self:
+            mine = [
+                figures.get((rule.sudo().model_id.model, method), (0, 0))
+                for method in rule._about()
+            ]
+            rule.calls_day = calls = sum(row[0] for row in mine)
+            rule.hit_rate_day = 100 * sum(row[1] for row in mine) / calls if calls else 0
+
+    @api.depends('model_id', 'methods')
+    def _compute_saved_s_day(self):
+        figures = self._figures(['saved_ms:sum'])
+        for rule in self:
+            rows = (
+                figures.get((rule.sudo().model_id.model, method), (0,)) for method in rule._about()
+            )
+            rule.saved_s_day = sum(row[0] for row in rows) / 1000
+
+    def _about(self):
+        """The read methods that the rule is about."""
+        return split_methods(self.methods) or list(policy.METHODS)
+
+    @api.depends(
+        'model_id', 'methods', 'enabled', 'consistency', 'max_staleness_s', 'min_cost_ms',
+        'l1_ttl_s', 'l2_ttl_s', 'l3_ttl_s', 'use_l1', 'use_l2', 'use_l3',
+    )  # fmt: skip
+    def _compute_effect(self):
+        settings = self.env['res.config.settings']._tiered_cache_settings()
+        for rule in self:
+            rule.effect = plain_words.of_rule(rule.sudo(), settings) if rule.model_id else False
 
     @api.depends('model', 'methods', 'enabled')
     def _compute_display_name(self):
@@ -112,10 +191,19 @@ class CacheRule(models.Model):
 
     @api.model_create_multi
     def create(self, vals_list):
-        return super().create([self._checked_vals(vals) for vals in vals_list])
+        rules = super().create([self._checked_vals(vals) for vals in vals_list])
+        for rule, vals in zip(rules, vals_list, strict=True):
+            self.env['cache.log']._note_changes('create', rule, vals)
+        return rules
 
     def write(self, vals):
-        return super().write(self._checked_vals(vals))
+        vals = self._checked_vals(vals)
+        with self.env['cache.log']._changing(self, vals):
+            return super().write(vals)
+
+    def unlink(self):
+        self.env['cache.log']._note_changes('delete', self)
+        return super().unlink()
 
     @api.model
     def _checked_vals(self, vals):

@@ -97,6 +97,8 @@ class CacheSchedule(models.Model):
             self._check_editable(vals)
         records = super().create(vals_list)
         records._wake_at_the_time()
+        for record in records:
+            record._log('schedule')
         return records
 
     def write(self, vals):
@@ -139,6 +141,17 @@ class CacheSchedule(models.Model):
         if any(record.state != 'pending' for record in self):
             raise UserError(self.env._("Only what is pending can be cancelled."))
         self._finish('cancelled')
+        for record in self:
+            record._log('cancel')
+
+    def _log(self, action):
+        self.env['cache.log']._note(
+            action,
+            self.env['cache.manager']._removal_summary(self.kind, self.target),
+            self.env._("For %s (UTC)", fields.Datetime.to_string(self.at)),
+            kind=self.kind,
+            target=self.target,
+        )
 
     # -- the scheduled action ----------------------------------------------------------
 
@@ -181,7 +194,12 @@ class CacheSchedule(models.Model):
         self.ensure_one()
         try:
             with self.env.cr.savepoint():
-                counts = self.env['cache.manager'].sudo()._remove(self.kind, self.target)
+                manager = self.with_user(self.create_uid).env['cache.manager']
+                counts = (
+                    manager.sudo()
+                    .with_context(tiered_cache_log=True)
+                    ._remove(self.kind, self.target)
+                )
         except psycopg2.errors.SerializationFailure:
             raise
         except Exception as error:

@@ -10,10 +10,13 @@ sentence, and nothing is saved.  A value that was bad before, or that odoo.conf 
 environment sets, is shown as what it is and left alone.
 """
 
+import re
+
 from lxml import etree
 
 from odoo import api, fields, models
 from odoo.exceptions import AccessError, UserError, ValidationError
+from odoo.tools import formatLang
 
 from ..services import options, redis_url
 from ..services.engine import engine_for
@@ -78,6 +81,8 @@ class ResConfigSettings(models.TransientModel):
     tiered_cache_metrics_hours_days = fields.Char(string="By the Hour For")
     tiered_cache_metrics_keep_days = fields.Char(string="By the Day For")
     tiered_cache_schedule_keep_days = fields.Char(string="Listed For")
+    tiered_cache_log_keep_days = fields.Char(string="Kept in the Log For")
+    tiered_cache_indicator = fields.Boolean(string="Show Where Views Come From")
     tiered_cache_record_calls = fields.Boolean(string="Record Calls for Warm-up")
     tiered_cache_calls_keep_days = fields.Char(string="Remembered For")
 
@@ -147,7 +152,7 @@ class ResConfigSettings(models.TransientModel):
             if option := options.OPTIONS.get(name):
                 node.set('readonly', f"{name!r} in (tiered_cache_places or {{}})")
                 if option.default_text and option.kind not in ('bool', 'choice'):
-                    node.set('placeholder', option.default_text)
+                    node.set('placeholder', self._tiered_cache_shown(option.default_text))
                 etree.SubElement(node.getparent(), 'widget', name='tiered_cache_place', option=name)
         return arch, view
 
@@ -187,6 +192,8 @@ class ResConfigSettings(models.TransientModel):
                 value = redis_url.mask(options.to_text(getattr(settings, name)))
             else:
                 value = params.get(name, False)
+            if option.kind in ('int', 'float'):
+                value = self._tiered_cache_shown(value)
             values[PREFIX + name] = value
         return values
 
@@ -195,7 +202,7 @@ class ResConfigSettings(models.TransientModel):
             return super().set_values()  # as above: by anybody, even on no record at all
         settings = self._tiered_cache_settings()
         shown = self.get_values()
-        problems = []
+        problems, changes = [], []
         for name, option in options.OPTIONS.items():
             value = self[PREFIX + name]
             if settings.is_overridden(name) or value == shown[PREFIX + name]:
@@ -208,9 +215,25 @@ class ResConfigSettings(models.TransientModel):
                 )
             else:
                 self.env['ir.config_parameter'].sudo().set_param(option.parameter, text)
+                changes.append(self._tiered_cache_change(name, shown[PREFIX + name], value))
         if problems:
             raise ValidationError("\n".join(problems))
+        if changes:
+            self.env['cache.log']._note('change', self.env._("Settings"), "\n".join(changes))
         return super().set_values()
+
+    @api.model
+    def _tiered_cache_change(self, name, before, after):
+        """A line for the log; no password."""
+        field = self._fields[PREFIX + name]
+        words = dict(field._description_selection(self.env)) if field.type == 'selection' else {}
+
+        def text(value):
+            if field.type == 'boolean':
+                return self.env._("on") if value else self.env._("off")
+            return redis_url.mask(words.get(value, value) or self.env._("default"))
+
+        return f"{field._description_string(self.env)}: {text(before)} → {text(after)}"
 
     @api.model
     def _tiered_cache_text(self, option, value):
@@ -222,9 +245,31 @@ class ResConfigSettings(models.TransientModel):
             text = options.to_text(value) if option.kind == 'bool' else value
             return text != option.default_text and text
         text = (value or '').strip()
+        if text and option.kind in ('int', 'float'):
+            text = self._tiered_cache_plain(text)
         if text:
             options.check(option.name, text)
         return text or False
+
+    @api.model
+    def _tiered_cache_shown(self, text):
+        """A number as people write it in their language; other texts as they are."""
+        if not text or not re.fullmatch(r'-?\d+(\.\d+)?', text):
+            return text
+        return formatLang(self.env, float(text), digits=len(text.partition('.')[2]))
+
+    @api.model
+    def _tiered_cache_plain(self, text):
+        """The reverse, where it can be nothing else: 0.001 is never a thousandth of anything but
+        one, whatever separates thousands."""
+        lang = self.env['res.lang']._get_data(code=self.env.lang or 'en_US')
+        comma, point = re.escape(lang.thousands_sep or ''), re.escape(lang.decimal_point or '.')
+        fraction = rf'({point}\d+)?'
+        if comma and re.fullmatch(rf'[1-9]\d{{0,2}}({comma}\d{{3}})+{fraction}', text):
+            text = text.replace(lang.thousands_sep, '')
+        if re.fullmatch(rf'\d+{fraction}', text):
+            text = text.replace(lang.decimal_point or '.', '.')
+        return text
 
     def action_tiered_cache_invalidate_all(self):
         """Button: remove every entry, in every tier, of every worker."""
@@ -257,12 +302,29 @@ class ResConfigSettings(models.TransientModel):
             version=found['version'] or "",
             ms=found['round_trip_ms'],
         )
+        advice = found.get('advice', ())
         return {
             'type': 'ir.actions.client',
             'tag': 'display_notification',
             'params': {
-                'type': 'success',
+                'type': 'warning' if advice else 'success',
+                'sticky': bool(advice),
                 'title': self.env._("Connected"),
-                'message': " ".join((answer, *found.get('advice', ()))),
+                'message': " ".join((answer, *self._tiered_cache_memory(found), *advice)),
             },
         }
+
+    @api.model
+    def _tiered_cache_memory(self, found):
+        """What a Redis says about its memory, as sentences."""
+        used, limit = found.get('used_memory_bytes'), found.get('max_memory_bytes')
+        if used is not None and limit is not None:
+            yield self.env._(
+                "It uses %(used)s MB of %(limit)s.",
+                used=formatLang(self.env, used / 2**20, digits=1),
+                limit=self.env._("%s MB", formatLang(self.env, limit / 2**20, digits=0))
+                if limit
+                else self.env._("no limit"),
+            )
+        if policy := found.get('max_memory_policy'):
+            yield self.env._("When it is full: %s.", policy)

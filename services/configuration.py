@@ -32,8 +32,8 @@ _NAMESPACES = f"SELECT {', '.join(NAMESPACE_COLUMNS)} FROM cache_namespace WHERE
 
 _SUSPEND = """
 INSERT INTO cache_rule (model_id, model, methods, enabled, active, sequence, use_l1, use_l2,
-                        use_l3, min_cost_ms, note)
-SELECT m.id, m.model, %(method)s, FALSE, TRUE, -1, TRUE, TRUE, TRUE, -1, %(note)s
+                        use_l3, min_cost_ms, note, state)
+SELECT m.id, m.model, %(method)s, FALSE, TRUE, -1, TRUE, TRUE, TRUE, -1, %(note)s, 'off'
   FROM ir_model m
  WHERE m.model = %(model)s AND NOT EXISTS (
        SELECT FROM cache_rule r WHERE r.model = m.model AND r.methods = %(method)s

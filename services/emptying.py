@@ -14,6 +14,7 @@ has not reached stays there, invalid, until it is replaced or expires.  The same
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import threading
 import time
@@ -71,6 +72,7 @@ class _Removal:
     """:param steps: ``steps(removal, tier)`` returns those of a tier
     :param size: ``size(tier)`` estimates how many keys a tier has to look at, None is unknown
     :param names: what it removes, if that is a list of keys
+    :param tell: ``tell(progress)`` is called after each round in the background
     """
 
     what: str
@@ -80,6 +82,7 @@ class _Removal:
     started_at: float = 0.0
     finished_at: float | None = None
     tiers: dict[str, _Progress] = dataclasses.field(default_factory=dict)
+    tell: Callable[[dict], object] | None = None
 
     def begin(self, tiers: dict[str, Tier]) -> None:
         if not self.tiers:
@@ -126,7 +129,22 @@ class Emptying:
         self._lock = threading.Lock()
         self._waiting: collections.deque[_Removal] = collections.deque()
         self._finished: collections.deque[_Removal] = collections.deque(maxlen=REMEMBERED)
+        self._caller = threading.local()
         self.skipped = 0
+
+    @contextlib.contextmanager
+    def telling(self, tell: Callable[[dict], object]):
+        """Have the progress of removals told that are asked for within it.
+
+        :param tell: ``tell(progress)`` is called after each round in the background, in whatever
+            thread, with what :meth:`stats` says of a removal
+        :return: a list of what is left to the background, for the caller to look at
+        """
+        self._caller.tell, self._caller.left = tell, []
+        try:
+            yield self._caller.left
+        finally:
+            self._caller.tell = None
 
     # -- what to remove: each waits for wait_s at most and returns how many went, by tier -----
 
@@ -158,11 +176,14 @@ class Emptying:
 
     def _run(self, removal: _Removal, wait_s: float) -> dict[str, int]:
         counts = dict.fromkeys(self._tiers(), 0)
+        removal.tell = getattr(self._caller, 'tell', None)
         if wait_s > 0:
             removal.begin(self._tiers())
             removal.advance(time.monotonic() + wait_s)
             counts |= {name: progress.removed for name, progress in removal.tiers.items()}
         if not removal.finished_at:
+            if removal.tell is not None:
+                self._caller.left.append(removal.what)
             self._wait_for_outbox(removal)
         return counts
 
@@ -213,6 +234,8 @@ class Emptying:
                 with self._lock:
                     self._waiting.popleft()
                     self._finished.append(removal)
+            if removal.tell is not None:
+                removal.tell(removal.as_dict())
             if self._waiting:
                 self._post(self.work)
 

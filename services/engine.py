@@ -38,6 +38,7 @@ from .outbox import Outbox
 from .pauses import Pauses
 from .policy import Policy, Suspender
 from .pressure import Pressure
+from .progress import Reports
 from .recorder import OrmCacheReader
 from .refresh import Refresher
 from .rules import RuleBook
@@ -166,6 +167,7 @@ class Engine:
             lambda: self.hierarchy.tiers | self.hierarchy.writers,
             lambda job: self.outbox.post_job("removals", job),
         )
+        self.reports = Reports(self)
         self._books = {False: VersionBook(), True: VersionBook()}
         self._config_stamp: tuple | None = None
         self._local_writes: dict[str, float] = {}
@@ -418,6 +420,7 @@ class Engine:
         if self._journal_is_long():
             self.compact()
         self.guards.work()
+        self.reports.tell()
         self._look_around()
         self.preloader.follow()
 
@@ -466,7 +469,12 @@ class Engine:
     def compact(self) -> int | None:
         """Compact the journal; see :func:`.journal.compact`."""
         with self.cursor() as cr:
-            return journal.compact(cr, self.config.longest_ttl_s + 3600)
+            changes = journal.count_changes(cr)
+            done = journal.compact(cr, removal_ttl_s=self.config.longest_ttl_s + 3600)
+        if done is not None:
+            for relation, count in changes.items():
+                self.metrics.changed(relation, count)
+        return done
 
     def maintain(self) -> dict:
         """What the cron does: figures, compaction, broken guards, limits of L3."""

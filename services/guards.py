@@ -24,6 +24,14 @@ _logger = logging.getLogger(__name__)
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 300.0
 
+_REMEMBER = """
+INSERT INTO cache_guard_failure (relation, error, failed_at, count)
+VALUES (%(relation)s, left(%(error)s, 1000), now() AT TIME ZONE 'utc', 1)
+ON CONFLICT (relation) DO UPDATE
+SET error = excluded.error, failed_at = excluded.failed_at, count = cache_guard_failure.count + 1
+"""
+_FORGET = "DELETE FROM cache_guard_failure WHERE relation = %(relation)s"
+
 
 class Guards:
     """:param engine: for its cursor, settings, outbox and catalogue"""
@@ -86,7 +94,8 @@ class Guards:
         with self._lock:
             self._wanted.pop(relation, None)
         self._pause_s.pop(relation, None)
-        self.errors.pop(relation, None)
+        if self.errors.pop(relation, None):
+            self._remember(relation, '')
         self.created += 1
 
     def _later(self, relation: str, error: str) -> None:
@@ -96,6 +105,15 @@ class Guards:
             self._wanted[relation] = time.monotonic() + pause_s
         if error:
             self.errors[relation] = error
+            self._remember(relation, error)
+
+    def _remember(self, relation: str, error: str) -> None:
+        """For the administrators, who may be talking to another process."""
+        try:
+            with self._engine.cursor() as cr:
+                cr.execute(_REMEMBER if error else _FORGET, {'relation': relation, 'error': error})
+        except psycopg2.Error:
+            _logger.debug("The state of the guard of %s was not written", relation, exc_info=True)
 
     def check(self) -> int:
         """Release guards that are broken, so that nothing trusts them; they are asked for
@@ -119,37 +137,49 @@ class Guards:
             )
         return len(broken)
 
-    # -- by hand, see cli/cache.py ---------------------------------------------------------
+    # -- by hand: buttons, and cli/cache.py -------------------------------------------------
 
     def guard_now(self, relation: str) -> str:
         """Guard a relation at once.
 
-        :return: '' or why it could not be done
+        :return: '' or why it could not be done yet; it is tried again in the background then
         """
         if not self._engine.catalogue.knows(relation):
             return 'it is not a table of the current schema'
+        with self._lock:
+            self._wanted.setdefault(relation, 0.0)
         self._guard(relation)
         with self._lock:
-            is_waiting = self._wanted.pop(relation, None) is not None
+            waits = relation in self._wanted
         busy = 'another process is guarding or compacting, try again'
-        return self.errors.get(relation, busy) if is_waiting else ''
+        return self.errors.get(relation, busy) if waits else ''
 
     def release_now(self, relation: str) -> str:
         """Take the guard off a relation: what was read from it is invalid for good.
 
+        Its triggers go in the same transaction, or not at all: between two, another process could
+        guard it again, and would trust triggers that are gone a moment later.
+
         :return: '' or why its triggers are still there
+        :raise psycopg2.Error: it could not be released
         """
-        with self._engine.cursor() as cr:
-            journal.release(cr, relation)
+        engine, gone = self._engine, False
         try:
-            with self._engine.cursor() as cr:
-                self._limit_wait(cr)
-                journal.drop_triggers(cr, relation)
+            with engine.cursor() as own:
+                self._limit_wait(own)
+                gone = journal.unguard(own, relation)
         except psycopg2.Error as error:
             if not journal.is_lock_timeout(error):
                 raise
-            return 'its triggers are in use and stay, without effect'
-        return ''
+        if not gone:
+            with engine.cursor() as own:
+                journal.release(own, relation)
+        with self._lock:
+            self._wanted.pop(relation, None)
+        self._pause_s.pop(relation, None)
+        self.errors.pop(relation, None)
+        self._remember(relation, '')
+        return '' if gone else 'its triggers are in use and stay, without effect'
 
     def repair(self) -> dict[str, str]:
         """Make guards anew that are not as they were made.

@@ -183,7 +183,7 @@ def failing(engine, cr) -> list[tuple[str, int, str]]:
                     THEN 'the database role of Odoo may not create triggers on it'
                     ELSE 'it is tried again; long transactions may be in the way' END
           FROM cache_metric m
-         WHERE m.reason = 'unguarded' AND m.relation <> ''
+         WHERE m.active AND m.reason = 'unguarded' AND m.relation <> ''
            AND m.bucket > now() AT TIME ZONE 'utc' - interval '1 day'
            AND NOT EXISTS (SELECT FROM cache_version v WHERE v.relation = m.relation)
          GROUP BY m.relation ORDER BY 2 DESC, 1

@@ -286,7 +286,37 @@ def drop_triggers(cr, relation: str) -> None:
         [relation],
     )
     for (name,) in cr.fetchall():
-        cr.execute(SQL("DROP TRIGGER %s ON %s", SQL.identifier(name), SQL.identifier(relation)))
+        # not logged as a bad query: a table that is busy keeps them
+        cr.execute(
+            SQL("DROP TRIGGER %s ON %s", SQL.identifier(name), SQL.identifier(relation)),
+            log_exceptions=False,
+        )
+
+
+def unguard(cr, relation: str) -> bool:
+    """Release a relation and remove its triggers, in one transaction that the caller commits.
+
+    Nobody can guard it meanwhile: a version row without triggers would be trusted, wrongly.
+
+    Takes an ACCESS EXCLUSIVE lock: the caller sets a short ``lock_timeout``.
+
+    :return: False when another process is guarding or compacting: try again later
+    :raise psycopg2.Error: lock timeout; nothing has changed then
+    """
+    if not _try_lock(cr):
+        return False
+    drop_triggers(cr, relation)
+    release(cr, relation)
+    return True
+
+
+def count_changes(cr) -> dict[str, int]:
+    """How many transactions have changed each relation since the last compaction; for figures."""
+    cr.execute(
+        "SELECT relation, count(*) FROM cache_change"
+        " WHERE strpos(relation, ':') = 0 AND relation NOT LIKE '#%%' GROUP BY relation"
+    )
+    return dict(cr.fetchall())
 
 
 def broken_guards(cr) -> list[str]:

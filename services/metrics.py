@@ -7,9 +7,10 @@ minute, of its hour and of its day (:data:`GRANULARITIES`), in one statement: wh
 day reads day rows, and no sum is ever behind.  :mod:`.rollup` adds what is not per model, and
 removes what is old.
 
-Three kinds of rows.  ``l1``, ``l2``, ``l3`` (hits) and ``computed`` (misses, with a reason)
-are calls.  ``fault`` (a tier failed), ``event`` (anything else worth counting) and ``audit``
-(a hit was computed again) are not calls and say nothing about the hit rate.
+Several kinds of rows.  ``l1``, ``l2``, ``l3`` (hits) and ``computed`` (misses, with a reason)
+are calls.  ``fault`` (a tier failed), ``event`` (anything else worth counting), ``audit`` (a
+hit was computed again) and ``change`` (transactions that changed a table) are not calls and
+say nothing about the hit rate.
 
 What may go wrong: a process dies before it drains and up to ``metrics_flush_s`` of figures
 are lost; they are figures, not data.  Someone reads a million different models: beyond
@@ -31,7 +32,7 @@ from .latency import bin_of, new_bins
 
 HITS = ('l1', 'l2', 'l3')
 CALLS = (*HITS, 'computed')
-OUTCOMES = (*CALLS, 'fault', 'event', 'audit')
+OUTCOMES = (*CALLS, 'fault', 'event', 'audit', 'change')
 
 REASONS = (
     'cold',
@@ -233,6 +234,12 @@ class Metrics:
             row[_COUNT] += 1
             row[_AUDITED] += 1
             row[_DIFFERENCES] += not ok
+
+    def changed(self, relation: str, count: int) -> None:
+        """So many transactions have changed a relation; noted when the journal is summed up."""
+        minute = int(self._clock() // 60)
+        with self._lock:
+            self._row((minute, '', '', 'change', '', relation))[_COUNT] += count
 
     def drain(self) -> Drained:
         """The rows since the last drain, for :func:`write`; they are forgotten here."""

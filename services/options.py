@@ -350,6 +350,15 @@ _TABLE = (
         maximum=3650,
     ),
     Option(
+        'log_keep_days',
+        'int',
+        90,
+        "How long the log of what people did with the cache is kept.",
+        unit='days',
+        minimum=1,
+        maximum=3650,
+    ),
+    Option(
         'record_calls',
         'bool',
         True,
@@ -364,6 +373,12 @@ _TABLE = (
         unit='days',
         minimum=1,
         maximum=3650,
+    ),
+    Option(
+        'indicator',
+        'bool',
+        True,
+        "Show Cache Administrators in developer mode where the last view came from.",
     ),
 )
 OPTIONS: dict[str, Option] = {option.name: option for option in _TABLE}
@@ -407,6 +422,8 @@ class Settings:
     metrics_hours_days: int
     metrics_keep_days: int
     schedule_keep_days: int
+    log_keep_days: int
+    indicator: bool
     record_calls: bool
     calls_keep_days: int
 

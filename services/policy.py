@@ -39,12 +39,17 @@ TIERS = ('l1', 'l2', 'l3')
 OWN_MODELS = (
     'cache.call',
     'cache.dashboard',
+    'cache.change',
     'cache.entry',
     'cache.event',
     'cache.event.rule',
+    'cache.guard.failure',
+    'cache.log',
     'cache.manager',
     'cache.metric',
     'cache.namespace',
+    'cache.operation',
+    'cache.relation',
     'cache.rule',
     'cache.schedule',
     'cache.warmup',
@@ -122,6 +127,13 @@ class Policy:
         except KeyError:
             plan = self._plans[model._name, method] = self._make(model, method)
             return plan
+
+    def is_switched_off(self, model, method: str) -> bool:
+        """Whether a rule is the reason why a method has no plan."""
+        return any(
+            _applies(rule, model._name, method) and not rule.get('enabled', True)
+            for rule in self._rules
+        )
 
     def _make(self, model, method: str) -> Plan | None:
         if model._transient or model._abstract or model._name in OWN_MODELS + LEFT_ALONE:

@@ -21,7 +21,7 @@ import threading
 import time
 import typing
 
-from . import auditor, codec, keys, shapes
+from . import auditor, codec, keys, shapes, trail
 from .clock import dates, mentions_clock, searches_clock, uses
 from .engine import Engine
 from .entry import FLAG_CLOCK, FLAG_SUPERUSER, Entry
@@ -137,18 +137,19 @@ def find(engine: Engine, records, method: str, args: tuple, kwargs: dict, origin
     policy = engine.policy
     plan = _plan(policy, records, method)
     if plan is None:
-        return None if _local.ticket else PLAIN
+        return _without_plan(policy, records, method)
     read = Read(records, method, args, kwargs, origin, time.perf_counter())
     if _local.ticket is not None:
         return _find_inner(engine, read, plan)
     if engine.suspender.suspended(read.name):
-        engine.metrics.miss('suspended', *read.name)
+        _missed(engine, 'suspended', read.name)
         return PLAIN
     transaction = state_of(records.env.cr)
     versions, reason = versions_for(engine, records, transaction, plan)
     if versions is None:
         if reason != 'disabled':
             engine.metrics.miss(reason, *read.name)
+        trail.miss(read.name, reason)
         return PLAIN
     if engine.policy is not policy:  # this snapshot shows other rules or settings
         return find(engine, records, method, args, kwargs, origin)
@@ -156,9 +157,15 @@ def find(engine: Engine, records, method: str, args: tuple, kwargs: dict, origin
         return None
     key = _key(engine, read)
     if key is None:
-        engine.metrics.miss('uncacheable', *read.name, relation='arguments')
+        _missed(engine, 'uncacheable', read.name, detail='arguments')
         return None
     return _look_up(engine, read, plan, key, transaction, versions)
+
+
+def _without_plan(policy, records, method: str):
+    if trail.is_open() and policy.is_switched_off(records, method):
+        trail.miss((records._name, method), 'disabled')
+    return None if _local.ticket else PLAIN
 
 
 def _plan(policy, records, method: str) -> Plan | None:
@@ -192,7 +199,7 @@ def _look_up(engine, read: Read, plan, key, transaction, versions) -> Hit | Tick
         # what is stored must carry the versions of the snapshot in which it is computed
         versions, reason = look(engine, read.records.env.cr, transaction)
         if versions is None:
-            engine.metrics.miss(reason, *name)
+            _missed(engine, reason, name)
             return None
     engine.memory.settle(transaction)
     return Ticket(
@@ -250,7 +257,12 @@ def keep(engine: Engine, ticket: Ticket, records, value, cost_ms: float) -> None
     if not reason:
         reason, detail = ticket.reason, ticket.relation
     total_ms = (time.perf_counter() - ticket.started) * 1000
-    engine.metrics.miss(reason, *ticket.name, total_ms, detail)
+    _missed(engine, reason, ticket.name, total_ms, detail)
+
+
+def _missed(engine, reason: str, name, duration_ms: float = 0.0, detail: str = '') -> None:
+    engine.metrics.miss(reason, *name, duration_ms, detail)
+    trail.miss(name, reason, duration_ms)
 
 
 def audited(engine: Engine, records, method: str, hit: Hit, compute):
@@ -499,14 +511,9 @@ def _hit(engine, found, read: Read) -> Hit | None:
         return None
     duration_ms = (time.perf_counter() - read.started) * 1000
     saved_ms = max(entry.cost_ms - duration_ms, 0.0)
-    engine.metrics.hit(
-        found.tier,
-        *name,
-        duration_ms,
-        saved_ms,
-        entry.queries,
-        len(entry.payload),
-    )
+    engine.metrics.hit(found.tier, *name, duration_ms, saved_ms, entry.queries, len(entry.payload))
+    if trail.is_open():
+        trail.hit(name, found.tier, time.time() - entry.created, saved_ms, duration_ms)
     key = '' if _local.ticket is not None else entry.key
     return Hit(value, bool(entry.flags & FLAG_CLOCK), key, saved_ms)
 

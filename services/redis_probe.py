@@ -236,7 +236,10 @@ def _summary(parsed, found: list[dict], timeout_ms: float) -> dict:
         'used_memory_bytes': _total([one.get('used_memory') for one in infos]),
         'max_memory_bytes': 0 if 0 in limits else _total(limits),
         'max_memory_policy': info.get('maxmemory_policy'),
-        'advice': _advice(max(connect_ms, round_trip_ms), timeout_ms, infos),
+        'advice': [
+            *_advice(max(connect_ms, round_trip_ms), timeout_ms, infos),
+            *_advice_on_safety(parsed, infos),
+        ],
     }
 
 
@@ -262,3 +265,27 @@ def _advice(slowest_ms: float, timeout_ms: float, infos: list[dict]) -> list[str
             "allkeys-lru, so that old entries make room for new ones."
         )
     return advice
+
+
+def _advice_on_safety(parsed, infos: list[dict]) -> list[str]:
+    advice = []
+    if any(_is_persistent(info) for info in infos):
+        advice.append(
+            "This Redis writes its data to disk, which a cache does not need and which costs time. "
+            "Unless it also holds something else, set save \"\" and appendonly no."
+        )
+    elsewhere = any(host not in _THIS_MACHINE for host, _port in parsed.hosts)
+    if elsewhere and not parsed.tls and parsed.form != redis_url.UNIX:
+        advice.append(
+            "Values travel to another machine without encryption. Where others can listen on that "
+            "network, begin the URL with rediss instead of redis."
+        )
+    return advice
+
+
+_THIS_MACHINE = ('localhost', '127.0.0.1', '::1')
+
+
+def _is_persistent(info: dict) -> bool:
+    """Whether it has written, or writes, its data; INFO does not tell what it is told to do."""
+    return bool(info.get('aof_enabled')) or info.get('rdb_last_bgsave_time_sec', -1) >= 0

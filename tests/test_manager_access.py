@@ -21,6 +21,16 @@ CALLS = (
 )
 
 
+ADMINS_ONLY = (
+    'cache.change',
+    'cache.guard.failure',
+    'cache.log',
+    'cache.operation',
+    'cache.relation',
+)
+"""A changed table tells that somebody wrote; the log tells who did what."""
+
+
 class AccessCase(TransactionCase):
     @classmethod
     def setUpClass(cls):
@@ -119,11 +129,30 @@ class TestModels(AccessCase):
                 'cache.entry',
                 'cache.event.rule',
                 'cache.metric',
+                'cache.namespace',
                 'cache.rule',
                 'cache.schedule',
+                *ADMINS_ONLY,
             ):
                 with self.subTest(who=who, model=name), self.assertRaises(AccessError):
                     self.model(name, who).search_read([], ['id'], limit=1)
+
+    def test_a_cache_user_does_not_see_who_wrote_what(self):
+        for name in ADMINS_ONLY:
+            with self.subTest(model=name), self.assertRaises(AccessError):
+                self.model(name, 'user').search_read([], ['id'], limit=1)
+            self.model(name, 'admin').search_read([], ['id'], limit=1)
+
+    def test_nobody_changes_the_log_nor_what_is_only_shown(self):
+        for name in ('cache.change', 'cache.guard.failure', 'cache.log', 'cache.relation'):
+            for operation in ('create', 'write', 'unlink'):
+                self.assertFalse(self.model(name, 'admin').has_access(operation), (name, operation))
+
+    def test_only_administrators_find_entries_by_table(self):
+        domain = [('depends_on', '=', 'res_partner')]
+        self.model('cache.entry', 'admin').search(domain)
+        with self.assertRaises(AccessError):
+            self.model('cache.entry', 'user').search(domain)
 
     def test_a_cache_user_reads_everything_and_writes_nothing(self):
         rule = self.env['cache.rule'].create({'model': 'res.partner', 'methods': 'fields_get'})
@@ -177,6 +206,9 @@ class TestModels(AccessCase):
         for who in ('internal', 'user', 'admin'):  # the others have no menus at all
             visible = self.env['ir.ui.menu'].with_user(self.users[who])._visible_menu_ids()
             self.assertEqual(root.id in visible, who in ('user', 'admin'), who)
+            for name in ('relation', 'change', 'log', 'operation'):
+                menu = self.env.ref(f'tiered_cache.menu_{name}')
+                self.assertEqual(menu.id in visible, who == 'admin', (who, name))
 
     def test_nobody_reads_the_packed_entry(self):
         for who in ('user', 'admin'):

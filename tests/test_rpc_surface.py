@@ -14,7 +14,7 @@ from unittest.mock import patch
 from odoo.exceptions import AccessError
 from odoo.service.model import call_kw, get_public_method
 from odoo.tests import TransactionCase, new_test_user, tagged
-from odoo.tools import mute_logger
+from odoo.tools import SQL, mute_logger
 
 from ..services import redis_probe
 
@@ -35,8 +35,13 @@ SYSTEM = ('system',)
 NOBODY = ()
 
 FIELD = {
+    'cache.change': 'kind',
     'cache.call': 'model',
     'cache.entry': 'model',
+    'cache.guard.failure': 'relation',
+    'cache.log': 'summary',
+    'cache.operation': 'kind',
+    'cache.relation': 'name',
     'cache.metric': 'model',
     'cache.namespace': 'note',
     'cache.event.rule': 'note',
@@ -47,8 +52,13 @@ FIELD = {
     'cache.worker': 'host',
 }
 GROUPED = {
+    'cache.change': 'kind',
     'cache.call': 'kind',
     'cache.entry': 'model',
+    'cache.guard.failure': 'relation',
+    'cache.log': 'action',
+    'cache.operation': 'kind',
+    'cache.relation': 'state',
     'cache.metric': 'model',
     'cache.namespace': 'consistency',
     'cache.event.rule': 'event',
@@ -59,8 +69,13 @@ GROUPED = {
     'cache.worker': 'kind',
 }
 VALUES = {
+    'cache.change': {'relation': 'x'},
     'cache.call': {'hits': 5},
     'cache.entry': {'hits': 5},
+    'cache.guard.failure': {'error': 'x'},
+    'cache.log': {'summary': "changed"},
+    'cache.operation': {'kind': 'all'},
+    'cache.relation': {'name': 'x'},
     'cache.event.rule': {'note': "changed"},
     'cache.metric': {'count': 5},
     'cache.namespace': {'note': "changed"},
@@ -71,8 +86,13 @@ VALUES = {
     'cache.worker': {'host': "changed"},
 }
 NEW = {
+    'cache.change': {'relation': 'x'},
     'cache.call': {'model': 'res.bank'},
     'cache.entry': {'key': 'v1:new'},
+    'cache.guard.failure': {'relation': 'x'},
+    'cache.log': {'action': 'remove', 'summary': "forged"},
+    'cache.operation': {'kind': 'all'},
+    'cache.relation': {'name': 'x'},
     'cache.event.rule': {'event': 'res.bank.updated', 'names': 'bank:{id}'},
     'cache.metric': {'model': 'res.bank', 'outcome': 'l1'},
     'cache.namespace': {'name': 'surface:new'},
@@ -86,6 +106,11 @@ NEW = {
 # What every model has: who gets an answer.  SHAPE tells what the program is like, no record.
 SHAPE, READ, CREATE, WRITE, DELETE, NEVER = 'shape', 'read', 'create', 'write', 'delete', 'never'
 RIGHTS = {
+    'cache.change': {SHAPE: ALL, READ: ADMINS},
+    'cache.guard.failure': {SHAPE: ALL, READ: ADMINS},
+    'cache.log': {SHAPE: ALL, READ: ADMINS},
+    'cache.operation': {SHAPE: ALL, READ: ADMINS, CREATE: ADMINS, WRITE: ADMINS, DELETE: ADMINS},
+    'cache.relation': {SHAPE: ALL, READ: ADMINS},
     'cache.call': {SHAPE: ALL, READ: ADMINS, DELETE: ADMINS},
     'cache.entry': {SHAPE: ALL, READ: READERS, DELETE: ADMINS},
     'cache.event': {SHAPE: ALL},
@@ -217,6 +242,20 @@ EXCEPTIONS = {
     ('cache.entry', 'search_panel_select_multi_range'): NOBODY,
     ('cache.metric', 'search_panel_select_range'): NOBODY,
     ('cache.metric', 'search_panel_select_multi_range'): NOBODY,
+    **{
+        (f'cache.{name}', 'web_resequence'): ALL
+        for name in ('change', 'guard.failure', 'log', 'operation', 'relation')
+    },
+    **{(f'cache.{name}', 'get_metadata'): ALL for name in ('change', 'guard.failure', 'relation')},
+    **{
+        ('cache.guard.failure', f'search_panel_select_{kind}range'): NOBODY
+        for kind in ('', 'multi_')
+    },
+    # no such field, and the kind of a removal is none of those that there are
+    **{
+        ('cache.operation', name): NOBODY
+        for name in ('action_archive', 'action_unarchive', 'toggle_active', 'name_create')
+    },
     # on no record they have nothing to do
     **{(model, name): ALL for model in ABSTRACT for name in NO_RECORD},
     **{(model, 'export_data'): SYSTEM for model in ABSTRACT},
@@ -228,6 +267,13 @@ ADDED = {
         [{'do': 'rule_off', 'model': 'res.bank', 'method': 'read'}],
     ),
     ('cache.dashboard', 'get_figures'): (READERS, []),
+    ('cache.operation', 'action_again'): (ADMINS, []),
+    ('cache.operation', 'action_remove'): (ADMINS, []),
+    ('cache.relation', 'action_guard'): (ADMINS, []),
+    ('cache.relation', 'action_invalidate'): (ADMINS, []),
+    ('cache.relation', 'action_open_changes'): (ADMINS, []),
+    ('cache.relation', 'action_open_entries'): (ADMINS, []),
+    ('cache.relation', 'action_release'): (ADMINS, []),
     ('cache.entry', 'action_invalidate'): (ADMINS, []),
     ('cache.event.rule', 'action_forget_failures'): (ADMINS, []),
     ('cache.schedule', 'action_cancel'): (ADMINS, []),
@@ -317,6 +363,14 @@ class TestRpcSurface(TransactionCase):
             'cache.worker': cls.env['cache.worker']
             .create({'token': 'tc', 'host': MARK, 'pid': 1, 'kind': 'http'})
             .ids,
+            'cache.change': [cls.add_row('cache_change', relation=MARK)],
+            'cache.guard.failure': [cls.add_row('cache_guard_failure', relation=MARK, error=MARK)],
+            'cache.log': cls.env['cache.log']._note('remove', MARK).ids,
+            'cache.operation': cls.env['cache.operation']
+            .with_user(cls.users['admin'])
+            .create({'kind': 'key', 'key': 'v1:tc'})
+            .ids,
+            'cache.relation': cls.env['cache.relation'].search([('name', '=', 'res_bank')]).ids,
             # of the Cache User, who sees no other; made by code
             'cache.schedule': cls.env['cache.schedule']
             .with_user(cls.users['user'])
@@ -337,6 +391,19 @@ class TestRpcSurface(TransactionCase):
             " cost_ms, size_bytes, hits, body) VALUES (%s, %s, 'read', %s, %s, now(),"
             " now() + interval '1 hour', 25, 100, 0, '') RETURNING id",
             [f'v1:orm:{model}:read:{key}', model, uid, superuser],
+        )
+        return cls.env.cr.fetchone()[0]
+
+    @classmethod
+    def add_row(cls, table, **values):
+        columns = SQL(", ").join(map(SQL.identifier, values))
+        cls.env.cr.execute(
+            SQL(
+                "INSERT INTO %s (%s) VALUES %s RETURNING id",
+                SQL.identifier(table),
+                columns,
+                tuple(values.values()),
+            )
         )
         return cls.env.cr.fetchone()[0]
 

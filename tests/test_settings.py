@@ -49,7 +49,8 @@ class TestSettings(TransactionCase):
                 self.assertIn(name, node.get('readonly'))
                 self.assertTrue(arch.xpath(f"//widget[@option='{name}']"))
                 if option.kind in ('int', 'float'):
-                    self.assertEqual(node.get('placeholder'), option.default_text)
+                    placeholder = node.get('placeholder')
+                    self.assertEqual(placeholder.replace(',', ''), option.default_text)
 
     def test_choices_are_those_of_the_options(self):
         for name, option in options.OPTIONS.items():
@@ -74,6 +75,27 @@ class TestSettings(TransactionCase):
         self.assertEqual(
             (settings.l1_ttl_s, settings.enabled, settings.l1_max_mb), (120, False, 0.5)
         )
+
+    def test_numbers_are_shown_and_may_be_typed_with_separators(self):
+        self.save(l1_max_entries='25,000', l1_max_mb='1,024.5', audit_rate='0.001')
+        self.assertEqual(
+            [self.param(name) for name in ('l1_max_entries', 'l1_max_mb', 'audit_rate')],
+            ['25000', '1024.5', '0.001'],
+        )
+        self.assertEqual(self.shown('l1_max_entries'), '25,000')
+        self.save()
+        self.assertEqual(self.param('l1_max_entries'), '25000')
+
+    def test_a_thousandth_is_never_taken_for_one(self):
+        german = self.env['res.lang']._activate_lang('de_DE')
+        german.write({'thousands_sep': '.', 'decimal_point': ','})
+        settings = self.Settings.with_context(lang='de_DE')
+        for typed, plain in (
+            ('0.001', '0.001'), ('0,001', '0.001'), ('25.000', '25000'), ('1.024,5', '1024.5'),
+            ('soon', 'soon'), ('1,2,3', '1,2,3'),
+        ):  # fmt: skip
+            self.assertEqual(settings._tiered_cache_plain(typed), plain)
+        self.assertEqual(settings._tiered_cache_shown('25000'), '25.000')
 
     def test_zero_is_a_value_and_empty_is_the_default(self):
         self.save(l1_max_entries='0')

@@ -40,14 +40,22 @@ class Server:
 
     :param workers: prefork workers; 0 is a threaded server
     :param arguments: on top of the usual ones
-    :param options: of Tiered Cache, as texts
+    :param options: of Tiered Cache, as texts; None leaves one to Settings
     """
 
     def __init__(self, workers=2, arguments=(), log_level='warn', **options):
         self.port = free_port()
         self._count = workers
         self._arguments = [*arguments, f'--log-level={log_level}']
-        self._options = {f'TIERED_CACHE_{name.upper()}': text for name, text in options.items()}
+        variables = {f'TIERED_CACHE_{name.upper()}': text for name, text in options.items()}
+        self._environment = {
+            **os.environ,
+            'TIERED_CACHE_L1_MIN_COST_MS': '0',
+            'TIERED_CACHE_REDIS_URL': '',
+            'TIERED_CACHE_L3_ENABLED': '0',
+            'TIERED_CACHE_AUDIT_RATE': '0',
+            **variables,
+        }
         self._process: psutil.Popen | None = None
         self._log = None
 
@@ -74,14 +82,7 @@ class Server:
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={
-                **os.environ,
-                'TIERED_CACHE_L1_MIN_COST_MS': '0',
-                'TIERED_CACHE_REDIS_URL': '',
-                'TIERED_CACHE_L3_ENABLED': '0',
-                'TIERED_CACHE_AUDIT_RATE': '0',
-                **self._options,
-            },
+            env={name: text for name, text in self._environment.items() if text is not None},
         )
         try:
             self._wait()

@@ -1784,8 +1784,8 @@ _plant(
     (
         'compact-longest-life',
         "removals outlive the longest life of any entry",
-        "return journal.compact(cr, self.config.longest_ttl_s + 3600)",
-        "return journal.compact(cr, 0)",
+        "journal.compact(cr, removal_ttl_s=self.config.longest_ttl_s + 3600)",
+        "journal.compact(cr, removal_ttl_s=0)",
         'TestCompaction TestManagerRemovals',
     ),
     (
@@ -2827,13 +2827,12 @@ _plant(
                     ('keys', "if not isinstance(names,"),
                     ('tag', "self._check_key(removal.validate_tag, tag)"),
                     ('user', "self._check_uid(uid)\n        return"),
-                    ('relation', "engine = self._engine()\n        self._check_key("),
+                    ('relation', "found = self._engine()\n        self._check_key("),
                 )
             ),
             (
                 'invalidate_all',
-                "        self._check_group(GROUP_ADMIN)\n"
-                "        return self._removed(\"everything\"",
+                "        self._check_group(GROUP_ADMIN)\n        return self._removing('all'",
             ),
             (
                 'test_redis',

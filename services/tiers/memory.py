@@ -265,10 +265,14 @@ class MemoryTier(Tier):
     def removing_user(self, uid: int) -> Iterator[Step]:
         return self.removing_entries(lambda entry: entry.uid == uid)
 
-    def removing_entries(self, wants: Callable[[Entry], object]) -> Iterator[Step]:
+    def entries(self) -> list[Entry]:
+        """All of them, to look at."""
         peek = cachetools.Cache.__getitem__  # to look at an entry is no use of it
         with self._lock:
-            entries = [peek(self._cache, key) for key in self._cache]
+            return [peek(self._cache, key) for key in self._cache]
+
+    def removing_entries(self, wants: Callable[[Entry], object]) -> Iterator[Step]:
+        entries = self.entries()
         yield len(entries), self.delete([entry.key for entry in entries if wants(entry)])
 
     def count(self, pattern: str) -> int | None:

@@ -114,7 +114,7 @@ class CacheRelation(models.Model):
                                 sum(count) FILTER (WHERE outcome = 'change') AS day,
                                 sum(count) FILTER (WHERE reason = 'stale') AS stale
                            FROM cache_metric
-                          WHERE bucket >= now() AT TIME ZONE 'utc' - interval '24 hours'
+                          WHERE active AND bucket >= now() AT TIME ZONE 'utc' - interval '24 hours'
                             AND (outcome = 'change' OR reason = 'stale')
                           GROUP BY relation) m ON m.relation = c.relname
               LEFT JOIN cache_guard_failure f ON f.relation = c.relname

@@ -420,7 +420,7 @@ class Engine:
         if self._journal_is_long():
             self.compact()
         self.guards.work()
-        self.reports.tell()
+        self.reports.deliver()
         self._look_around()
         self.preloader.follow()
 

@@ -256,6 +256,10 @@ EXCEPTIONS = {
         ('cache.operation', name): NOBODY
         for name in ('action_archive', 'action_unarchive', 'toggle_active', 'name_create')
     },
+    **{
+        ('cache.warmup.line', name): NOBODY
+        for name in ('action_archive', 'action_unarchive', 'toggle_active')
+    },
     # on no record they have nothing to do
     **{(model, name): ALL for model in ABSTRACT for name in NO_RECORD},
     **{(model, 'export_data'): SYSTEM for model in ABSTRACT},

@@ -10,9 +10,9 @@ the removal is exact.
 from odoo import api, fields, models
 from odoo.exceptions import UserError
 
+from ..models.cache_manager import GROUP_ADMIN
 from ..services import policy, preview
 from ..services.engine import engine_for
-from .cache_manager import GROUP_ADMIN
 
 TIERS = ('l1', 'l2', 'l3')
 

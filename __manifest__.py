@@ -33,6 +33,10 @@
     'assets': {
         'web.assets_backend': [
             'tiered_cache/static/src/**/*',
+            ('remove', 'tiered_cache/static/src/figures/**/*'),
+        ],
+        'web.assets_backend_lazy': [  # where Odoo has its graphs
+            'tiered_cache/static/src/figures/**/*',
         ],
         'web.assets_tests': [
             'tiered_cache/static/tests/tours/**/*',

@@ -11,7 +11,6 @@ from . import (
     cache_manager,
     cache_metric,
     cache_namespace,
-    cache_operation,
     cache_relation,
     cache_rule,
     cache_schedule,

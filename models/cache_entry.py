@@ -138,15 +138,14 @@ class CacheEntry(models.Model):
     @api.model
     def _duration(self, seconds):
         """As short as it can be said."""
-        _ = self.env._
         for least, unit_s, text in (
-            (172800, 86400, _("%s d")),
-            (7200, 3600, _("%s h")),
-            (120, 60, _("%s min")),
+            (172800, 86400, self.env._("%s d")),
+            (7200, 3600, self.env._("%s h")),
+            (120, 60, self.env._("%s min")),
         ):
             if seconds >= least:
                 return text % round(seconds / unit_s)
-        return _("%s s") % max(0, round(seconds))
+        return self.env._("%s s", max(0, round(seconds)))
 
     @api.model
     def _search_pattern(self, operator, value):

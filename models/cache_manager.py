@@ -16,6 +16,7 @@ from odoo.exceptions import AccessError, UserError
 from ..services import answering, configuration, keys, named, preview, redis_probe, removal
 from ..services.engine import engine_for, prepare_fork
 from ..services.miss import MISS
+from . import replay
 
 _logger = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class CacheManager(models.AbstractModel):
 
     def _register_hook(self):
         super()._register_hook()
-        prepare_fork(self.env.cr)
+        prepare_fork(self.env.cr, replay.warm_process)
 
     @api.model
     def get_stats(self):
@@ -522,20 +523,19 @@ class CacheManager(models.AbstractModel):
     @api.model
     def _removal_summary(self, kind, target):
         """A removal in one line, as people say it."""
-        _ = self.env._
         if kind == 'all':
-            return _("Everything")
+            return self.env._("Everything")
         if kind == 'user':
             user = self.env['res.users'].sudo().browse(int(target)).exists()
             target = user.display_name or target
         pattern = {
-            'key': _("Key %s"),
-            'keys': _("%s selected entries"),
-            'pattern': _("Pattern %s"),
-            'tag': _("Tag %s"),
-            'model': _("Model %s"),
-            'relation': _("Table %s"),
-            'user': _("What was computed for %s"),
+            'key': self.env._("Key %s"),
+            'keys': self.env._("%s selected entries"),
+            'pattern': self.env._("Pattern %s"),
+            'tag': self.env._("Tag %s"),
+            'model': self.env._("Model %s"),
+            'relation': self.env._("Table %s"),
+            'user': self.env._("What was computed for %s"),
         }[kind]
         return pattern % target
 

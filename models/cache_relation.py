@@ -39,7 +39,7 @@ class CacheRelation(models.Model):
     _log_access = False
 
     name = fields.Char(string="Table", readonly=True)
-    model = fields.Char(string="Model", compute='_compute_model', search='_search_model')
+    model = fields.Char(compute='_compute_model', search='_search_model')
     state = fields.Selection(
         [('guarded', "Watched"), ('failed', "Failed"), ('none', "Not watched")], readonly=True
     )
@@ -114,7 +114,7 @@ class CacheRelation(models.Model):
                                 sum(count) FILTER (WHERE outcome = 'change') AS day,
                                 sum(count) FILTER (WHERE reason = 'stale') AS stale
                            FROM cache_metric
-                          WHERE bucket >= now() AT TIME ZONE 'utc' - interval '24 hours'
+                          WHERE active AND bucket >= now() AT TIME ZONE 'utc' - interval '24 hours'
                             AND (outcome = 'change' OR reason = 'stale')
                           GROUP BY relation) m ON m.relation = c.relname
               LEFT JOIN cache_guard_failure f ON f.relation = c.relname

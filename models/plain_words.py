@@ -21,14 +21,15 @@ def of_rule(rule, settings):
 
     :param settings: the options in force
     """
-    _ = rule.env._
     methods = rule._about()
     if len(methods) == len(policy.METHODS):
-        what = _("All reads of %s", rule.model_id.name)
+        what = rule.env._("All reads of %s", rule.model_id.name)
     else:
-        what = _("%(methods)s of %(model)s", methods=", ".join(methods), model=rule.model_id.name)
+        what = rule.env._(
+            "%(methods)s of %(model)s", methods=", ".join(methods), model=rule.model_id.name
+        )
     if not rule.enabled:
-        return _list([what, _("are computed each time, as without the cache.")])
+        return _list([what, rule.env._("are computed each time, as without the cache.")])
     consistency = rule.consistency or settings.consistency
     sentences = [what, _freshness(rule, consistency, settings)]
     for tier in policy.TIERS:
@@ -39,61 +40,70 @@ def of_rule(rule, settings):
             sentences.append(_place(rule.env, tier, ttl_s, cost_ms, settings))
     left_out = [TIER_NAMES[tier] for tier in policy.TIERS if not rule[f'use_{tier}']]
     if left_out:
-        sentences.append(_("are not kept in %s.", ", ".join(left_out)))
+        sentences.append(rule.env._("are not kept in %s.", ", ".join(left_out)))
     return _list(sentences)
 
 
 def of_namespace(namespace):
     """A list of sentences about a ``cache.namespace``, as HTML."""
-    _ = namespace.env._
-    sentences = [_("Values whose names begin with %s", namespace.name)]
+    sentences = [namespace.env._("Values whose names begin with %s", namespace.name)]
     sentences.append(
         {
-            'strong': _("are always what the database shows the reader at that moment."),
-            'weak': _("may be outdated until their time to live is over."),
-            'eventual': _("may be a few moments behind what others have changed."),
-            False: _("are as fresh as their code says, if it says nothing, always exact."),
+            'strong': namespace.env._(
+                "are always what the database shows the reader at that moment."
+            ),
+            'weak': namespace.env._("may be outdated until their time to live is over."),
+            'eventual': namespace.env._("may be a few moments behind what others have changed."),
+            False: namespace.env._(
+                "are as fresh as their code says, if it says nothing, always exact."
+            ),
         }[namespace.consistency]
     )
     sentences.append(
         {
-            'user': _("are each user's own."),
-            'company': _("are shared, at most, by users of the same companies and language."),
-            'all': _("are shared as widely as their code lets them."),
-            False: _("are shared as their code says, if it says nothing, each user has their own."),
+            'user': namespace.env._("are each user's own."),
+            'company': namespace.env._(
+                "are shared, at most, by users of the same companies and language."
+            ),
+            'all': namespace.env._("are shared as widely as their code lets them."),
+            False: namespace.env._(
+                "are shared as their code says, if it says nothing, each user has their own."
+            ),
         }[namespace.sharing]
     )
     for tier in policy.TIERS:
         where = _where(namespace.env, tier)
         ttl_s = namespace[f'{tier}_ttl_s']
         if not namespace[f'use_{tier}']:
-            sentences.append(_("are not kept in %s.", where))
+            sentences.append(namespace.env._("are not kept in %s.", where))
         elif ttl_s:
             time = duration(namespace.env, ttl_s)
-            sentences.append(_("are kept in %(where)s for %(time)s.", where=where, time=time))
+            sentences.append(
+                namespace.env._("are kept in %(where)s for %(time)s.", where=where, time=time)
+            )
     if namespace.fail_safe_s:
         time = duration(namespace.env, namespace.fail_safe_s)
-        sentences.append(_("stand in for new ones that cannot be computed, for another %s.", time))
+        sentences.append(
+            namespace.env._("stand in for new ones that cannot be computed, for another %s.", time)
+        )
     return _list(sentences)
 
 
 def _freshness(rule, consistency, settings):
-    _ = rule.env._
     if consistency == 'strong':
-        return _("are always what the database shows the reader at that moment.")
+        return rule.env._("are always what the database shows the reader at that moment.")
     if consistency == 'weak':
-        return _("may be outdated until their time to live is over.")
+        return rule.env._("may be outdated until their time to live is over.")
     seconds = number(rule.env, rule.max_staleness_s or settings.max_staleness_s)
-    return _("may be %s seconds behind what others have changed.", seconds)
+    return rule.env._("may be %s seconds behind what others have changed.", seconds)
 
 
 def _place(env, tier, ttl_s, cost_ms, settings):
-    _ = env._
     where = _where(env, tier)
     off = (tier == 'l2' and not settings.redis_url) or (tier == 'l3' and not settings.l3_enabled)
     if off:
-        return _("would be kept in %s, which is not in use.", where)
-    return _(
+        return env._("would be kept in %s, which is not in use.", where)
+    return env._(
         "are kept in %(where)s for %(time)s, if they took %(cost)s ms or more.",
         where=where,
         time=duration(env, ttl_s),
@@ -102,11 +112,10 @@ def _place(env, tier, ttl_s, cost_ms, settings):
 
 
 def _where(env, tier):
-    _ = env._
     return {
-        'l1': _("the memory of each worker"),
-        'l2': _("Redis"),
-        'l3': _("the database"),
+        'l1': env._("the memory of each worker"),
+        'l2': env._("Redis"),
+        'l3': env._("the database"),
     }[tier]
 
 
@@ -123,14 +132,13 @@ def number(env, value):
 
 def duration(env, seconds):
     """A time to live as people say it."""
-    _ = env._
     for unit_s, one, many in (
-        (86400, _("1 day"), _("%s days")),
-        (3600, _("1 hour"), _("%s hours")),
-        (60, _("1 minute"), _("%s minutes")),
-        (1, _("1 second"), _("%s seconds")),
+        (86400, env._("1 day"), env._("%s days")),
+        (3600, env._("1 hour"), env._("%s hours")),
+        (60, env._("1 minute"), env._("%s minutes")),
+        (1, env._("1 second"), env._("%s seconds")),
     ):
         if seconds >= unit_s and seconds % unit_s == 0:
             count = seconds // unit_s
             return one if count == 1 else many % number(env, count)
-    return _("%s seconds", number(env, seconds))
+    return env._("%s seconds", number(env, seconds))

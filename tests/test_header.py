@@ -12,7 +12,7 @@ from .common import CacheCase
 @tagged('post_install', '-at_install')
 class TestTrail(CacheCase):
     @staticmethod
-    def read(env):
+    def read_banks(env):
         return env['res.bank'].search_read([], ['name'])
 
     def line(self, call, **request):
@@ -22,17 +22,17 @@ class TestTrail(CacheCase):
         return lines.telling(('res.bank', 'search_read'))
 
     def test_a_hit_tells_tier_age_and_saving(self):
-        self.warm(self.read)
-        line = self.line(self.read)
+        self.warm(self.read_banks)
+        line = self.line(self.read_banks)
         self.assertEqual((line.tier, line.reason), ('l1', ''))
         self.assertGreater(line.age_s, 0)
         self.assertGreaterEqual(line.saved_ms, 0)
         self.assertRegex(header_text(line, trail.Trail()), r'^L1; age=\d+; saved=\d+ms$')
 
     def test_a_change_makes_it_a_miss_with_its_reason(self):
-        self.warm(self.read)
+        self.warm(self.read_banks)
         self.make('res.bank', {'name': 'Changed'})
-        line = self.line(self.read)
+        line = self.line(self.read_banks)
         self.assertEqual((line.tier, line.reason), ('', 'stale'))
         self.assertEqual(header_text(line, trail.Trail()), 'miss; reason=stale')
 
@@ -40,7 +40,7 @@ class TestTrail(CacheCase):
         def write_and_read(env):
             env['res.bank'].create({'name': 'New'})
             env.flush_all()
-            self.read(env)
+            self.read_banks(env)
 
         self.assertEqual(self.line(write_and_read, commit=False).reason, 'dirty')
 
@@ -48,13 +48,13 @@ class TestTrail(CacheCase):
         self.configure()  # without the rule again, when that is gone
         self.make('cache.rule', {'model': 'res.bank', 'enabled': False})
         self.warm(lambda env: env['res.country'].search_read([], ['name']))  # knows the rule
-        self.assertEqual(self.line(self.read).reason, 'disabled')
+        self.assertEqual(self.line(self.read_banks).reason, 'disabled')
 
     def test_without_a_trail_nothing_is_noted(self):
-        self.warm(self.read)
+        self.warm(self.read_banks)
         self.assertFalse(trail.is_open())
         with self.assertHit(), self.request() as env:
-            self.read(env)
+            self.read_banks(env)
 
     def test_the_call_of_the_client_comes_before_slower_ones(self):
         lines = trail.Trail()

@@ -101,7 +101,7 @@ class TestTables(CacheCase):
 
 
 @tagged('post_install', '-at_install')
-class TestPreview(CacheCase):
+class TestRemovalPreview(CacheCase):
     options = {'l3_enabled': '1'}  # noqa: RUF012
 
     def counts(self, kind, target=''):
@@ -232,7 +232,7 @@ class TestProgress(CacheCase):
             reports.on(log.id)({'finished_at': 1.0, 'tiers': progress})
             self.assertTrue(reports._unheard)
         self.addCleanup(self.sql, f"DELETE FROM cache_log WHERE id = {log.id:d}")
-        reports.write()
+        reports.deliver()
         self.assertFalse(reports._unheard)
         with self.request() as env:
             log = env['cache.log'].browse(log.id)

@@ -43,7 +43,7 @@ class RollupCase(TransactionCase):
         super().setUp()
         self.env.cr.execute("DELETE FROM cache_metric; DELETE FROM cache_total")
 
-    def write(self, moment, work=some_calls):
+    def count(self, moment, work=some_calls):
         rollup.write(self.env.cr, counters(moment, work))
 
     def rows(self, query, params=()):
@@ -66,7 +66,7 @@ class RollupCase(TransactionCase):
 class TestLevels(RollupCase):
     def test_each_level_holds_all_sums(self):
         for back_min in (0, 1, 59, 61, 600, 1500, 3000):
-            self.write(NOW - datetime.timedelta(minutes=back_min))
+            self.count(NOW - datetime.timedelta(minutes=back_min))
         by_level = [self.sums(f"granularity = '{level}'") for level in metrics.GRANULARITIES]
         self.assertEqual(by_level[0], by_level[1])
         self.assertEqual(by_level[0], by_level[2])
@@ -74,7 +74,7 @@ class TestLevels(RollupCase):
 
     def test_totals_are_the_sums_of_the_figures(self):
         for back_min in (0, 1, 90, 3000):
-            self.write(NOW - datetime.timedelta(minutes=back_min))
+            self.count(NOW - datetime.timedelta(minutes=back_min))
         columns = f"granularity, bucket, outcome, coalesce(reason, ''), {SUMS}"
         totals = self.rows(
             f"SELECT {columns} FROM cache_total WHERE count > 0 GROUP BY 1, 2, 3, 4"
@@ -90,12 +90,12 @@ class TestLevels(RollupCase):
                 self.assertAlmostEqual(float(value), float(expected))
 
     def test_a_view_counts_each_call_once(self):
-        self.write(NOW)
+        self.count(NOW)
         self.assertEqual(sum(self.env['cache.metric'].search([]).mapped('calls')), 6)
 
     def test_histograms_of_several_processes_add_up(self):
         for _ in range(2):
-            self.write(NOW)
+            self.count(NOW)
         for level in metrics.GRANULARITIES:
             found = dict(
                 self.rows(
@@ -127,7 +127,7 @@ class TestRetire(RollupCase):
     def write_many(self):
         """Events of one minute of each of these ages, in days."""
         for age_days in (0, 0.5, 1.9, 2.5, 3, 40, 59, 61.5, 100, 700):
-            self.write(NOW - datetime.timedelta(days=age_days))
+            self.count(NOW - datetime.timedelta(days=age_days))
 
     def test_nothing_is_lost_and_nothing_counts_twice(self):
         self.write_many()
@@ -154,7 +154,7 @@ class TestRetire(RollupCase):
 
     def test_an_hour_is_never_half_minutes_and_half_hour(self):
         for minute in range(60):
-            self.write(datetime.datetime(2031, 3, 13, 14, minute))
+            self.count(datetime.datetime(2031, 3, 13, 14, minute))
         before = self.sums()
         for minute in (10, 37, 59):
             self.retire(datetime.datetime(2031, 3, 15, 14, minute))
@@ -168,13 +168,13 @@ class TestRetire(RollupCase):
         start = datetime.datetime(2031, 1, 1, 8, 0)
         for day in range(80):
             moment = start + datetime.timedelta(days=day)
-            self.write(moment)
+            self.count(moment)
             self.retire(moment)
             self.assertEqual(self.sums()[1], 6 * (day + 1))
         self.assertEqual(self.counts(), {'minute': 3 * 6, 'hour': 58 * 6, 'day': 19 * 6})
 
     def test_removing_all_counts_what_was_shown(self):
-        self.write(NOW)
+        self.count(NOW)
         self.assertEqual(self.env['cache.metric']._remove_older_than(-36500), 6)
         self.assertEqual(self.rows("SELECT count(*) FROM cache_total"), [(0,)])
 

@@ -10,13 +10,15 @@ the removal is exact.
 from odoo import api, fields, models
 from odoo.exceptions import UserError
 
+from ..models.cache_manager import GROUP_ADMIN
 from ..services import policy, preview
 from ..services.engine import engine_for
-from .cache_manager import GROUP_ADMIN
 
 TIERS = ('l1', 'l2', 'l3')
 
 
+# Every model of the addon is in this folder.
+# pylint: disable-next=no-wizard-in-models
 class CacheOperation(models.TransientModel):
     _name = 'cache.operation'
     _description = "Removal from the Cache"
@@ -38,7 +40,6 @@ class CacheOperation(models.TransientModel):
     )
     model_id = fields.Many2one(
         'ir.model',
-        string="Model",
         domain=[
             ('transient', '=', False),
             ('abstract', '=', False),
@@ -49,7 +50,7 @@ class CacheOperation(models.TransientModel):
     key = fields.Char(help="A name means all its variants.")
     relation = fields.Char(string="Table")
     tag = fields.Char()
-    user_id = fields.Many2one('res.users', string="User")
+    user_id = fields.Many2one('res.users')
     count_l1 = fields.Char(string="L1, this worker", compute='_compute_counts')
     count_l2 = fields.Char(string="L2, Redis", compute='_compute_counts')
     count_l3 = fields.Char(string="L3, database", compute='_compute_counts')

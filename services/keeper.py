@@ -134,6 +134,8 @@ class Keeper:
             if not self._outboxes and self._is_in_charge():
                 self._thread = None
                 self._release_hands()
+                if self._leaving:
+                    self._left.set()  # nobody is left who could need a last round
             return list(self._outboxes)
 
     def _last_round(self) -> None:

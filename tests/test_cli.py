@@ -126,6 +126,19 @@ class TestCommand(CommandCase):
         self.assertIn("There is no model 'res.nothing'", done.stderr)
         self.assertEqual(done.stdout, '')
 
+    def test_warm_has_the_servers_do_it_or_does_it_itself_and_waits(self):
+        name = 'Commanded warm-up'
+        values = {'name': name, 'kind': 'namespace', 'namespace': 'tc_commanded'}
+        warmup = self.make('cache.warmup', values)
+        self.assertEqual(
+            self.document('warm', name)['warmups'], [{'name': name, 'state': 'waiting'}]
+        )
+        (row,) = self.document('warm', name, '--wait')['warmups']
+        self.assertEqual((row['state'], row['failed']), ('done', 0))
+        with self.request() as env:
+            self.assertEqual(env['cache.warmup'].browse(warmup).state, 'done')
+        self.assertIn("no such warm-up", self.command('warm', 'nothing', code=2).stderr)
+
     def test_odoo_lists_the_command_and_explains_it(self):
         self.assertRegex(run('help').stdout, r'\n    cache +Look at, check, empty')
         helped = run('cache', '--help').stdout

@@ -4,6 +4,7 @@ import gc
 import os
 import threading
 import time
+import types
 import weakref
 
 from odoo.tests import tagged
@@ -65,6 +66,26 @@ class TestKeeper(KeeperCase):
         self.new_outbox(ticked.set)
         self.ticked(ticked, "ticks")
         self.assertEqual(self.threads(), ['keeper'])
+
+    def test_the_end_does_not_wait_for_a_thread_that_has_nobody_left(self):
+        """As that of a command, which closes its engine and ends."""
+        breathing, go_on, left = threading.Event(), threading.Event(), []
+
+        def breathe(_seconds):
+            breathing.set()
+            go_on.wait(10)
+
+        clock = types.SimpleNamespace(monotonic=time.monotonic, sleep=breathe)
+        self.patch(module, 'time', clock)
+        outbox = self.new_outbox()
+        self.ticked(breathing, "the thread takes a breath")
+        outbox.close()
+        leaver = threading.Thread(target=lambda: left.append(self.keeper.leave()))
+        leaver.start()
+        self.wait_until(lambda: self.keeper._leaving, "the process ends")
+        go_on.set()
+        leaver.join()
+        self.assertEqual(left, [True])
 
     def test_many_databases_have_two_threads(self):
         ticks = [threading.Event() for _ in range(20)]

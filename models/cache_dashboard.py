@@ -263,8 +263,10 @@ class CacheDashboard(models.AbstractModel):
         known = self._remembered().setdefault('reading', {})
         if (model, relation) not in known:
             fields = self.env[model]._fields.values() if model in self.env else ()
-            found = sorted(f.name for f in fields if self._reads(f, relation))
-            known[model, relation] = found[:MAX_FIELDS]
+            found = [field for field in fields if self._reads(field, relation)]
+            # those that lead there say more than those that are computed from them
+            found.sort(key=lambda field: (not field.relational, field.name))
+            known[model, relation] = [field.name for field in found[:MAX_FIELDS]]
         return known[model, relation]
 
     @api.model

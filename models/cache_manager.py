@@ -16,6 +16,7 @@ from odoo.exceptions import AccessError, UserError
 from ..services import answering, configuration, keys, named, preview, redis_probe, removal
 from ..services.engine import engine_for, prepare_fork
 from ..services.miss import MISS
+from . import replay
 
 _logger = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class CacheManager(models.AbstractModel):
 
     def _register_hook(self):
         super()._register_hook()
-        prepare_fork(self.env.cr)
+        prepare_fork(self.env.cr, replay.warm_process)
 
     @api.model
     def get_stats(self):

@@ -114,8 +114,8 @@ class CacheRelation(models.Model):
                                 sum(count) FILTER (WHERE outcome = 'change') AS day,
                                 sum(count) FILTER (WHERE reason = 'stale') AS stale
                            FROM cache_metric
-                          WHERE bucket >= now() AT TIME ZONE 'utc' - interval '24 hours'
-                            AND active AND (outcome = 'change' OR reason = 'stale')
+                          WHERE active AND bucket >= now() AT TIME ZONE 'utc' - interval '24 hours'
+                            AND (outcome = 'change' OR reason = 'stale')
                           GROUP BY relation) m ON m.relation = c.relname
               LEFT JOIN cache_guard_failure f ON f.relation = c.relname
              WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'

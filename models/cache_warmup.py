@@ -67,8 +67,8 @@ class CacheWarmup(models.Model):
     sequence = fields.Integer(default=10)
     kind = fields.Selection(
         [
-            ('hot', "What saves most time at that moment"),
-            ('list', "A list that I look through"),
+            ('hot', "What saves most time"),
+            ('list', "A list to look through"),
             ('namespace', "Named entries of a namespace"),
             ('method', "A method of a module"),
         ],
@@ -82,7 +82,7 @@ class CacheWarmup(models.Model):
         help=f"At most {MAX_CALLS:,}. A page makes about four.",
     )
     days = fields.Integer(
-        string="Asked For Within", default=7, help="Days since the cache last answered a call."
+        string="Asked For In", default=7, help="Days since the cache last answered a call."
     )
     namespace = fields.Char(
         help="What the names of entries begin with: supplier, or supplier:detail."
@@ -106,11 +106,12 @@ class CacheWarmup(models.Model):
         "before is used then.",
     )
     every_minutes = fields.Integer(
-        string="Every (minutes)", help="0: not at regular times. What is still there is left alone."
+        string="Every",
+        help="In minutes. 0: not at regular times. What is still there is left alone.",
     )
     next_at = fields.Datetime(string="Next Time", default=fields.Datetime.now, copy=False)
     budget_s = fields.Integer(
-        string="Time Budget (s)",
+        string="Time Budget",
         default=300,
         help="A run ends after that many seconds of work. It pauses between calls and takes half "
         "of one processor at most.",
@@ -481,7 +482,8 @@ class CacheWarmup(models.Model):
             with self.env.cr.savepoint(flush=False):
                 self.env.cr.execute(
                     SQL(
-                        "SELECT FROM cache_warmup WHERE active AND (after_restart OR after_upgrade)"
+                        "SELECT 1 FROM cache_warmup WHERE active"
+                        " AND (after_restart OR after_upgrade) LIMIT 1"
                     )
                 )
                 if self.env.cr.fetchone():

@@ -35,8 +35,9 @@ MAX_METHODS = 50
 MAX_RELATIONS = 5
 MAX_MODELS = 10
 
-MAX_REMEMBERED = 4
-"""Sums of past days that a process keeps: of a week and a month, for some users; 1 MB each."""
+MAX_REMEMBERED = 6
+"""Sums of past hours and days that a process keeps: of three periods, for two kinds of users; up to
+1 MB each."""
 
 _SELECT_SUMS = """
 SELECT model, method, outcome, coalesce(reason, ''), {detail}, sum(calls)::bigint,
@@ -234,7 +235,7 @@ def methods(
     """What is per model and method, those with most misses first.
 
     :param models: names of those to look at, None for all; without details then
-    :param memo: keeps sums of past days from one call to the next
+    :param memo: keeps sums of past hours and days from one call to the next
     """
     found: dict[tuple[str, str], Method] = {}
     shown = None if models is None else sorted(models)
@@ -248,30 +249,30 @@ def methods(
 
 
 def _closed_and_open(period: Period) -> list[tuple]:
-    """Segments, with the days that are over apart from today."""
+    """Segments, with the hours or days that are over apart from the present one."""
     *before, (level, first, end) = segments(period)
-    today = _floor(period.now, days=1)
-    if level != 'day' or first >= today:
+    present = _floor(period.now, **{f'{level}s': 1})
+    if level == 'minute' or first >= present:
         return [*before, (level, first, end)]
-    return [*before, (level, first, today), (level, today, end)]
+    return [*before, (level, first, present), (level, present, end)]
 
 
 def _sums(cr, part: tuple, models: list[str] | None, memo: dict | None) -> list[tuple]:
     """Sums by model, method, outcome, reason and detail.
 
-    Days that are over are many rows that do not change any more, except for what a late process
-    adds.  That changes their totals as well, which are few rows: as long as these are the same,
-    so are the sums.
+    Hours and days that are over are many rows that do not change any more, except for what a late
+    process adds.  That changes their totals as well, which are few rows: as long as these are the
+    same, so are the sums.
     """
-    level, first, end = part
-    if memo is None or level != 'day' or end == datetime.datetime.max:
+    *_rest, end = part
+    if memo is None or end == datetime.datetime.max:
         return _read_sums(cr, part, models)
     cr.execute(
         "SELECT sum(calls), sum(hits), sum(duration_ms), sum(bytes), count(*) FROM cache_total"
-        " WHERE granularity = 'day' AND bucket >= %s AND bucket < %s",
-        [first, end],
+        " WHERE granularity = %s AND bucket >= %s AND bucket < %s",
+        part,
     )
-    key = (first, end, models and tuple(models), cr.fetchone())
+    key = (*part, models and tuple(models), cr.fetchone())
     rows = memo.pop(key, None)
     if rows is None:
         rows = _read_sums(cr, part, models)

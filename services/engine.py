@@ -420,7 +420,7 @@ class Engine:
         if self._journal_is_long():
             self.compact()
         self.guards.work()
-        self.reports.tell()
+        self.reports.deliver()
         self._look_around()
         self.preloader.follow()
 
@@ -592,33 +592,36 @@ class Engine:
         }
 
 
-def prepare_fork(cr) -> None:
+def prepare_fork(cr, then) -> None:
     """A registry was loaded: find out what its workers would find out one by one.
 
     :param cr: of the loading
+    :param then: ``then(registry)`` is called in each worker that is forked, in the background
     """
     global _watches_forks  # pylint: disable=global-statement  # noqa: PLW0603
     if _is_master():
         running_code(frozenset(_modules(cr)))
         if not _watches_forks:
             _watches_forks = True
-            os.register_at_fork(after_in_child=_start_soon)
+            os.register_at_fork(after_in_child=lambda: _start_soon(then))
 
 
 _watches_forks = False
 
 
-def _start_soon() -> None:
+def _start_soon(then) -> None:
     """A worker was forked: its engine, and L1, shall be there before its first user."""
-    timer = threading.Timer(START_AFTER_S, _start)
+    timer = threading.Timer(START_AFTER_S, _start, [then])
     timer.name, timer.daemon = 'tiered_cache.start', True
     timer.start()
 
 
-def _start() -> None:
+def _start(then) -> None:
     for registry in list(Registry.registries.snapshot.values()):
         try:
-            engine_for(registry)
+            threading.current_thread().dbname = registry.db_name  # as in a request
+            if engine_for(registry) is not None:
+                then(registry)
         except Exception:  # noqa: BLE001 the first read tries again
             _logger.info("Tiered Cache: it starts with the first read.", exc_info=True)
 

@@ -49,9 +49,9 @@ class Reports:
         with self._lock:
             self._told_at[log_id] = now
             self._unheard[log_id] = (progress, now)
-        self.tell()
+        self.deliver()
 
-    def tell(self) -> None:
+    def deliver(self) -> None:
         """Write what nobody has heard yet; called now and then."""
         with self._lock:
             waiting, self._unheard = self._unheard, {}

@@ -105,8 +105,11 @@ class TestInspection(InspectionCase):
 
     def test_a_relation_that_could_not_be_guarded_is_named_with_its_reads(self):
         self.sql(
-            "INSERT INTO cache_metric (bucket, model, method, outcome, reason, relation, count)"
-            " VALUES (now() AT TIME ZONE 'utc', 'm', 'x', 'computed', 'unguarded', 'tc_nowhere', 7)"
+            "INSERT INTO cache_metric"
+            " (granularity, active, bucket, model, method, outcome, reason, relation, count)"
+            " SELECT granularity, granularity = 'minute', now() AT TIME ZONE 'utc',"
+            " 'm', 'x', 'computed', 'unguarded', 'tc_nowhere', 7"
+            " FROM unnest(ARRAY['minute', 'hour']) AS granularity"
         )
         self.addCleanup(self.sql, "DELETE FROM cache_metric WHERE relation = 'tc_nowhere'")
         with contextlib.closing(self.engine.cursor()) as cr:
@@ -250,10 +253,13 @@ class TestFigures(InspectionCase):
         ):
             hits = count if outcome == 'l1' else 0
             self.sql(
-                "INSERT INTO cache_metric (bucket, model, method, outcome, reason, relation, count,"
-                " calls, hits, saved_ms, saved_queries, duration_ms, audited, differences)"
-                " VALUES (date_trunc('minute', now() AT TIME ZONE 'utc'), 'res.bank', 'read',"
-                " %s, %s, %s, %s, %s, %s, %s, 0, %s, 0, 0)",
+                "INSERT INTO cache_metric (granularity, active, bucket, model, method, outcome,"
+                " reason, relation, count, calls, hits, saved_ms, saved_queries, duration_ms,"
+                " audited, differences)"
+                " SELECT granularity, granularity = 'minute',"
+                " date_trunc(granularity, now() AT TIME ZONE 'utc'), 'res.bank', 'read',"
+                " %s, %s, %s, %s, %s, %s, %s, 0, %s, 0, 0"
+                " FROM unnest(ARRAY['minute', 'hour', 'day']) AS granularity",
                 [outcome, reason, relation, count, count, hits, saved, spent],
             )
 

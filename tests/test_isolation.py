@@ -255,7 +255,9 @@ class TestCircumstances(CacheCase):
             return env['res.partner.category'].search_read([], ['name'])
 
         request = types.SimpleNamespace(
-            is_frontend=False, session={}, httprequest=types.SimpleNamespace(host='localhost')
+            is_frontend=False,
+            session={},
+            httprequest=types.SimpleNamespace(host='localhost', scheme='http'),
         )
         with patch.object(read_through, 'request', request):
             self.warm(call)
@@ -370,7 +372,7 @@ class TestCircumstances(CacheCase):
                 self.count(env)
 
     def origin(self, value):
-        self.patch(read_through, '_origin', lambda: value)
+        self.patch(read_through, 'current_origin', lambda: value)
 
     def test_p1_tomorrow_is_another_day(self):
         self.warm(self.count)

@@ -232,7 +232,7 @@ class TestProgress(CacheCase):
             reports.on(log.id)({'finished_at': 1.0, 'tiers': progress})
             self.assertTrue(reports._unheard)
         self.addCleanup(self.sql, f"DELETE FROM cache_log WHERE id = {log.id:d}")
-        reports.tell()
+        reports.deliver()
         self.assertFalse(reports._unheard)
         with self.request() as env:
             log = env['cache.log'].browse(log.id)

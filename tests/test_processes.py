@@ -78,8 +78,8 @@ class TestEndOfAServer(ProcessCase):
 
     def figures(self):
         ((calls, hits),) = self.sql(
-            "SELECT coalesce(sum(calls), 0), coalesce(sum(hits), 0) FROM cache_metric"
-            " WHERE model = 'res.partner' AND method = 'search_read'"
+            "SELECT coalesce(sum(calls), 0), coalesce(sum(hits), 0) FROM cache_metric WHERE active"
+            " AND model = 'res.partner' AND method = 'search_read'"
         )
         return calls, hits
 

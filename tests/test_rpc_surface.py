@@ -234,6 +234,10 @@ EXCEPTIONS = {
     ('cache.schedule', 'action_archive'): NOBODY,
     ('cache.schedule', 'action_unarchive'): NOBODY,
     ('cache.schedule', 'toggle_active'): NOBODY,
+    ('cache.warmup.line', 'onchange'): ADMINS,  # may be written, not created
+    ('cache.warmup.line', 'action_archive'): NOBODY,
+    ('cache.warmup.line', 'action_unarchive'): NOBODY,
+    ('cache.warmup.line', 'toggle_active'): NOBODY,
     ('cache.entry', 'search_panel_select_range'): NOBODY,
     ('cache.entry', 'search_panel_select_multi_range'): NOBODY,
     ('cache.metric', 'search_panel_select_range'): NOBODY,
@@ -256,7 +260,6 @@ EXCEPTIONS = {
         ('cache.warmup.line', name): NOBODY
         for name in ('action_archive', 'action_unarchive', 'toggle_active')
     },
-    ('cache.warmup.line', 'onchange'): ADMINS,  # whoever may write may see what would change
     # on no record they have nothing to do
     **{(model, name): ALL for model in ABSTRACT for name in NO_RECORD},
     **{(model, 'export_data'): SYSTEM for model in ABSTRACT},

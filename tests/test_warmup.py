@@ -382,7 +382,7 @@ class TestWarmupRuns(WarmupCase):
             values = env['cache.warmup'].default_get(['max_calls', 'days', 'budget_s'])
         for default in (
             f"{values['max_calls']} calls",
-            f"{values['days']} days",
+            f"the last {values['days']} days",
             f"{values['budget_s']} seconds",
         ):
             self.assertIn(f'| {default} |', page)
@@ -451,6 +451,30 @@ class TestWebRequests(WarmupCase):
                     self.assertEqual(current_origin(), origin[1:])
                     self.assertEqual(http.request.httprequest.scheme, origin[0])
                     self.assertEqual(http.request.env.uid, ADMIN)
+
+    def test_a_new_process_fills_the_map_of_routes_for_the_hosts_that_people_use(self):
+        self.record(self.inside(self.read))
+        self.record(self.inside(self.read, ('http', 'shop.example.com', None, '1')))
+        match = patch.object(
+            self.registry['ir.http'],
+            '_match',
+            side_effect=lambda path: hosts.append(http.request.httprequest.host),
+        )
+        hosts = []
+        notify = patch.object(self.registry['ir.cron'], '_notifydb')
+        with match, notify as notified:
+            replay.warm_process(self.registry)
+            self.assertEqual((hosts, notified.call_count), ([], 0))  # nobody wants it
+            self.warmup()
+            replay.warm_process(self.registry)
+        self.assertEqual((hosts, notified.call_count), (['shop.example.com'], 1))
+
+    def test_a_request_is_dispatched_as_odoo_does_it(self):
+        self.assertEqual(
+            set(replay.dispatch(self.registry, HOST, ADMIN)) - {'website_routing'}, set()
+        )
+        with patch.object(self.registry['ir.http'], '_match', side_effect=KeyError):
+            self.assertEqual(replay.dispatch(self.registry, HOST, ADMIN), {})
 
     def test_outside_of_a_request_there_is_none_in_a_warmup_either(self):
         with self.request() as env, replay.request_scope(env, HOST):
@@ -618,6 +642,29 @@ class TestWhen(WarmupCase):
         self.assertEqual(self.due(id_), 'time')
         ((next_at,),) = self.sql('SELECT next_at FROM cache_warmup WHERE id = %s', [id_])
         self.assertTrue(now < next_at <= now + timedelta(minutes=60))
+
+    def loaded(self, age_s):
+        """A process has loaded its registry; returns whether the scheduled action was woken."""
+
+        def work(env):
+            count = "SELECT count(*) FROM ir_cron_trigger"
+            env.cr.execute(count)
+            before = env.cr.fetchone()
+            with patch.object(cache_warmup, 'server_age_s', return_value=age_s):
+                env['cache.warmup']._register_hook()
+            env.cr.execute(count)
+            return env.cr.fetchone() != before
+
+        with self.request(commit=False) as env:
+            return work(env)
+
+    def test_a_server_that_starts_wakes_the_scheduled_action(self):
+        self.assertFalse(self.loaded(5.0))
+        id_ = self.warmup()
+        self.assertTrue(self.loaded(5.0))
+        self.assertFalse(self.loaded(None))  # a shell, an upgrade
+        self.commit(lambda env: env['cache.warmup'].browse(id_).write({'active': False}))
+        self.assertFalse(self.loaded(5.0))
 
     def test_the_age_of_the_server_is_that_of_its_first_process(self):
         self.assertIsNone(cache_warmup.server_age_s())  # tests stop after their run

@@ -38,7 +38,7 @@ LEAVE_S = 5.0
 """Longest delay of the end of a process.  Writing figures and 16 MB of entries takes about a
 second; Odoo itself gives requests one second, systemd a service 90."""
 
-GLANCE_S = 1.0
+GLANCE_S = 0.25
 """How often memory is measured, which takes 50 µs.  A worker that does nothing but fill L1 with
 large answers does so at 10 to 20 MB a second, and a tenth of Odoo's default limit is 200 MB."""
 

@@ -161,6 +161,8 @@ def retire(cr, now: datetime.datetime, minutes_days: int, hours_days: int, days:
     :return: how many rows of ``cache_metric`` went
     """
     hours_days = max(hours_days, minutes_days)
+    # writers take rows of three levels in the order of their key, this one level by level
+    cr.execute("LOCK TABLE cache_metric, cache_total IN SHARE ROW EXCLUSIVE MODE")
     removed = 0
     for finer, coarser, kept_days in (
         ('minute', 'hour', minutes_days),

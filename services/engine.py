@@ -431,7 +431,8 @@ class Engine:
         if change:
             self.metrics.event(f"memory pressure: {change}")
         if change in _PRESSURE:
-            self.log_once(f"memory {change}", _PRESSURE[change], *self.pressure.size)
+            used_bytes, limit_bytes, _step = self.pressure.size
+            self.log_once(f"memory {change}", _PRESSURE[change], used_bytes, limit_bytes)
         if l1 is not None and time.monotonic() - self._swept_at >= SWEEP_EVERY_S:
             self._swept_at = time.monotonic()
             l1.sweep()

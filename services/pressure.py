@@ -11,6 +11,10 @@ What counts is what Odoo counts.  Odoo 19 on Linux compares the *virtual* size o
 (``memory_limit_mb``) is for containers and servers without Odoo's limit, and is compared with
 the *resident* size, which is what their memory controllers count.
 
+The virtual size does not grow smoothly: malloc gives a thread its memory in heaps of HEAP_BYTES.
+So a process that has no room left for one more heap is treated as one at HALVE_AT; with Odoo's
+default limit of 2 GB that changes nothing.
+
 What may go wrong: memory that is freed does not go back to the operating system.  Python and
 malloc use it again for the next entries, and the size stays where it is.  So the same size is
 acted upon once; shedding is repeated when the size has grown by GROWN beyond it.  And a halved
@@ -38,16 +42,32 @@ GROWN = 0.01
 LEAST_SHARE = 1 / 64
 """L1's limit is halved no further than to this."""
 
+AT_ONCE_SHARE = 1 / 8
+"""An L1 that holds less is not what makes the process large."""
+
+HEAP_BYTES = 64 * 2**20
+"""By so much the virtual size of a process with threads grows at once (glibc, malloc/arena.c:
+HEAP_MAX_SIZE on 64-bit systems); reserved, not used."""
+
 
 class Size(typing.NamedTuple):
-    """A size of this process and the limit it is compared with, in bytes."""
+    """A size of this process and the limit it is compared with, in bytes.
+
+    :ivar step_bytes: how much it may grow by at once
+    """
 
     used_bytes: int
     limit_bytes: int
+    step_bytes: int = 0
 
     @property
     def share(self) -> float:
         return self.used_bytes / self.limit_bytes
+
+    @property
+    def is_last_step(self) -> bool:
+        """Whether the next step exceeds the limit."""
+        return self.used_bytes + self.step_bytes > self.limit_bytes
 
 
 def sizes(own_limit_bytes: int) -> list[Size]:
@@ -59,7 +79,8 @@ def sizes(own_limit_bytes: int) -> list[Size]:
     if limit_bytes := odoo_limit_bytes():
         from odoo.service.server import memory_info  # noqa: PLC0415  only a server has limits
 
-        found.append(Size(memory_info(psutil.Process(os.getpid())), limit_bytes))
+        used_bytes = memory_info(psutil.Process(os.getpid()))
+        found.append(Size(used_bytes, limit_bytes, HEAP_BYTES))
     if own_limit_bytes:
         found.append(Size(psutil.Process(os.getpid()).memory_info().rss, own_limit_bytes))
     return found
@@ -97,29 +118,36 @@ class Pressure:
         :return: what has changed: 'shed', 'halved', 'over' or '' for nothing
         """
         self.size = max(self._measure(own_limit_bytes), key=lambda size: size.share, default=None)
-        share = self.size.share if self.size else 0.0
-        change = self._judge(share)
+        change = self._judge(self.size or Size(0, 1))
+        if change == 'halved':
+            self._halve(l1)
         if l1 is not None:
             if change == 'shed':
                 l1.shed(SHED_SHARE)
             l1.restrict(self._share)
         return change
 
-    def _judge(self, share: float) -> str:
-        if share < OVER_AT:
+    def _halve(self, l1) -> None:
+        """Lower the limit to a half; to a quarter or an eighth where L1 would not feel it."""
+        held = l1.held_share if l1 is not None else 0.0
+        self._share = max(self._share / 2, LEAST_SHARE)
+        while held and held <= self._share > AT_ONCE_SHARE:
+            self._share /= 2
+
+    def _judge(self, size: Size) -> str:
+        share = size.share
+        due = 'halved' if share >= HALVE_AT or size.is_last_step else ''
+        due = due or ('shed' if share >= SHED_AT else '')
+        if share < OVER_AT and not due:
             before, self.level = self.level, ''
             self._share, self._mark = 1.0, 0.0
             return 'over' if before else ''
-        due = 'halved' if share >= HALVE_AT else 'shed' if share >= SHED_AT else ''
         rises = due == 'halved' and self.level == 'shed'
         if not due or (share < self._mark + GROWN and not rises):
             return ''
         self._mark = share
         self.sheds += 1
-        if due == 'halved':
-            self._share = max(self._share / 2, LEAST_SHARE)
-            self.level = due
-        elif not self.level:
+        if due == 'halved' or not self.level:
             self.level = due
         return due
 

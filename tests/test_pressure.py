@@ -64,6 +64,20 @@ class TestPressure(BaseCase):
         self.fill()
         self.assertTrue(45 <= self.held() <= 50, self.held())
 
+    def test_the_limit_is_halved_until_l1_feels_it(self):
+        self.tier.shed(0.7)
+        self.assertEqual((self.at(90), self.tier.stats()['allowed_bytes']), ('halved', 25_000))
+        self.assertTrue(20 <= self.held() <= 25, self.held())
+
+    def test_an_empty_l1_is_not_halved_to_nothing(self):
+        self.tier.clear()
+        self.assertEqual((self.at(90), self.tier.stats()['allowed_bytes']), ('halved', 50_000))
+
+    def test_who_has_no_room_for_another_step_does_as_at_90_percent(self):
+        pressure = Pressure(lambda own: [Size(self.percent * 10, 1000, step_bytes=200)])
+        for self.percent, change in ((80, 'shed'), (81, 'halved'), (79, ''), (74, 'over')):
+            self.assertEqual(pressure.look(self.tier, 0), change, self.percent)
+
     def test_the_limit_is_halved_again_when_the_size_goes_on_growing(self):
         for percent, held in ((90, 50), (90, 50), (92, 25), (94, 12)):
             self.at(percent)
@@ -116,7 +130,7 @@ class TestSizes(BaseCase):
     def test_odoo_s_limit_is_compared_with_what_odoo_compares(self):
         self.configure(limit_memory_soft=10**12)
         (size,) = sizes(0)
-        self.assertEqual(size.limit_bytes, 10**12)
+        self.assertEqual((size.limit_bytes, size.step_bytes), (10**12, 64 * 2**20))
         expected = memory_info(psutil.Process(os.getpid()))
         self.assertLess(abs(size.used_bytes - expected), 2**20)
 
@@ -175,11 +189,11 @@ class TestPressureInAnEngine(CacheCase):
                 'sheds': 1,
                 'used_bytes': 900,
                 'limit_bytes': 1000,
-                'l1_share': 0.5,
+                'l1_share': 0.125,
             },
         )
         self.assertEqual(stats['events'], {'memory pressure: halved': 1})
-        self.assertEqual(stats['tiers']['l1']['allowed_bytes'], self.tier._max_bytes // 2)
+        self.assertEqual(stats['tiers']['l1']['allowed_bytes'], self.tier._max_bytes // 8)
 
     def test_it_is_logged_once(self):
         with self.assertLogs(ENGINE_LOGGER, 'WARNING') as logs:

@@ -2684,9 +2684,23 @@ _plant(
     (
         'pressure-unit',
         "what is compared with Odoo's limit is what Odoo compares",
-        "memory_info(psutil.Process(os.getpid())), limit_bytes))",
-        "psutil.Process(os.getpid()).memory_info().rss, limit_bytes))",
+        "used_bytes = memory_info(psutil.Process(os.getpid()))",
+        "used_bytes = psutil.Process(os.getpid()).memory_info().rss",
         'TestSizes',
+    ),
+    (
+        'pressure-step',
+        "who has no room for another heap of malloc's gives way at once",
+        "share >= HALVE_AT or size.is_last_step else",
+        "share >= HALVE_AT else",
+        'TestPressure',
+    ),
+    (
+        'pressure-felt',
+        "L1 takes half of what it holds where that is less than half of its limit",
+        "        while held and held <= self._share > AT_ONCE_SHARE:",
+        "        while False:",
+        'TestPressure',
     ),
 )
 _plant(

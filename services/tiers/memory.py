@@ -319,6 +319,11 @@ class MemoryTier(Tier):
             self._share = share
         return self._give_way(self._max_bytes * share) if share < 1 else 0
 
+    @property
+    def held_share(self) -> float:
+        """Of ``max_bytes``, how much the entries take."""
+        return self._cache.currsize / self._max_bytes if self._on else 0.0
+
     def _give_way(self, max_bytes: float) -> int:
         count, done = 0, False
         while not done:

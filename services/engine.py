@@ -99,7 +99,8 @@ def engine_for(registry) -> Engine | None:
     with _creating:
         engine = registry.__dict__.get(_SLOT)
         if engine is None or not engine.is_usable():
-            # after a fork: connections, threads and locks of the parent are left alone
+            if engine is not None and engine.pid == os.getpid():
+                engine.close()  # after a fork what belongs to the parent is left alone
             engine = registry.__dict__[_SLOT] = engine_class(registry)
     return engine
 

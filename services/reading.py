@@ -35,6 +35,12 @@ from .versions import State
 
 _MEMORY_READS = ('read', 'web_read')
 
+MAX_PATIENCE_S = 2.0
+"""Longest wait for another thread that computes the same."""
+
+CHEAP_MS = 20.0
+"""A read that costs less is computed twice rather than waited for."""
+
 
 class Ticket(typing.NamedTuple):
     """How to keep the value that the caller is about to compute.
@@ -230,6 +236,24 @@ def _new_recording(engine, read: Read) -> Recording:
     return recording
 
 
+def patience_s(engine, found) -> float:
+    """How long to wait for another thread that computes the same, seconds; 0 is not at all.
+
+    Twice what it usually takes: then something is wrong with the other.  Nobody waits where the
+    last answer could not be kept, for then there will be nothing to find.
+
+    :param found: what :func:`find` has returned
+    """
+    if not isinstance(found, Ticket) or _local.replay or 'l1' not in engine.hierarchy.tiers:
+        return 0.0
+    if engine.suspender.is_vain(found.name):
+        return 0.0
+    expected_ms = engine.suspender.expected_cost_ms(found.name)
+    if expected_ms is None:
+        return MAX_PATIENCE_S
+    return min(2 * expected_ms / 1000, MAX_PATIENCE_S) if expected_ms >= CHEAP_MS else 0.0
+
+
 class watch:  # noqa: N801 a context manager, used like a function
     """Record the computation that answers a ticket."""
 
@@ -254,6 +278,7 @@ def keep(engine: Engine, ticket: Ticket, records, value, cost_ms: float) -> None
     reason, detail = objection(engine, ticket, records, cost_ms)
     if not reason:
         reason, detail = _store(engine, ticket, value, cost_ms)
+    engine.suspender.kept(ticket.name, not reason)
     if not reason:
         reason, detail = ticket.reason, ticket.relation
     total_ms = (time.perf_counter() - ticket.started) * 1000

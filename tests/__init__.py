@@ -49,6 +49,7 @@ from . import (
     test_pretty,
     test_processes,
     test_promises,
+    test_read_flight,
     test_recorder,
     test_redis_access,
     test_redis_adversary,

@@ -334,8 +334,20 @@ class TestOwnFaults(StatesCase):
         self.warm(self.read)
 
     def test_p7_a_missing_journal_turns_the_cache_off(self):
-        with patch.object(self.engine, 'available', False):
+        with (
+            patch.object(self.engine, 'available', False),
+            patch.object(self.engine, '_retry_at', float('inf')),
+        ):
             self.assertRight()
+
+    def test_p7_an_engine_that_could_not_start_is_made_anew_and_closed(self):
+        old = Engine(self.registry)
+        old.available, old._retry_at = False, 0.0
+        with patch.dict(self.registry.__dict__, {engines._SLOT: old}):
+            new = engines.engine_for(self.registry)
+            self.addCleanup(new.close)
+            self.assertIsNot(new, old)
+        self.assertTrue(old.outbox.is_closed)
 
     def test_p7_a_journal_that_cannot_be_read_turns_the_cache_off(self):
         with (

@@ -49,6 +49,20 @@ _plant(
     'P1',
     'services/reading.py',
     (
+        'read-flight-bound',
+        "nobody waits longer for another thread than twice the usual time",
+        "return min(2 * expected_ms / 1000, MAX_PATIENCE_S) if",
+        "return 5.0 if",
+        'TestReadFlight',
+    ),
+    (
+        'read-flight-vain',
+        "nobody waits for what could not be kept",
+        "    if engine.suspender.is_vain(found.name):\n",
+        "    if False:\n",
+        'TestReadFlight',
+    ),
+    (
         'judge-version',
         "version compare: any version of a known relation is good enough",
         "if known.get(relation) != version and not",
@@ -2279,6 +2293,13 @@ _plant(
         "    except Exception as error:  # noqa: BLE001\n",
         "    except KeyError as error:\n",
         'TestOwnFaults',
+    ),
+    (
+        'read-flight',
+        "a read that another thread is computing is waited for",
+        "    if wait_s := reading.patience_s(engine, found):\n",
+        "    if wait_s := 0:\n",
+        'TestReadFlight',
     ),
     (
         'website-pages',

@@ -484,10 +484,13 @@ class CacheWarmup(models.Model):
                     SQL(
                         "SELECT 1 FROM cache_warmup WHERE active"
                         " AND (after_restart OR after_upgrade) LIMIT 1"
-                    )
+                    ),
+                    log_exceptions=False,
                 )
                 if self.env.cr.fetchone():
                     self._wake()
+        except psycopg2.errors.UndefinedTable:
+            return  # the code is newer than the database: the module is to be upgraded
         except psycopg2.Error:
             # no reason to keep Odoo from starting; the scheduled action looks by itself later
             _logger.info("Tiered Cache: the warm-up could not be woken up.", exc_info=True)

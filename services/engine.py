@@ -82,6 +82,9 @@ _PRESSURE = {
     "Lower l1_max_mb or raise the limit if this lasts; it is logged once, and counted.",
 }
 
+_YOUNGEST_TABLES = "SELECT FROM cache_call, cache_warmup LIMIT 0"
+"""Fails where the code is newer than the database: the module is to be upgraded."""
+
 START_AFTER_S = 0.2
 """A worker that was just forked is let into its loop first."""
 
@@ -215,12 +218,12 @@ class Engine:
         return True
 
     def _read_database(self, cr) -> list[str]:
+        cr.execute(_YOUNGEST_TABLES, log_exceptions=False)
         self.catalogue = Catalogue(cr)
         self._catalogue_print = catalogue_fingerprint(cr)
         self.configure(cr)
         # an error here, and not in somebody's transaction, switches the cache off
         VersionBook().check(cr)
-        cr.execute("SELECT FROM cache_call, cache_warmup LIMIT 0")
         if journal.has_foreign_rows(cr):
             journal.compact(cr, configuration.REMOVAL_TTL_S)
         return _modules(cr)

@@ -357,6 +357,15 @@ class TestOwnFaults(StatesCase):
         ):
             self.assertFalse(Engine(self.registry).available)
 
+    def test_p7_code_that_is_newer_than_the_database_says_so_once(self):
+        with (
+            patch.object(engines, '_YOUNGEST_TABLES', "SELECT FROM cache_of_tomorrow"),
+            self.assertNoLogs('odoo.sql_db', 'WARNING'),
+            self.assertLogs(QUIET, 'WARNING') as logs,
+        ):
+            self.assertFalse(Engine(self.registry).available)
+        self.assertIn("upgrade the module tiered_cache", logs.output[0])
+
     def test_p7_the_engine_of_another_process_is_not_used(self):
         self.assertTrue(self.engine.is_usable())
         with patch.object(self.engine, 'pid', -1):

@@ -323,8 +323,15 @@ class ClusterServers:
 
     def begin_to_move(self, slot: int, source: RedisServer, target: RedisServer) -> None:
         """Both nodes know that a slot is under way; no key is moved yet."""
-        target.call('CLUSTER', 'SETSLOT', slot, 'IMPORTING', self.node_id(source))
-        source.call('CLUSTER', 'SETSLOT', slot, 'MIGRATING', self.node_id(target))
+
+        def begin():
+            # after a move just now, what a node tells late may give the slot back
+            self.end_move(slot, target, source)
+            target.call('CLUSTER', 'SETSLOT', slot, 'IMPORTING', self.node_id(source))
+            source.call('CLUSTER', 'SETSLOT', slot, 'MIGRATING', self.node_id(target))
+            return True
+
+        wait_until(begin, "a slot is under way")
 
     def move_keys(self, slot: int, source: RedisServer, target: RedisServer) -> None:
         for name in source.call('CLUSTER', 'GETKEYSINSLOT', slot, 1000):

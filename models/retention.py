@@ -16,7 +16,8 @@ def remove_older_than(model, days, column, condition=None):
     model.env.flush_all()
     model.env.cr.execute(
         SQL(
-            "DELETE FROM %s WHERE %s < (now() AT TIME ZONE 'UTC') - make_interval(days => %s) AND %s",
+            "DELETE FROM %s WHERE %s < (now() AT TIME ZONE 'UTC') - make_interval(days => %s)"
+            " AND %s",
             SQL.identifier(model._table),
             SQL.identifier(column),
             days,

@@ -65,6 +65,7 @@ from . import (
     test_rpc_surface,
     test_rule,
     test_schedule,
+    test_schema_changes,
     test_settings,
     test_strong,
     test_tier_database,

@@ -1197,6 +1197,32 @@ _plant(
 )
 _plant(
     'P5',
+    'services/engine.py',
+    (
+        'schema-texts',
+        "what was stored under a text that was misunderstood is dropped",
+        "now.beneath != before.beneath or catalogue.contradicts(self.catalogue)",
+        "now.beneath != before.beneath",
+        'TestSchemaChanges',
+    ),
+    (
+        'schema-beneath',
+        "what was stored under another view or function is dropped",
+        "now.beneath != before.beneath or catalogue.contradicts(self.catalogue)",
+        "catalogue.contradicts(self.catalogue)",
+        'TestSchemaChanges',
+    ),
+    (
+        'schema-guards',
+        "a table that has taken the name of another one is not trusted",
+        "        # a table that has taken the name of another one has no triggers, or notes another name\n"
+        "        self.guards.check()\n",
+        "",
+        'TestSchemaChanges',
+    ),
+)
+_plant(
+    'P5',
     'services/catalogue.py',
     (
         'view-tables',
@@ -1267,6 +1293,48 @@ _plant(
         "            if name in self._foreign_functions:\n"
         "                return f\"function {name}\"\n",
         "",
+        'TestCatalogue',
+    ),
+    (
+        'refuse-operators',
+        "operators that are functions of others are refused",
+        "            if symbol in lowered:\n",
+        "            if False:\n",
+        'TestCatalogue',
+    ),
+    (
+        'refuse-operator-views',
+        "a view on an operator that is a function of others is refused",
+        "                return tables, \"view on an operator\"\n",
+        "                continue\n",
+        'TestCatalogue',
+    ),
+    (
+        'refuse-aggregates',
+        "an aggregate, which always says IMMUTABLE, is judged by its functions",
+        "         WHERE f.oid >= 16384 AND f.provolatile <> 'i'))\n",
+        "         WHERE FALSE))\n",
+        'TestCatalogue',
+    ),
+    (
+        'refuse-casts',
+        "casts that are functions of others are refused",
+        "            if name in self._foreign_types:\n",
+        "            if False:\n",
+        'TestCatalogue',
+    ),
+    (
+        'refuse-unlogged',
+        "a table that a crash empties is refused",
+        "    if persistence == \"u\":\n",
+        "    if False:\n",
+        'TestCatalogue',
+    ),
+    (
+        'sources-lists',
+        "a name that nobody knows is noticed in a list of tables",
+        "source = following and _SOURCE.match(lowered, following.end())",
+        "source = None",
         'TestCatalogue',
     ),
     (
@@ -1349,8 +1417,15 @@ _plant(
     (
         'clock-words',
         "SQL that looks at the clock is noticed",
-        "clock = not (_CLOCK_WORDS | self._clock_views).isdisjoint(tokens)",
-        "clock = not self._clock_views.isdisjoint(tokens)",
+        "not (_CLOCK_WORDS | self._clock_views).isdisjoint(tokens)",
+        "not self._clock_views.isdisjoint(tokens)",
+        'TestCatalogue',
+    ),
+    (
+        'clock-texts',
+        "'now' as a text is a look at the clock",
+        "            or _CLOCK_TEXT.search(lowered) is not None\n",
+        "",
         'TestCatalogue',
     ),
     (
@@ -2756,7 +2831,7 @@ _plant(
     (
         'texts-remembered',
         "the memory of SQL texts is bounded",
-        "            while len(self._readings) > 2048:\n",
+        "            while len(self._readings) > MAX_READINGS:\n",
         "            while False:\n",
         'TestCatalogue',
     ),

@@ -67,6 +67,7 @@ from . import (
     test_schedule,
     test_schema_changes,
     test_settings,
+    test_statements,
     test_strong,
     test_tier_database,
     test_tier_memory,

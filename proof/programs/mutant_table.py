@@ -347,11 +347,43 @@ _plant(
 )
 _plant(
     'P2',
+    'services/statements.py',
+    (
+        'statements-copies',
+        "COPY is a statement",
+        "'copy_to', 'copy_expert'",
+        "'copy_to'",
+        'TestUnseenStatements',
+    ),
+    (
+        'statements-named-cursors',
+        "statements of a named cursor count",
+        "            cursor_factory = CountingCursor\n",
+        "            cursor_factory = None if name else CountingCursor\n",
+        'TestUnseenStatements',
+    ),
+    (
+        'statements-other-classes',
+        "a cursor that does not count makes the count unknown",
+        "            setattr(self, _SLOT, UNKNOWN)\n",
+        "            pass\n",
+        'TestUnseenStatements',
+    ),
+    (
+        'statements-of-the-connection',
+        "a second cursor of the connection counts like the first",
+        "        values = self.connection.__dict__\n",
+        "        values = self.connection.__dict__ if self.began == 0 else {}\n",
+        'TestUnseenStatements',
+    ),
+)
+_plant(
+    'P2',
     'services/transaction.py',
     (
         'own-write-later',
         "own-write bypass: raw SQL after the first look",
-        "if self.dirty or cr.readonly or cr.query is self._last_query:",
+        "if self.dirty or cr.readonly or sent(cr) == self._sent:",
         "if True:",
         'TestOwnWrites',
     ),
@@ -1041,7 +1073,7 @@ _plant(
     (
         'unseen-sql',
         "SQL that the recorder has not seen keeps the result from being stored",
-        "if records.env.cr.query is not ticket.recording.last_query:",
+        "if not ticket.recording.has_seen_all():",
         "if False:",
         'TestRecording TestOwnWrites',
     ),
@@ -1215,9 +1247,8 @@ _plant(
     (
         'schema-guards',
         "a table that has taken the name of another one is not trusted",
-        "        # a table that has taken the name of another one has no triggers, or notes another name\n"
-        "        self.guards.check()\n",
-        "",
+        "notes another name\n        self.guards.check()\n",
+        "notes another name\n",
         'TestSchemaChanges',
     ),
 )

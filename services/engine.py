@@ -251,6 +251,12 @@ class Engine:
         known = (registry.registry_sequence, *(registry.cache_sequences[n] for n in SIGNALS[1:]))
         return known == versions.signals
 
+    def guard_signals(self, versions: State) -> None:
+        """Ask for guards of ``orm_signaling_*``: without, a state does not learn of signals that were
+        sent after it was read, and where nothing is computed nothing else asks for them."""
+        if missing := SIGNAL_RELATIONS - versions.versions.keys():
+            self.guards.want(missing)
+
     def settle(self, records, transaction) -> bool:
         """Whether a read may be answered by what the database shows: the transaction has not
         written, and memory holds nothing that the database has not seen."""

@@ -421,6 +421,7 @@ def look(engine, cr, transaction) -> tuple[State | None, str]:
         transaction.objection = 'disabled'
     elif not engine.signals_fit(versions):
         transaction.objection = 'old_snapshot'
+        engine.guard_signals(versions)
     else:
         transaction.versions = versions
     transaction.looked_now(cr)

@@ -255,6 +255,12 @@ class Engine:
         known = (registry.registry_sequence, *(registry.cache_sequences[n] for n in SIGNALS[1:]))
         return known == versions.signals
 
+    def guard_signals(self, versions: State) -> None:
+        """Ask for guards of ``orm_signaling_*``: without, a state does not learn of signals that were
+        sent after it was read, and where nothing is computed nothing else asks for them."""
+        if missing := SIGNAL_RELATIONS - versions.versions.keys():
+            self.guards.want(missing)
+
     def settle(self, records, transaction) -> bool:
         """Whether a read may be answered by what the database shows: the transaction has not
         written, and memory holds nothing that the database has not seen."""
@@ -380,22 +386,25 @@ class Engine:
         return reading
 
     def read_catalogue(self) -> None:
-        """Read the catalogue again."""
+        """Read the catalogue again, and drop what was stored under a wrong idea of it."""
         self._catalogue_at = time.monotonic()
         with self.cursor() as cr:
-            self._catalogue_print = catalogue_fingerprint(cr)
-            self.catalogue = Catalogue(cr)
+            now, before = catalogue_fingerprint(cr), self._catalogue_print
+            catalogue = Catalogue(cr)
+            # what stands under a view or a table is another set of tables, or a text named what
+            # nobody knew: entries made before do not depend on it
+            if now.beneath != before.beneath or catalogue.contradicts(self.catalogue):
+                journal.note(cr, [journal.ALL])
+        self._catalogue_print, self.catalogue = now, catalogue
+        # a table that has taken the name of another one has no triggers, or notes another name
+        self.guards.check()
 
     def _follow_catalogue(self) -> None:
-        """Notice tables, views and partitions that were made or replaced at run time."""
+        """Notice what was made, replaced or renamed at run time: tables, views, partitions,
+        functions."""
         with self.cursor() as cr:
-            now = catalogue_fingerprint(cr)
-            if now == self._catalogue_print:
+            if catalogue_fingerprint(cr) == self._catalogue_print:
                 return
-            if now[1:] != self._catalogue_print[1:]:
-                # what stands under a view or a table is another set of tables: entries made
-                # before do not depend on the new ones
-                journal.note(cr, [journal.ALL])
         self.read_catalogue()
 
     # -- background ------------------------------------------------------------------

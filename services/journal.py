@@ -335,6 +335,16 @@ def broken_guards(cr) -> list[str]:
     return [relation for (relation,) in cr.fetchall()]
 
 
+def existing(cr, relations) -> list[str]:
+    """Those of some relations that are there."""
+    cr.execute(
+        "SELECT name FROM unnest(%s::text[]) AS name"
+        " WHERE to_regclass(quote_ident(name)) IS NOT NULL",
+        [list(relations)],
+    )
+    return [name for (name,) in cr.fetchall()]
+
+
 GONE = 'the table is gone'
 """Of :func:`guard_problems`: nobody can read it, so it does no harm.  Maintenance releases it."""
 

@@ -265,8 +265,8 @@ class watch:  # noqa: N801 a context manager, used like a function
         self._ticket.recording.__enter__()
 
     def __exit__(self, *exc_info):
-        self._ticket.recording.__exit__(*exc_info)
         _local.ticket = None
+        self._ticket.recording.__exit__(*exc_info)
 
 
 def keep(engine: Engine, ticket: Ticket, records, value, cost_ms: float) -> None:
@@ -446,6 +446,7 @@ def look(engine, cr, transaction) -> tuple[State | None, str]:
         transaction.objection = 'disabled'
     elif not engine.signals_fit(versions):
         transaction.objection = 'old_snapshot'
+        engine.guard_signals(versions)
     else:
         transaction.versions = versions
     transaction.looked_now(cr)
@@ -600,7 +601,7 @@ def objection(engine, ticket: Ticket, records, cost_ms: float) -> tuple[str, str
         or not engine.memory.fits(ticket.transaction)
     ):
         return 'old_snapshot', ''
-    if records.env.cr.query is not ticket.recording.last_query:
+    if not ticket.recording.has_seen_all():
         return 'uncacheable', 'SQL that was not seen'
     refusal = ticket.recording.refusal
     if refusal:

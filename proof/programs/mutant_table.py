@@ -361,11 +361,43 @@ _plant(
 )
 _plant(
     'P2',
+    'services/statements.py',
+    (
+        'statements-copies',
+        "COPY is a statement",
+        "'copy_to', 'copy_expert'",
+        "'copy_to'",
+        'TestUnseenStatements',
+    ),
+    (
+        'statements-named-cursors',
+        "statements of a named cursor count",
+        "            cursor_factory = CountingCursor\n",
+        "            cursor_factory = None if name else CountingCursor\n",
+        'TestUnseenStatements',
+    ),
+    (
+        'statements-other-classes',
+        "a cursor that does not count makes the count unknown",
+        "            setattr(self, _SLOT, UNKNOWN)\n",
+        "            pass\n",
+        'TestUnseenStatements',
+    ),
+    (
+        'statements-of-the-connection',
+        "a second cursor of the connection counts like the first",
+        "        values = self.connection.__dict__\n",
+        "        values = self.connection.__dict__ if self.began == 0 else {}\n",
+        'TestUnseenStatements',
+    ),
+)
+_plant(
+    'P2',
     'services/transaction.py',
     (
         'own-write-later',
         "own-write bypass: raw SQL after the first look",
-        "if self.dirty or cr.readonly or cr.query is self._last_query:",
+        "if self.dirty or cr.readonly or sent(cr) == self._sent:",
         "if True:",
         'TestOwnWrites',
     ),
@@ -1055,7 +1087,7 @@ _plant(
     (
         'unseen-sql',
         "SQL that the recorder has not seen keeps the result from being stored",
-        "if records.env.cr.query is not ticket.recording.last_query:",
+        "if not ticket.recording.has_seen_all():",
         "if False:",
         'TestRecording TestOwnWrites',
     ),
@@ -1211,6 +1243,31 @@ _plant(
 )
 _plant(
     'P5',
+    'services/engine.py',
+    (
+        'schema-texts',
+        "what was stored under a text that was misunderstood is dropped",
+        "now.beneath != before.beneath or catalogue.contradicts(self.catalogue)",
+        "now.beneath != before.beneath",
+        'TestSchemaChanges',
+    ),
+    (
+        'schema-beneath',
+        "what was stored under another view or function is dropped",
+        "now.beneath != before.beneath or catalogue.contradicts(self.catalogue)",
+        "catalogue.contradicts(self.catalogue)",
+        'TestSchemaChanges',
+    ),
+    (
+        'schema-guards',
+        "a table that has taken the name of another one is not trusted",
+        "notes another name\n        self.guards.check()\n",
+        "notes another name\n",
+        'TestSchemaChanges',
+    ),
+)
+_plant(
+    'P5',
     'services/catalogue.py',
     (
         'view-tables',
@@ -1281,6 +1338,48 @@ _plant(
         "            if name in self._foreign_functions:\n"
         "                return f\"function {name}\"\n",
         "",
+        'TestCatalogue',
+    ),
+    (
+        'refuse-operators',
+        "operators that are functions of others are refused",
+        "            if symbol in lowered:\n",
+        "            if False:\n",
+        'TestCatalogue',
+    ),
+    (
+        'refuse-operator-views',
+        "a view on an operator that is a function of others is refused",
+        "                return tables, \"view on an operator\"\n",
+        "                continue\n",
+        'TestCatalogue',
+    ),
+    (
+        'refuse-aggregates',
+        "an aggregate, which always says IMMUTABLE, is judged by its functions",
+        "         WHERE f.oid >= 16384 AND f.provolatile <> 'i'))\n",
+        "         WHERE FALSE))\n",
+        'TestCatalogue',
+    ),
+    (
+        'refuse-casts',
+        "casts that are functions of others are refused",
+        "            if name in self._foreign_types:\n",
+        "            if False:\n",
+        'TestCatalogue',
+    ),
+    (
+        'refuse-unlogged',
+        "a table that a crash empties is refused",
+        "    if persistence == \"u\":\n",
+        "    if False:\n",
+        'TestCatalogue',
+    ),
+    (
+        'sources-lists',
+        "a name that nobody knows is noticed in a list of tables",
+        "source = following and _SOURCE.match(lowered, following.end())",
+        "source = None",
         'TestCatalogue',
     ),
     (
@@ -1363,8 +1462,15 @@ _plant(
     (
         'clock-words',
         "SQL that looks at the clock is noticed",
-        "clock = not (_CLOCK_WORDS | self._clock_views).isdisjoint(tokens)",
-        "clock = not self._clock_views.isdisjoint(tokens)",
+        "not (_CLOCK_WORDS | self._clock_views).isdisjoint(tokens)",
+        "not self._clock_views.isdisjoint(tokens)",
+        'TestCatalogue',
+    ),
+    (
+        'clock-texts',
+        "'now' as a text is a look at the clock",
+        "            or _CLOCK_TEXT.search(lowered) is not None\n",
+        "",
         'TestCatalogue',
     ),
     (
@@ -2777,7 +2883,7 @@ _plant(
     (
         'texts-remembered',
         "the memory of SQL texts is bounded",
-        "            while len(self._readings) > 2048:\n",
+        "            while len(self._readings) > MAX_READINGS:\n",
         "            while False:\n",
         'TestCatalogue',
     ),

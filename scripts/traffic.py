@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """An office that works: reads and a few writes over HTTP, as web clients send them.
 
-The one idea: every user is a thread with a session of its own, who opens one page after the other, the
-popular ones more often, and waits between calls. What a page asks for is taken from the views of the
-database, by the same code as in ``bench/crawl.py``.
+The one idea: every user is a thread with a session of its own, who opens one page after the other,
+the popular ones more often, and waits between calls. What a page asks for is taken from the views
+of the database, by the same code as in ``bench/crawl.py``.
 
-What may go wrong: a user may not open a page. Then it is left out for this user, and counts as refused,
-not as failed. ``scripts/traffic`` checks that the database is one that may be changed.
+What may go wrong: a user may not open a page. Then it is left out for this user, and counts as
+refused, not as failed. ``scripts/traffic`` checks that the database is one that may be changed.
 """
 
 import argparse

@@ -87,6 +87,9 @@ def scroll(selector, top="0"):
     }})()"""
 
 
+WIZARD = """odoo.__WOWL_DEBUG__.root.env.services.action.doAction(
+    'tiered_cache.cache_operation_action',
+    { additionalContext: { default_kind: 'pattern', default_pattern: 'v1:orm:sale.order:*' } })"""
 PERIOD = "localStorage.setItem('tiered_cache.dashboard.period', 'hour')"
 DASHBOARD = ".o_tiered_cache_card[name='tier_chart'] canvas"
 LIST = ".o_list_view .o_data_row"
@@ -97,7 +100,7 @@ SCREENS = (
     Screen("dashboard", "cache-dashboard", DASHBOARD, shown=True),
     Screen("dashboard-charts", "cache-dashboard", DASHBOARD, scroll("[name=latency_chart]")),
     Screen("dashboard-misses", "cache-dashboard", DASHBOARD,
-           click("section[name=misses] tbody tr .o_tiered_cache_toggle button")
+           click("section[name=misses] tbody tr:nth-child(2) .o_tiered_cache_toggle button")
            + ";" + scroll("section[name=misses]"), shown=True),
     Screen("dashboard-processes", "cache-dashboard", DASHBOARD, scroll("section[name=workers]")),
     Screen("figures", action("cache_metric_action"), ".o_graph_canvas_container canvas"),
@@ -108,7 +111,7 @@ SCREENS = (
     Screen("entries", action("cache_entry_action"), LIST, shown=True),
     Screen("entry", action("cache_entry_action", "/{entry}"), FORM),
     Screen("entry-depends", action("cache_entry_action", "/{entry}"), FORM,
-           click(".o_notebook_headers a", "Depends"), ".o_notebook_content table"),
+           click(".o_notebook_headers li:nth-child(2) a"), ".o_notebook_content table"),
     Screen("tables", action("cache_relation_action"), LIST),
     Screen("changes", action("cache_change_action"), LIST),
     Screen("rules", action("cache_rule_action"), LIST),
@@ -120,7 +123,7 @@ SCREENS = (
     Screen("events", action("cache_event_rule_action"), LIST),
     Screen("event", action("cache_event_rule_action", "/{event}"), FORM),
     Screen("remove", action("cache_entry_action"), LIST,
-           click(".o_control_panel button", "{remove}"), ".modal .o_form_view"),
+           WIZARD, ".modal .o_tiered_cache_preview"),
     Screen("schedule", action("cache_schedule_action"), LIST),
     Screen("schedule-form", action("cache_schedule_action", "/{schedule}"), FORM),
     Screen("warm-ups", action("cache_warmup_action"), LIST),
@@ -303,19 +306,12 @@ class Photographer:
         pause(browser, 500)
         browser.run(FREEZE)
         if screen.then:
-            browser.run(screen.then.replace("{remove}", self.remove_label()))
+            browser.run(screen.then)
             if screen.and_ready:
                 browser.wait(f"document.querySelector({screen.and_ready!r})", screen.and_ready)
         browser.wait(QUIET)
         pause(browser, 700)
         return browser.picture()
-
-    def remove_label(self):
-        return self.browser.run(
-            "[...document.querySelectorAll('.o_control_panel .o_list_buttons button,"
-            " .o_control_panel button.btn-secondary')].map((b) => b.textContent)"
-            ".find((text) => text.includes('\u2026')) || ''"
-        )
 
 
 def pause(browser, milliseconds):

@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 from bench.common import Rpc, RpcError  # noqa: E402
 
 SIZES = {"light": (1280, 800), "dark": (1280, 800), "narrow": (390, 844)}
-COLORS = 128
+COLORS = 256
 DARK_URL = "/_custom/tiered_cache_dark.scss"
 DARK_BUNDLES = ("web.assets_web_dark", "web.assets_backend_lazy_dark")
 QUIET = """
@@ -55,6 +55,7 @@ class Screen:
     :param str then: JavaScript that runs when it is there; a promise is waited for
     :param str and_ready: CSS selector to wait for after it
     :param bool shown: in dark and narrow too, without ``--all``
+    :param bool wide: not in narrow: the view is not there, or is the one that a list becomes
     """
 
     name: str
@@ -63,6 +64,7 @@ class Screen:
     then: str = ""
     and_ready: str = ""
     shown: bool = False
+    wide: bool = False
 
 
 def action(name, suffix=""):
@@ -92,7 +94,7 @@ WIZARD = """odoo.__WOWL_DEBUG__.root.env.services.action.doAction(
     { additionalContext: { default_kind: 'pattern', default_pattern: 'v1:orm:sale.order:*' } })"""
 PERIOD = "localStorage.setItem('tiered_cache.dashboard.period', 'hour')"
 DASHBOARD = ".o_tiered_cache_card[name='tier_chart'] canvas"
-LIST = ".o_list_view .o_data_row"
+LIST = ".o_list_view .o_data_row, .o_kanban_view .o_kanban_record"
 FORM = ".o_form_view .o_form_sheet"
 SETTINGS = ".o_setting_container .app_settings_block:not(.d-none) .o_setting_box"
 
@@ -105,9 +107,9 @@ SCREENS = (
     Screen("dashboard-processes", "cache-dashboard", DASHBOARD, scroll("section[name=workers]")),
     Screen("figures", action("cache_metric_action"), ".o_graph_canvas_container canvas"),
     Screen("figures-pivot", action("cache_metric_action"), ".o_graph_canvas_container canvas",
-           click(".o_switch_view.o_pivot"), ".o_pivot table tbody tr"),
+           click(".o_switch_view.o_pivot"), ".o_pivot table tbody tr", wide=True),
     Screen("figures-list", action("cache_metric_action"), ".o_graph_canvas_container canvas",
-           click(".o_switch_view.o_list"), ".o_list_view tbody tr"),
+           click(".o_switch_view.o_list"), ".o_list_view tbody tr", wide=True),
     Screen("entries", action("cache_entry_action"), LIST, shown=True),
     Screen("entry", action("cache_entry_action", "/{entry}"), FORM),
     Screen("entry-depends", action("cache_entry_action", "/{entry}"), FORM,
@@ -116,7 +118,7 @@ SCREENS = (
     Screen("changes", action("cache_change_action"), LIST),
     Screen("rules", action("cache_rule_action"), LIST),
     Screen("rules-kanban", action("cache_rule_action"), LIST, click(".o_switch_view.o_kanban"),
-           ".o_kanban_record"),
+           ".o_kanban_record", wide=True),
     Screen("rule", action("cache_rule_action", "/{rule}"), FORM, shown=True),
     Screen("namespaces", action("cache_namespace_action"), LIST),
     Screen("namespace", action("cache_namespace_action", "/{namespace}"), FORM),
@@ -141,7 +143,7 @@ SCREENS = (
            scroll("#tiered_cache_size")),
     Screen("settings-end", action("res_config_settings_action"), SETTINGS,
            scroll("#tiered_cache_compaction")),
-    Screen("indicator", "action-base.action_partner_form?debug=1", ".o_kanban_record, .o_data_row",
+    Screen("indicator", "action-base.action_partner_form?debug=1", LIST,
            click(".o_tiered_cache_indicator button"), ".o_tiered_cache_answers"),
 )  # fmt: skip
 
@@ -322,7 +324,7 @@ def pause(browser, milliseconds):
 def shrink(png):
     """:return bytes: the picture with a palette: a quarter of the size, and no difference."""
     picture = Image.open(io.BytesIO(png)).convert("RGB")
-    picture = picture.quantize(COLORS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    picture = picture.quantize(COLORS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     packed = io.BytesIO()
     picture.save(packed, "PNG", optimize=True)
     return packed.getvalue()
@@ -342,6 +344,8 @@ def work(options, server):
                 if options.only not in screen.name:
                     continue
                 if look != "light" and not (screen.shown or options.all):
+                    continue
+                if look == "narrow" and screen.wide:
                     continue
                 name = screen.name if look == "light" else f"{screen.name}-{look}"
                 try:

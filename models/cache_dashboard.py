@@ -17,6 +17,7 @@ from odoo.exceptions import AccessError, UserError
 from odoo.tools.misc import formatLang
 
 from ..services import advice, clock, dashboard, options
+from . import plain_words
 from .cache_manager import GROUP_ADMIN, GROUP_USER
 from .cache_rule import split_methods
 
@@ -152,7 +153,7 @@ class CacheDashboard(models.AbstractModel):
             "%(option)s is %(value)s %(unit)s now; all workers follow with their next transaction.",
             option=self._label_of(name),
             value=value,
-            unit=option.unit,
+            unit=plain_words.unit(self.env, option.unit),
         )
 
     # -- who may see what ----------------------------------------------------------------
@@ -440,7 +441,7 @@ class CacheDashboard(models.AbstractModel):
         if not self._may_set(name):
             words['text'] += " " + self.env._("A system administrator can change this setting.")
             return None
-        unit = options.OPTIONS[name].unit
+        unit = plain_words.unit(self.env, options.OPTIONS[name].unit)
         words['button'] = self.env._(
             "Set to %(value)s %(unit)s", value=options.to_text(action['value']), unit=unit
         )

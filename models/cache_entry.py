@@ -230,8 +230,12 @@ class CacheEntry(models.Model):
                 self.env._("The value of this entry is damaged. Readers skip it and compute."),
             )
         text, cut = pretty.render(value, MAX_SHOWN_CHARS)
-        note = cut and self.env._("Only the first %s characters are shown.", MAX_SHOWN_CHARS)
+        note = cut and self._cut_note()
         return entry, text, note
+
+    def _cut_note(self):
+        number = self.env['ir.qweb.field.integer'].value_to_html(MAX_SHOWN_CHARS, {})
+        return self.env._("Only the first %s characters are shown.", number)
 
     def _why_hidden(self, entry):
         """Why this user may not see the value, or False.

@@ -130,6 +130,23 @@ def number(env, value):
     return formatLang(env, value, digits=0 if float(value).is_integer() else 1)
 
 
+def unit(env, name):
+    """The unit of an option, in the reader's language.
+
+    :param name: as in ``services/options.py``
+    """
+    return {
+        'days': env._("days"),
+        'entries': env._("entries"),
+        'kilobytes': env._("kilobytes"),
+        'megabytes': env._("megabytes"),
+        'milliseconds': env._("milliseconds"),
+        'per cent': env._("per cent"),
+        'rows': env._("rows"),
+        'seconds': env._("seconds"),
+    }.get(name, name)
+
+
 def duration(env, seconds):
     """A time to live as people say it."""
     for unit_s, one, many in (

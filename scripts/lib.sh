@@ -100,6 +100,16 @@ sql() { psql -XqAt -v ON_ERROR_STOP=1 -d "${DB:-postgres}" -c "$1"; }
 
 database_exists() { [ -n "$(sql "SELECT 1 FROM pg_database WHERE datname = '$1'")" ]; }
 
+# demo_database NAME : fails unless scripts/run has made it. Others are somebody's own, never changed.
+demo_database() {
+    local mark
+    database_exists "$1" || fail "it does not exist" "scripts/run --database $1"
+    mark=$(sql "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = '$1'")
+    [[ $mark == "tiered_cache demo "* ]] ||
+        fail "scripts/run has not made it, and it would be changed" \
+            "scripts/run --database another_name, and use that one"
+}
+
 filestore() { printf '%s/filestore/%s' "$DATA_DIR" "$1"; }
 
 drop_database() {

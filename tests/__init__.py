@@ -75,6 +75,7 @@ from . import (
     test_tier_redis,
     test_tiers,
     test_tours,
+    test_translations,
     test_versions,
     test_warmup,
     test_workers,

@@ -105,7 +105,7 @@ class TestEntryView(TransactionCase):
     def test_a_large_value_is_shown_in_part(self):
         record = self.store(payload=codec.pack([{'id': n} for n in range(5000)]))
         self.assertEqual(len(record.payload), 20_000)
-        self.assertIn("first 20000", record.payload_note)
+        self.assertIn("first 20,000", record.payload_note)
 
     def test_dependencies_are_listed_with_their_versions(self):
         record = self.store(dependencies=(('res_<b>', 255, None),))

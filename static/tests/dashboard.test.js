@@ -66,6 +66,8 @@ describe("format", () => {
         expect(formatSpan(0)).toBe("0 s");
         expect(formatSpan(59999)).toBe("59 s");
         expect(formatSpan(60000)).toBe("1 min");
+        expect(formatSpan(77900)).toBe("1 min 17 s");
+        expect(formatSpan(617000)).toBe("10 min");
         expect(formatSpan(11520000)).toBe("3 h 12 min");
         expect(formatSpan(3600000 * 1234)).toBe("1,234 h");
     });

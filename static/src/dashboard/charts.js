@@ -1,5 +1,5 @@
 import { cookie } from "@web/core/browser/cookie";
-import { getColor, getCustomColor } from "@web/core/colors/colors";
+import { getCustomColor } from "@web/core/colors/colors";
 import { _t } from "@web/core/l10n/translation";
 import { formatCount, formatMs, formatShare, formatSpan } from "./format";
 import { columnLabel, columnTitle } from "./periods";
@@ -8,10 +8,25 @@ import { columnLabel, columnTitle } from "./periods";
 const OUTCOME_COLORS = { l1: "#43C5B1", l2: "#4EA7F2", l3: "#8481DD" };
 export const OUTCOMES = ["l1", "l2", "l3", "computed"];
 
-const REASONS = [
-    "stale", "cold", "expired", "evicted", "dirty", "cheap", "suspended", "large", "uncacheable",
-    "unserializable", "unguarded", "orm_cache", "old_snapshot", "fault", "disabled",
-]; // prettier-ignore
+/** Of Odoo's largest palette; those that are often neighbours differ most. */
+const REASON_COLORS = {
+    stale: "#3188E6",
+    cold: "#00A78D",
+    expired: "#CE4257",
+    evicted: "#F48935",
+    dirty: "#5752D1",
+    cheap: "#FFBC2C",
+    suspended: "#982738",
+    large: "#A76DBC",
+    uncacheable: "#EA6175",
+    unserializable: "#BE5D10",
+    unguarded: "#8481DD",
+    orm_cache: "#A4A8B6",
+    old_snapshot: "#6D2387",
+    fault: "#C08A16",
+    disabled: "#545B70",
+};
+const REASONS = Object.keys(REASON_COLORS);
 
 function scheme() {
     return cookie.get("color_scheme");
@@ -22,10 +37,7 @@ export function outcomeColor(name) {
 }
 
 export function reasonColor(name) {
-    const index = REASONS.indexOf(name);
-    // every other colour of the palette first, so that neighbours differ
-    const order = index < 0 ? 0 : index < 6 ? 2 * index + 1 : 2 * (index - 6);
-    return getColor(order, scheme(), "md");
+    return REASON_COLORS[name] || "#7E8290";
 }
 
 function textColor() {

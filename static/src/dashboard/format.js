@@ -46,13 +46,16 @@ export function formatMs(value) {
     return _t("%s ms", decimals(value, value < 1 ? 2 : value < 100 ? 1 : 0));
 }
 
-/** A long time: 40 s, 12 min, 3 h 12 min, 456 h. */
+/** A long time: 40 s, 1 min 17 s, 12 min, 3 h 12 min, 456 h. */
 export function formatSpan(ms) {
     const seconds = Math.floor((ms || 0) / 1000);
     if (seconds < 60) {
         return _t("%s s", seconds);
     }
     const minutes = Math.floor(seconds / 60);
+    if (minutes < 10 && seconds % 60) {
+        return _t("%(minutes)s min %(seconds)s s", { minutes, seconds: seconds % 60 });
+    }
     if (minutes < 60) {
         return _t("%s min", minutes);
     }

@@ -7,8 +7,8 @@ const { DateTime } = luxon;
  * hour or more, nobody sees the difference.
  */
 export const PERIODS = [
-    { id: "hour", label: _t("Last Hour"), refreshMs: 5000, format: { hour: "2-digit", minute: "2-digit" } },
-    { id: "day", label: _t("Last 24 Hours"), refreshMs: 5000, format: { hour: "2-digit", minute: "2-digit" } },
+    { id: "hour", label: _t("Last Hour"), refreshMs: 5000, format: DateTime.TIME_SIMPLE },
+    { id: "day", label: _t("Last 24 Hours"), refreshMs: 5000, format: DateTime.TIME_SIMPLE },
     { id: "week", label: _t("Last 7 Days"), refreshMs: 10000, format: { weekday: "short", hour: "2-digit" } },
     { id: "month", label: _t("Last 30 Days"), refreshMs: 15000, format: { day: "numeric", month: "short" } },
 ];

@@ -4,12 +4,12 @@ import { formatInteger } from "@web/views/fields/formatters";
 import { GraphRenderer } from "@web/views/graph/graph_renderer";
 import { graphView } from "@web/views/graph/graph_view";
 
-// From the nearest tier to none: bright and dark mode.
+// From the nearest tier to none, as on the dashboard: bright and dark mode.
 const COLORS = {
-    l1: ["#1a9850", "#4cbf7a"],
-    l2: ["#66bd9c", "#7fd3b4"],
-    l3: ["#4575b4", "#6f9bd6"],
-    computed: ["#c3c7cf", "#5f6673"],
+    l1: ["#43C5B1", "#43C5B1"],
+    l2: ["#4EA7F2", "#4EA7F2"],
+    l3: ["#8481DD", "#8481DD"],
+    computed: ["#C9CCD6", "#5C6275"],
 };
 
 /** A graph of figures: a tier has the same color everywhere, calls are whole numbers, no sum line. */

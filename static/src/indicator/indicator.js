@@ -16,6 +16,10 @@ export class CacheIndicator extends Component {
         this.action = useService("action");
     }
 
+    get missLabel() {
+        return _t("miss");
+    }
+
     get label() {
         const last = this.state.last;
         if (!last) {

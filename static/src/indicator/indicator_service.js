@@ -8,6 +8,11 @@ import { HEADER, isOfView, parseHeader } from "./indicator_header";
 
 const MAX_RECENT = 12;
 
+/** Where a call went that is none of a model's methods, as Odoo opening an action. */
+function pathOf(address) {
+    return new URL(address || "", browser.location.href).pathname;
+}
+
 /**
  * Reads what the cache says about each answer, for Cache Administrators in developer mode.
  *
@@ -38,7 +43,8 @@ export const indicatorService = {
                 return;
             }
             const { model, method } = data.params || {};
-            const answer = { id: ++number, model, method, ...parseHeader(text) };
+            const path = model ? "" : pathOf(settings.xhr.responseURL);
+            const answer = { id: ++number, model, method, path, ...parseHeader(text) };
             if (isOfView(method)) {
                 state.last = answer;
             }

@@ -256,8 +256,8 @@ class Engine:
         return known == versions.signals
 
     def guard_signals(self, versions: State) -> None:
-        """Ask for guards of ``orm_signaling_*``: without, a state does not learn of signals that were
-        sent after it was read, and where nothing is computed nothing else asks for them."""
+        """Ask for guards of ``orm_signaling_*``: without, a state does not learn of signals that
+        were sent after it was read, and where nothing is computed nothing else asks for them."""
         if missing := SIGNAL_RELATIONS - versions.versions.keys():
             self.guards.want(missing)
 

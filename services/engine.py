@@ -33,7 +33,7 @@ from .fingerprint import running_code
 from .flight import Flights, Leases
 from .guards import Guards
 from .hierarchy import Hierarchy
-from .memory import Memory
+from .memory import BEHIND, Memory
 from .outbox import Outbox
 from .pauses import Pauses
 from .policy import Policy, Suspender
@@ -654,6 +654,7 @@ engine_class = Engine
 def always_relations(registry) -> frozenset[str]:
     """The relations that every entry depends on."""
     relations = set(SIGNAL_RELATIONS) | {"ir_config_parameter", "cache_namespace", "cache_rule"}
+    relations.update(registry[name]._table for name in BEHIND if name in registry)
     for name in ALWAYS_MODELS:
         model = registry[name]
         relations.add(model._table)

@@ -1245,6 +1245,20 @@ _plant(
     'P5',
     'services/engine.py',
     (
+        'behind-memory',
+        "every entry depends on the tables behind tools.ormcache",
+        "    relations.update(registry[name]._table for name in BEHIND if name in registry)\n",
+        "",
+        'TestAttack',
+    ),
+    (
+        'schema-signals',
+        "a signal before the first guard does not switch the cache off",
+        "            self.guards.want(missing)\n\n",
+        "            pass\n\n",
+        'TestBook',
+    ),
+    (
         'schema-texts',
         "what was stored under a text that was misunderstood is dropped",
         "now.beneath != before.beneath or catalogue.contradicts(self.catalogue)",

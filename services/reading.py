@@ -30,6 +30,7 @@ from .journal import ALL, KEY
 from .policy import Plan
 from .recorder import Recording
 from .removal import ANY, MAX_INNER, is_removal
+from .statements import has_set
 from .transaction import TransactionState, is_snapshot_stable, state_of
 from .versions import State
 
@@ -417,6 +418,8 @@ def versions_for(engine, records, transaction, plan) -> tuple[State | None, str]
     if not all(type(id_) is int for id_ in records._ids):
         return None, 'uncacheable'
     cr = records.env.cr
+    if has_set(cr):
+        return None, 'uncacheable'
     if plan.consistency != 'strong' and not transaction.looked:
         known = engine.book(cr).state
         if engine.fresh_enough(known, plan):

@@ -3,6 +3,7 @@
 import io
 import math
 
+from psycopg2 import sql
 from psycopg2.extras import DictCursor
 
 from odoo.sql_db import db_connect
@@ -97,3 +98,75 @@ class TestUnseenStatements(CacheCase):
                 cursor.execute("UPDATE res_bank SET name = 'New' WHERE id = %s", [bank])
             with self.assertMiss('dirty'):
                 self.assertEqual(call(env)[0]['name'], 'New')
+
+
+SETTINGS = (
+    "SET LOCAL TimeZone = 'Asia/Tokyo'",
+    "set search_path = public",
+    " RESET ALL",
+    "SELECT 1; SET LOCAL DateStyle = 'SQL'",
+    "SELECT set_config('TimeZone', 'Asia/Tokyo', true)",
+    b"SET LOCAL TimeZone = 'Asia/Tokyo'",
+    sql.SQL("SET LOCAL TimeZone = {}").format(sql.Literal('Asia/Tokyo')),
+    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
+)
+HARMLESS = ("SET LOCAL lock_timeout = '1s'", "SELECT 'reset'", "UPDATE res_bank SET name = name;")
+
+
+@tagged('post_install', '-at_install')
+class TestSettings(CacheCase):
+    """What changes the answers of PostgreSQL without changing data."""
+
+    def setUp(self):
+        super().setUp()
+        self.bank = self.make('res.bank', {'name': 'Old'})
+        self.warm(self.ask)
+
+    def ask(self, env):
+        return env['res.bank'].search_read([('id', '=', self.bank)], ['name'])
+
+    def test_who_has_changed_settings_is_not_served(self):
+        for statement in SETTINGS:
+            with self.subTest(statement), self.request(commit=False) as env:
+                self.send(env.cr, statement)
+                with self.assertMiss('uncacheable'):
+                    self.ask(env)
+
+    def test_nor_who_has_looked_before(self):
+        with self.request(commit=False) as env:
+            with self.assertHit():
+                self.ask(env)
+            env.cr.execute(SETTINGS[0])
+            with self.assertMiss('uncacheable'):
+                self.ask(env)
+
+    def test_time_limits_change_no_answer(self):
+        with self.request(commit=False) as env:
+            env.cr.execute(HARMLESS[0])
+            env.cr.execute(HARMLESS[1])
+            with self.assertHit():
+                self.ask(env)
+
+    def test_the_next_who_borrows_the_connection_is_served(self):
+        with self.request(commit=False) as env:
+            env.cr.execute(SETTINGS[0])
+            env.cr.rollback()
+            env.cr._cnx.reset()  # as the pool does
+            self.assertFalse(statements.has_set(env.cr))
+
+    def test_a_computation_that_changes_settings_is_not_kept(self):
+        for statement in SETTINGS[:5]:
+            self.assertTrue(self.engine.read_text(statement).refusal, statement)
+
+    def test_writes_are_no_settings(self):
+        with self.request(commit=False) as env:
+            env.cr.execute(HARMLESS[2])
+            self.assertFalse(statements.has_set(env.cr))
+
+    @staticmethod
+    def send(cr, statement):
+        cr.rollback()  # some may only be sent at the beginning
+        if isinstance(statement, str):
+            cr.execute(statement)
+        else:
+            cr._obj.execute(statement)

@@ -49,6 +49,13 @@ _plant(
     'P1',
     'services/reading.py',
     (
+        'settings',
+        "who has changed settings of its session is not served",
+        "    if has_set(cr):\n",
+        "    if False:\n",
+        'TestSettings',
+    ),
+    (
         'read-flight-bound',
         "nobody waits longer for another thread than twice the usual time",
         "return min(2 * expected_ms / 1000, MAX_PATIENCE_S) if",

@@ -95,9 +95,9 @@ describe("indicator", () => {
         expect(".o_tiered_cache_indicator button").toHaveText("L1");
         await contains(".o_tiered_cache_indicator button").click();
         expect(queryAllTexts(".o_tiered_cache_answers tr")).toEqual([
-            "miss\n/web/action/load\ncannot be cached",
-            "miss\nres.partner.get_views\nnever asked before",
-            "L1\nres.partner.web_search_read\n1 s old, saved 2 ms",
+            "miss /web/action/load cannot be cached",
+            "miss res.partner.get_views never asked before",
+            "L1 res.partner.web_search_read 1 s old, saved 2 ms",
         ]);
     });
 

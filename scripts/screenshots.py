@@ -199,6 +199,10 @@ class Server:
         record_id = self.ensure("ir.attachment", domain, attachment)
         self.rpc.call("ir.attachment", "write", [[record_id], {"datas": attachment["datas"]}])
         for bundle in DARK_BUNDLES:
+            # "any" version of a bundle, which dark pictures ask for, is to be the one of these colours
+            built = [["url", "=like", f"/web/assets/%/{bundle}.min.css"]]
+            ids = self.rpc.call("ir.attachment", "search", [built])
+            self.rpc.call("ir.attachment", "unlink", [ids])
             values = {
                 "name": f"Dark pictures: {bundle}",
                 "bundle": bundle,
@@ -257,8 +261,10 @@ def furnish(server):
         server.rpc.call("cache.manager", "invalidate_pattern", ["v1:orm:res.currency:*"])
     names["log"] = server.first("cache.log", [["action", "=", "remove"]])
     names["event"] = server.first("cache.event.rule", [], "sequence")
-    of_admin = [["uid", "=", server.rpc.uid], ["model", "in", ["sale.order", "res.partner"]]]
-    names["entry"] = server.first("cache.entry", of_admin, "id") or server.first("cache.entry", [])
+    of_admin = [["uid", "=", server.rpc.uid], ["method", "=", "web_search_read"]]
+    names["entry"] = server.first("cache.entry", of_admin, "created desc") or server.first(
+        "cache.entry", []
+    )
     names["call"] = server.first("cache.call", [["model", "=", "sale.order"]]) or server.first(
         "cache.call", []
     )

@@ -15,6 +15,8 @@ import secrets
 import statistics
 import time
 
+from odoo.tools.translate import LazyTranslate
+
 from . import options, redis_url
 from .breaker import CircuitBreaker
 
@@ -23,54 +25,94 @@ TIMEOUT_S = 2.0
 
 ROUND_TRIPS = 5
 
+_lt = LazyTranslate(__name__, default_lang='en_US')
+"""Into the language of the request; programs without one get English."""
+
 MAX_NAMES = 500_000
 """Keys tried to find one that lies on a given node: 0.5 s, enough for a single slot."""
 
 _ADVICE = {
-    'not configured': "There is no Redis URL to test. Enter one, for example "
-    "redis://localhost:6379/0.",
-    'not installed': "The Python package redis is not installed on this server. Install it "
-    "(pip install redis) and restart Odoo.",
-    'refused': "Nothing listens at {address}. Check that Redis runs, its settings bind and port, "
-    "and host and port in the URL.",
-    'no socket': "The socket does not exist or may not be opened. Check the path and that the "
-    "user of the Odoo server belongs to the group of the Redis socket.",
-    'timeout': "No answer within {timeout_s:g} seconds from {address}. Check host and port, a "
-    "firewall in between, and whether the server is overloaded; a server that expects TLS needs "
-    "a URL with rediss, one that does not needs redis.",
-    'dns': "The host name is not known to the Odoo server. Check the spelling in {address}, or "
-    "enter the IP address.",
-    'tls': "No secure connection to {address}. Check that this port speaks TLS and that the "
-    "certificate is valid for this host; a private certificate authority is given as "
-    "?ssl_ca_certs=/path/to/ca.pem. Without TLS the URL begins with redis, not rediss.",
-    'connection': "{address} closed the connection. If it expects TLS, begin the URL with "
-    "rediss; if it has too many clients, raise its maxclients.",
-    'auth': "{address} refuses the user name or password, or requires one. Correct them in the "
-    "URL, redis://user:password@host, and write special characters as %XX.",
-    'loading': "{address} is still loading its data. Try again in a moment.",
-    'protocol': "What answers at {address} is not Redis. Check host and port.",
-    'database': "{address} refuses the database number in the URL. Check that it exists (by "
-    "default 0 to 15).",
-    'sentinel': "No Sentinel of {address} answers. Check hosts and ports (26379 unless told "
-    "otherwise), and that these are Sentinels, not the Redis servers they watch.",
-    'sentinel auth': "The Sentinels of {address} refuse the user or password, or require one. "
-    "Theirs are given as ?sentinel_username= and ?sentinel_password=; the ones before the '@' "
-    "are for Redis itself. The user needs the command SENTINEL|GET-MASTER-ADDR-BY-NAME.",
-    'service': "The Sentinels of {address} watch nothing of this name. Correct it; it stands in "
-    "their configuration, in the line 'sentinel monitor'.",
-    'readonly': "{address} is a read-only replica. Enter the address of its primary, or of the "
-    "Sentinels that know it: redis+sentinel://host:26379/name.",
-    'cluster': "{address} belongs to a Redis Cluster, or the cluster is down. For a cluster, begin "
-    "the URL with redis+cluster://, and check that all its slots are served (CLUSTER INFO).",
-    'no cluster': "{address} does not belong to a Redis Cluster. For a single server, begin the "
-    "URL with redis://.",
-    'oom': "{address} has no memory left and refuses writes. Set its maxmemory-policy to "
-    "allkeys-lru, or give it more memory.",
-    'denied': "{address} does not permit this user what is needed. Allow it the keys {prefix}* "
-    "and the commands GETRANGE, SET, UNLINK, SCAN, PING, DBSIZE, INFO, SELECT, CLIENT|SETNAME, "
-    "and in a cluster CLUSTER|SLOTS and ASKING.",
-    'error': "{address} refuses a command that is needed. It must be Redis 4 or newer, or "
-    "Valkey, with GETRANGE, SET, UNLINK and SCAN under their own names.",
+    'not configured': _lt(
+        "There is no Redis URL to test. Enter one, for example redis://localhost:6379/0."
+    ),
+    'not installed': _lt(
+        "The Python package redis is not installed on this server. Install it "
+        "(pip install redis) and restart Odoo."
+    ),
+    'refused': _lt(
+        "Nothing listens at %(address)s. Check that Redis runs, its settings bind and port, "
+        "and host and port in the URL."
+    ),
+    'no socket': _lt(
+        "The socket does not exist or may not be opened. Check the path and that the "
+        "user of the Odoo server belongs to the group of the Redis socket."
+    ),
+    'timeout': _lt(
+        "No answer within %(timeout_s)g seconds from %(address)s. Check host and port, a "
+        "firewall in between, and whether the server is overloaded; a server that expects TLS "
+        "needs a URL with rediss, one that does not needs redis."
+    ),
+    'dns': _lt(
+        "The host name is not known to the Odoo server. Check the spelling in %(address)s, or "
+        "enter the IP address."
+    ),
+    'tls': _lt(
+        "No secure connection to %(address)s. Check that this port speaks TLS and that the "
+        "certificate is valid for this host; a private certificate authority is given as "
+        "?ssl_ca_certs=/path/to/ca.pem. Without TLS the URL begins with redis, not rediss."
+    ),
+    'connection': _lt(
+        "%(address)s closed the connection. If it expects TLS, begin the URL with "
+        "rediss; if it has too many clients, raise its maxclients."
+    ),
+    'auth': _lt(
+        "%(address)s refuses the user name or password, or requires one. Correct them in the "
+        "URL, redis://user:password@host, and write special characters as %%XX."
+    ),
+    'loading': _lt("%(address)s is still loading its data. Try again in a moment."),
+    'protocol': _lt("What answers at %(address)s is not Redis. Check host and port."),
+    'database': _lt(
+        "%(address)s refuses the database number in the URL. Check that it exists (by "
+        "default 0 to 15)."
+    ),
+    'sentinel': _lt(
+        "No Sentinel of %(address)s answers. Check hosts and ports (26379 unless told "
+        "otherwise), and that these are Sentinels, not the Redis servers they watch."
+    ),
+    'sentinel auth': _lt(
+        "The Sentinels of %(address)s refuse the user or password, or require one. "
+        "Theirs are given as ?sentinel_username= and ?sentinel_password=; the ones before the '@' "
+        "are for Redis itself. The user needs the command SENTINEL|GET-MASTER-ADDR-BY-NAME."
+    ),
+    'service': _lt(
+        "The Sentinels of %(address)s watch nothing of this name. Correct it; it stands in "
+        "their configuration, in the line 'sentinel monitor'."
+    ),
+    'readonly': _lt(
+        "%(address)s is a read-only replica. Enter the address of its primary, or of the "
+        "Sentinels that know it: redis+sentinel://host:26379/name."
+    ),
+    'cluster': _lt(
+        "%(address)s belongs to a Redis Cluster, or the cluster is down. For a cluster, begin "
+        "the URL with redis+cluster://, and check that all its slots are served (CLUSTER INFO)."
+    ),
+    'no cluster': _lt(
+        "%(address)s does not belong to a Redis Cluster. For a single server, begin the "
+        "URL with redis://."
+    ),
+    'oom': _lt(
+        "%(address)s has no memory left and refuses writes. Set its maxmemory-policy to "
+        "allkeys-lru, or give it more memory."
+    ),
+    'denied': _lt(
+        "%(address)s does not permit this user what is needed. Allow it the keys %(prefix)s* "
+        "and the commands GETRANGE, SET, UNLINK, SCAN, PING, DBSIZE, INFO, SELECT, CLIENT|SETNAME, "
+        "and in a cluster CLUSTER|SLOTS and ASKING."
+    ),
+    'error': _lt(
+        "%(address)s refuses a command that is needed. It must be Redis 4 or newer, or "
+        "Valkey, with GETRANGE, SET, UNLINK and SCAN under their own names."
+    ),
 }
 
 
@@ -210,8 +252,8 @@ def _library():
 
 
 def _error(kind: str, address: str = '', prefix: str = '') -> ProbeError:
-    text = _ADVICE.get(kind, _ADVICE['error'])
-    return ProbeError(kind, text.format(address=address, prefix=prefix, timeout_s=TIMEOUT_S))
+    text = str(_ADVICE.get(kind, _ADVICE['error']))
+    return ProbeError(kind, text % {'address': address, 'prefix': prefix, 'timeout_s': TIMEOUT_S})
 
 
 def _precise(kind: str, parsed) -> str:
@@ -237,8 +279,11 @@ def _summary(parsed, found: list[dict], timeout_ms: float) -> dict:
         'max_memory_bytes': 0 if 0 in limits else _total(limits),
         'max_memory_policy': info.get('maxmemory_policy'),
         'advice': [
-            *_advice(max(connect_ms, round_trip_ms), timeout_ms, infos),
-            *_advice_on_safety(parsed, infos),
+            str(sentence)
+            for sentence in (
+                *_advice(max(connect_ms, round_trip_ms), timeout_ms, infos),
+                *_advice_on_safety(parsed, infos),
+            )
         ],
     }
 
@@ -247,38 +292,51 @@ def _total(numbers: list) -> int | None:
     return None if None in numbers else sum(numbers)
 
 
-def _advice(slowest_ms: float, timeout_ms: float, infos: list[dict]) -> list[str]:
+def _advice(slowest_ms: float, timeout_ms: float, infos: list[dict]) -> list:
     advice = []
     if slowest_ms > timeout_ms:
         advice.append(
-            f"An answer took {slowest_ms:.0f} ms, but Redis is given up after {timeout_ms:.0f} "
-            f"ms. Raise the timeout to {2 * slowest_ms:.0f} ms, or use a Redis that is nearer."
+            _lt(
+                "An answer took %(took)s ms, but Redis is given up after %(limit)s ms. Raise the "
+                "timeout to %(better)s ms, or use a Redis that is nearer.",
+                took=f'{slowest_ms:.0f}',
+                limit=f'{timeout_ms:.0f}',
+                better=f'{2 * slowest_ms:.0f}',
+            )
         )
     if any(info.get('maxmemory') == 0 for info in infos):
         advice.append(
-            "This Redis has no memory limit. Set maxmemory, and maxmemory-policy "
-            "allkeys-lru, so that it cannot take all memory of its machine."
+            _lt(
+                "This Redis has no memory limit. Set maxmemory, and maxmemory-policy "
+                "allkeys-lru, so that it cannot take all memory of its machine."
+            )
         )
     elif any(info.get('maxmemory_policy') == 'noeviction' for info in infos):
         advice.append(
-            "This Redis refuses writes when it is full. Set maxmemory-policy "
-            "allkeys-lru, so that old entries make room for new ones."
+            _lt(
+                "This Redis refuses writes when it is full. Set maxmemory-policy "
+                "allkeys-lru, so that old entries make room for new ones."
+            )
         )
     return advice
 
 
-def _advice_on_safety(parsed, infos: list[dict]) -> list[str]:
+def _advice_on_safety(parsed, infos: list[dict]) -> list:
     advice = []
     if any(_is_persistent(info) for info in infos):
         advice.append(
-            "This Redis writes its data to disk, which a cache does not need and which costs time. "
-            "Unless it also holds something else, set save \"\" and appendonly no."
+            _lt(
+                "This Redis writes its data to disk, which a cache does not need and which costs "
+                "time. Unless it also holds something else, set save \"\" and appendonly no."
+            )
         )
     elsewhere = any(host not in _THIS_MACHINE for host, _port in parsed.hosts)
     if elsewhere and not parsed.tls and parsed.form != redis_url.UNIX:
         advice.append(
-            "Values travel to another machine without encryption. Where others can listen on that "
-            "network, begin the URL with rediss instead of redis."
+            _lt(
+                "Values travel to another machine without encryption. Where others can listen on "
+                "that network, begin the URL with rediss instead of redis."
+            )
         )
     return advice
 

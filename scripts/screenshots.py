@@ -199,7 +199,7 @@ class Server:
         record_id = self.ensure("ir.attachment", domain, attachment)
         self.rpc.call("ir.attachment", "write", [[record_id], {"datas": attachment["datas"]}])
         for bundle in DARK_BUNDLES:
-            # "any" version of a bundle, which dark pictures ask for, is to be the one of these colours
+            # "any" version of a bundle, which dark pictures ask for, is to be that of these colours
             built = [["url", "=like", f"/web/assets/%/{bundle}.min.css"]]
             ids = self.rpc.call("ir.attachment", "search", [built])
             self.rpc.call("ir.attachment", "unlink", [ids])

@@ -67,6 +67,21 @@ class TestKeeper(KeeperCase):
         self.ticked(ticked, "ticks")
         self.assertEqual(self.threads(), ['keeper'])
 
+    def test_a_fault_of_the_thread_itself_does_not_end_it(self):
+        sleeps, ticked = [], threading.Event()
+
+        def sleep(seconds):
+            if threading.current_thread() is self.keeper._thread and len(sleeps) < 3:
+                sleeps.append(seconds)
+                raise OSError(22, "as of a clock that is changed")
+            time.sleep(seconds)
+
+        self.patch(module, 'time', types.SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
+        with self.assertLogs(LOGGER, 'ERROR') as logs:
+            self.new_outbox(ticked.set)
+            self.ticked(ticked, "ticks")
+        self.assertEqual((len(logs.output), self.keeper.faults['OSError']), (1, 3))
+
     def test_the_end_does_not_wait_for_a_thread_that_has_nobody_left(self):
         """As that of a command, which closes its engine and ends."""
         breathing, go_on, left = threading.Event(), threading.Event(), []

@@ -2770,6 +2770,13 @@ _plant(
     'P10',
     'services/keeper.py',
     (
+        'keeper-fault',
+        "the background thread survives a fault of its own",
+        "            except Exception as error:  # noqa: BLE001 whatever it is, others wait",
+        "            except KeyError as error:  # noqa: BLE001 whatever it is, others wait",
+        'TestKeeper',
+    ),
+    (
         'keeper-weak',
         "the thread ends with the last owner",
         "self._outboxes: weakref.WeakSet = weakref.WeakSet()",

@@ -16,6 +16,7 @@ savepoint.  Each makes the recording *refused*: the result is returned, not stor
 
 from __future__ import annotations
 
+import math
 import threading
 
 from psycopg2.extensions import AsIs
@@ -42,6 +43,7 @@ class Recording:
         'clock',
         'cr',
         'domains',
+        'ends',
         'inner',
         'last_query',
         'queries',
@@ -57,6 +59,7 @@ class Recording:
         self.refusal = ''
         self.clock = False
         self.queries = 0
+        self.ends = math.inf  # when what was taken over ends, epoch seconds
         self.inner: dict[str, int] = {}  # named entries that were asked for, and their owners
         self.domains: dict = {}  # of record rules that were checked
         self.last_query = None  # what psycopg2 ran last on this cursor, as far as was seen

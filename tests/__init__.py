@@ -2,6 +2,7 @@ from . import (
     test_advice,
     test_attack,
     test_audit_rule,
+    test_batch_api,
     test_breaker,
     test_business_events,
     test_cache_user,

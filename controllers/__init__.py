@@ -1,3 +1,3 @@
 """HTTP endpoints for programs outside; see ``docs/batch-api.md``."""
 
-from . import batch
+from . import batch, catalogue, monitoring

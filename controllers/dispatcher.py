@@ -54,7 +54,12 @@ class ApiDispatcher(Dispatcher):
 
     def dispatch(self, endpoint, args):
         self.request.params = dict(args)
-        return self.request.registry['ir.http']._dispatch(endpoint)
+        try:
+            return self.request.registry['ir.http']._dispatch(endpoint)
+        except (BadCall, UserError) as error:
+            # not raised: nothing has been written, and a stranger's mistake is no line in the log
+            status, message, headers = _described(error)
+            return error_response(self.request, status, message, headers)
 
     def handle_error(self, exc):
         if isinstance(exc, HTTPException) and exc.response is not None:

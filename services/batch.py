@@ -59,7 +59,7 @@ def answer(engine, env, raw_calls: list, origin, budget_s: float, has) -> servin
     """
     calls = [_parse(env, raw) for raw in raw_calls]
     if all(isinstance(call, BadCall) for call in calls):
-        return serving.Served(*_render([_problem(call) for call in calls]), '')
+        return serving.Served(*_render([problem(call) for call in calls]), '')
     forms = [
         [call.status, call.message] if isinstance(call, BadCall) else call.form for call in calls
     ]
@@ -103,6 +103,26 @@ def check_model(env, name: str) -> None:
         raise BadCall(f'{name} belongs to the cache itself and is not read through it.')
     if model._abstract:
         raise BadCall(f'{name} is an abstract model, which has no records.')
+
+
+def serve(engine, env, name: str, extra: tuple, read, budget: Budget, has) -> serving.Served:
+    """Answer one question, cached as one piece.
+
+    :param read: without arguments; returns a value for JSON; what it raises is the answer
+    :param has: see :func:`.serving.serve`, as are the others
+    """
+
+    def compute():
+        value = Attempts(env, budget).attempt(read)
+        if not isinstance(value, batching.Failure):
+            return serving.Computed(200, dump(value))
+        error = problem(value.error)
+        return serving.Computed(error['status'], dump({'error': error}), not budget.is_over)
+
+    with quiet():
+        served = serving.serve(engine, env, name, extra, compute, has, budget.prepare)
+        budget.finish()
+    return served
 
 
 # -- time ------------------------------------------------------------------------------
@@ -157,11 +177,11 @@ def _run(env, calls: list, budget: Budget) -> list[dict | str]:
     parts = []
     for call in calls:
         if isinstance(call, BadCall):
-            parts.append(_problem(call))
+            parts.append(problem(call))
             continue
         value = next(answers)
         if isinstance(value, batching.Failure):
-            parts.append(_problem(value.error))
+            parts.append(problem(value.error))
             continue
         # equal calls have one value, which is written once
         text = texts.get(id(value))
@@ -171,19 +191,21 @@ def _run(env, calls: list, budget: Budget) -> list[dict | str]:
     return parts
 
 
-class _Maker:
-    """Makes one call after the other, each of which may fail."""
+class Attempts:
+    """Makes one thing after the other, each of which may fail without harm to the others.
+
+    :param budget: whose :meth:`Budget.prepare` was called
+    """
 
     def __init__(self, env, budget: Budget):
         self._env = env
         self._budget = budget
 
-    def __call__(self, call: Call):
+    def attempt(self, work):
+        """What ``work()`` returns, or a :class:`.batching.Failure`."""
         try:
             self._budget.check()
-            return self._make(call)
-        except BadCall as problem:
-            return batching.Failure(problem)
+            return work()
         except _RETRIED:
             raise
         except psycopg2.Error as error:
@@ -192,8 +214,15 @@ class _Maker:
             if isinstance(error, psycopg2.errors.QueryCanceled):
                 self._budget.is_over = True
             return batching.Failure(error)
-        except Exception as error:  # noqa: BLE001 it is this call's answer
+        except Exception as error:  # noqa: BLE001 it is the answer
             return batching.Failure(error)
+
+
+class _Maker(Attempts):
+    """Makes the calls of a batch."""
+
+    def __call__(self, call: Call):
+        return self.attempt(lambda: self._make(call))
 
     def _make(self, call: Call):
         records = self._env(context=call.context)[call.model]
@@ -242,7 +271,7 @@ def dump(value) -> bytes:
     return _dump(value).encode('utf-8', 'backslashreplace')
 
 
-def _problem(error: Exception) -> dict:
+def problem(error: Exception) -> dict:
     """An error as part of an answer: status, kind and a sentence, never a traceback."""
     status, kind, message = describe(error)
     return {'status': status, 'type': kind, 'message': message}

@@ -6,13 +6,13 @@ program outside sees, and the log of :class:`.common.CacheCase` sees what the ca
 
 import datetime
 import json
+import secrets
 import threading
 
 from werkzeug.test import Client
 
 from odoo import http
-from odoo.addons.base.models.res_users import ResUsersApikeys  # noqa: F401 the model of keys
-from odoo.sql_db import db_connect
+from odoo.tests import new_test_user
 
 from .common import ADMIN, CacheCase
 
@@ -40,11 +40,17 @@ class ApiCase(CacheCase):
         )
         return key
 
+    def new_key(self, *groups: str) -> str:
+        """A key of a new user in these groups, who is removed after the test."""
+        login = f'tc_{secrets.token_hex(4)}'
+        user = self.commit(lambda env: new_test_user(env, login, ','.join(groups)).id)
+        self.addCleanup(self.remove, 'res.users', user)
+        return self.make_key(user)
+
     def open(self, path, *, key=None, method='GET', etag=None, **options):
         """One request.
 
         :param key: default that of the administrator; False for none
-        :return: the response, with ``queries``: how many it took after log-in
         """
         headers = {'X-Odoo-Database': self.registry.db_name, **options.pop('headers', {})}
         if key is not False:
@@ -87,6 +93,3 @@ class ApiCase(CacheCase):
                     return response
             self.settle()
         self.fail(f'it is never kept: {self.log.events[-5:]}')
-
-    def connection(self):
-        return db_connect(self.registry.db_name)

@@ -25,11 +25,11 @@ class Catalogue(http.Controller):
     def suppliers(self):
         return _answer(endpoints.suppliers, _arguments())
 
-    @http.route('/cache/1/suppliers/<int:supplier_id>', **ROUTE)
+    @http.route('/cache/1/suppliers/<supplier_id>', **ROUTE)
     def supplier(self, supplier_id):
         return _answer(endpoints.supplier, endpoints.check_id(supplier_id))
 
-    @http.route('/cache/1/suppliers/<int:supplier_id>/products', **ROUTE)
+    @http.route('/cache/1/suppliers/<supplier_id>/products', **ROUTE)
     def supplier_products(self, supplier_id):
         id_ = endpoints.check_id(supplier_id)
         return _answer(endpoints.supplier_products, id_, _arguments())
@@ -38,11 +38,11 @@ class Catalogue(http.Controller):
     def products(self):
         return _answer(endpoints.products, _arguments())
 
-    @http.route('/cache/1/products/<int:product_id>', **ROUTE)
+    @http.route('/cache/1/products/<product_id>', **ROUTE)
     def product(self, product_id):
         return _answer(endpoints.product, endpoints.check_id(product_id))
 
-    @http.route('/cache/1/orders/<int:order_id>/status', **ROUTE)
+    @http.route('/cache/1/orders/<order_id>/status', **ROUTE)
     def order_status(self, order_id):
         return _answer(endpoints.order_status, endpoints.check_id(order_id), _arguments())
 

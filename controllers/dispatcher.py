@@ -1,11 +1,12 @@
 """How requests of the API are taken, and how its errors go out.
 
 The one idea: a program outside gets JSON and a status in every case, also when it may not log in,
-when the body is no JSON, or when nothing is at this address: ``{"error": {"status", "type",
+when the body is no JSON, or when there is no such record: ``{"error": {"status", "type",
 "message"}}``.  Odoo's own dispatchers answer with pages, or with tracebacks in JSON; a type of
 route of its own is how Odoo lets one differ.
 
-What may go wrong: an exception that nobody foresaw is status 500 without details; Odoo logs it.
+What may go wrong: an address or a method that no route has is answered by Odoo, with a page and the
+right status.  An exception that nobody foresaw is status 500 without details; Odoo logs it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import http as http_status
 import json
 import time
 
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wsgi import get_input_stream
 
 from odoo.exceptions import AccessDenied, UserError
@@ -35,7 +36,6 @@ _KINDS = {
     401: 'authentication',
     403: 'access',
     404: 'not_found',
-    405: 'method',
     413: 'too_large',
     415: 'media_type',
     429: 'out_of_time',
@@ -86,8 +86,6 @@ def _described(exc) -> tuple[int, str, list]:
 def _text_of(exc: HTTPException) -> str:
     if exc.code == 401:
         return 'The API key is not valid, or there is none: send "Authorization: Bearer <key>".'
-    if isinstance(exc, MethodNotAllowed):
-        return 'This address does not take this method.'
     return exc.description or http_status.HTTPStatus(exc.code).phrase
 
 

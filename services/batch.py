@@ -100,9 +100,9 @@ def check_model(env, name: str) -> None:
     if model is None:
         raise BadCall(f'There is no model {name!r} in this database.', 404)
     if model._original_module == _OWN_MODULE:
-        raise BadCall(f'{name} belongs to the cache itself and is not read through it.')
+        raise BadCall(f'The model {name} belongs to the cache itself and is not read through it.')
     if model._abstract:
-        raise BadCall(f'{name} is an abstract model, which has no records.')
+        raise BadCall(f'The model {name} is an abstract one, which has no records.')
 
 
 def serve(engine, env, name: str, extra: tuple, read, budget: Budget, has) -> serving.Served:

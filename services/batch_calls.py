@@ -111,7 +111,8 @@ def parse(raw) -> Call:
         raise BadCall('"model" must be the technical name of a model, such as "res.partner".')
     if not isinstance(method, str) or method not in METHODS:
         raise BadCall(
-            f'{_show(method)} cannot be called in a batch. The methods are: {", ".join(METHODS)}.'
+            f'The method {_show(method)} cannot be called in a batch. These can: '
+            f'{", ".join(METHODS)}.'
         )
     arguments, context = raw.get('arguments', {}), raw.get('context', {})
     if not isinstance(arguments, dict):
@@ -125,9 +126,10 @@ def parse(raw) -> Call:
 def _check_context(context: dict) -> None:
     _check_value(context, 'the context')
     for name in ('lang', 'tz'):
-        if not isinstance(context.get(name) or '', str):
+        value = context.get(name)
+        if value is not None and value is not False and not isinstance(value, str):
             raise BadCall(f'"{name}" in the context must be a text.')
-    companies = context.get('allowed_company_ids') or []
+    companies = context.get('allowed_company_ids', [])
     if not isinstance(companies, list) or not all(
         type(id_) is int and 0 < id_ <= MAX_ID for id_ in companies
     ):
@@ -152,7 +154,8 @@ def _arguments(method: str, arguments: dict) -> dict:
     unknown = arguments.keys() - checks.keys()
     if unknown:
         raise BadCall(
-            f'{method} has no argument {_show(min(unknown))}; it has: {", ".join(checks)}.'
+            f'The method {method} has no argument {_show(min(unknown))}; it has: '
+            f'{", ".join(checks)}.'
         )
     # null says as much as nothing, as it does where Odoo's own default is None
     return {
@@ -171,7 +174,7 @@ def _domain(name: str, value):
 def check_domain(name: str, value) -> None:
     """:raise BadCall: unless ``value`` is a domain of a bounded size"""
     if not isinstance(value, list):
-        raise BadCall(f'{name} must be a domain, which is a list.')
+        raise BadCall(f'"{name}" must be a domain, which is a list.')
     leaves, _depth, _operator = _measure(name, value, 0)
     if leaves > MAX_LEAVES:
         raise BadCall(f'A domain has at most {MAX_LEAVES} conditions; this {name} has {leaves}.')
@@ -230,35 +233,35 @@ def _leaf(name: str, item, level: int) -> tuple[int, int, str]:
 
 def _names(name: str, value):
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise BadCall(f'{name} must be a list of texts.')
+        raise BadCall(f'"{name}" must be a list of texts.')
     if len(value) > MAX_FIELDS:
-        raise BadCall(f'{name} has at most {MAX_FIELDS} names, and these are {len(value)}.')
+        raise BadCall(f'"{name}" has at most {MAX_FIELDS} names, and these are {len(value)}.')
     _check_value(value, name)
     return value
 
 
 def _text(name: str, value):
     if not isinstance(value, str):
-        raise BadCall(f'{name} must be a text.')
+        raise BadCall(f'"{name}" must be a text.')
     _check_value(value, name)
     return value
 
 
 def _limit(name: str, value):
     if type(value) is not int or not 0 < value <= MAX_IDS:
-        raise BadCall(f'{name} must be a whole number between 1 and {MAX_IDS}.')
+        raise BadCall(f'"{name}" must be a whole number between 1 and {MAX_IDS}.')
     return value
 
 
 def _offset(name: str, value):
     if type(value) is not int or not 0 <= value <= MAX_ID:
-        raise BadCall(f'{name} must be a whole number between 0 and {MAX_ID}.')
+        raise BadCall(f'"{name}" must be a whole number between 0 and {MAX_ID}.')
     return value
 
 
 def _load(name: str, value):
     if value not in ('', '_classic_read', False):
-        raise BadCall(f'{name} must be "_classic_read", or "" for ids without names.')
+        raise BadCall(f'"{name}" must be "_classic_read", or "" for ids without names.')
     return value
 
 

@@ -245,11 +245,14 @@ def _id(name: str, text: str) -> int:
     return int(text)
 
 
-def check_id(id_: int) -> int:
-    """:raise BadCall: for a number that no record has as its id"""
-    if not 0 < id_ <= MAX_ID:
-        raise BadCall(f'{id_} is no id: ids are numbers from 1 to {MAX_ID}.', 404)
-    return id_
+def check_id(text: str) -> int:
+    """An id in an address.
+
+    :raise BadCall: no record has this as its id
+    """
+    if not _is_number(text) or not 0 < int(text) <= MAX_ID:
+        raise BadCall(f'{text[:40]!r} is no id: ids are numbers from 1 to {MAX_ID}.', 404)
+    return int(text)
 
 
 def _is_number(text: str) -> bool:

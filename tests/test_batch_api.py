@@ -1,5 +1,7 @@
 """``POST /cache/1/batch``: one snapshot, exact merges, errors apart, ETags."""
 
+import threading
+
 from odoo.tests import new_test_user, tagged
 
 from .api_case import ApiCase
@@ -76,3 +78,95 @@ class TestBatchApi(ApiCase):
         response = self.batch(call, key=key)
         self.assertEqual(response.status_code, 403)
         self.assertEqual(response.json['results'][0]['error']['type'], 'access')
+
+    def test_an_answer_of_hits_depends_on_what_they_depend_on(self):
+        call = search_read('res.bank', [['id', '=', self.bank]], 'name')
+
+        def ask(number, etag=None):
+            return self.batch(call, {**call, 'context': {'n': number}}, etag=etag)
+
+        self.warm_up(lambda: ask(1))
+        response = self.warm_up(lambda: ask(2))  # its first part is a hit by now
+        self.sql("UPDATE res_bank SET name = 'Cyan' WHERE id = %s", [self.bank])
+        changed = ask(2, response.headers['ETag'])
+        self.assertEqual(changed.status_code, 200)
+        self.assertEqual(changed.json['results'][0]['result'][0]['name'], 'Cyan')
+
+    def test_what_may_be_older_than_the_snapshot_has_no_etag(self):
+        self.make('cache.rule', {'model': 'res.bank', 'consistency': 'weak'})
+        self.addCleanup(self.configure)
+        call = search_read('res.bank', [['id', '=', self.bank]], 'name')
+
+        def ask(number):
+            return self.batch(call, {**call, 'context': {'n': number}})
+
+        for number in range(6):
+            ask(number)
+            self.settle()
+        self.make('res.bank', {'name': 'Changed'})
+        self.engine._local_writes.clear()
+        self.assertNotIn('ETag', ask(100).headers)
+
+    def test_an_answer_lives_no_longer_than_its_parts(self):
+        call = search_read('res.bank', [['id', '=', self.bank]], 'name')
+
+        def ask(number):
+            return self.batch(call, {**call, 'context': {'n': number}})
+
+        self.warm_up(lambda: ask(1))
+        parts = [
+            entry
+            for entry in self.engine.hierarchy.tiers['l1'].entries()
+            if entry.method == 'search_read'
+        ]
+        self.warm_up(lambda: ask(2))
+        whole = [
+            entry
+            for entry in self.engine.hierarchy.tiers['l1'].entries()
+            if entry.method == 'batch'
+        ]
+        newest = max(whole, key=lambda entry: entry.created)
+        self.assertLessEqual(newest.expires, min(entry.expires for entry in parts) + 0.001)
+
+    def test_users_languages_and_companies_have_etags_of_their_own(self):
+        call = search_read('res.bank', [['id', '=', self.bank]], 'name')
+        first = self.warm_up(lambda: self.batch(call)).headers['ETag']
+        key = self.new_key('base.group_user')
+        second = self.warm_up(lambda: self.batch(call, key=key)).headers['ETag']
+        french = {**call, 'context': {'lang': 'fr_FR'}}
+        third = self.warm_up(lambda: self.batch(french)).headers['ETag']
+        self.assertEqual(len({first, second, third}), 3)
+        self.assertEqual(self.batch(call, key=key, etag=first).status_code, 200)
+
+    def test_another_worker_gives_the_same_etag(self):
+        call = read('res.bank', [self.bank], 'name')
+        etag = self.warm_up(lambda: self.batch(call)).headers['ETag']
+        with self.other_worker():
+            self.assertEqual(self.batch(call, etag=etag).status_code, 304)
+
+    def test_a_poller_costs_one_query_besides_its_login(self):
+        call = read('res.bank', [self.bank], 'name')
+        etag = self.warm_up(lambda: self.batch(call)).headers['ETag']
+
+        def texts(ask):
+            """What was asked of PostgreSQL."""
+            seen = []
+            thread = threading.current_thread()
+            hooks = thread.__dict__.setdefault('query_hooks', [])
+
+            def hook(cr, query, params, start, delay):
+                seen.append(cr._obj.query.decode())
+
+            hooks.append(hook)
+            try:
+                response = ask()
+            finally:
+                hooks.remove(hook)
+            return response, seen
+
+        ask = {'method': 'POST', 'content_type': 'application/json'}
+        empty, login = texts(lambda: self.open('/json/2/res.users/context_get', data='{}', **ask))
+        polled, all_ = texts(lambda: self.batch(call, etag=etag))
+        self.assertEqual((empty.status_code, polled.status_code), (200, 304))
+        self.assertEqual(len([text for text in all_ if 'cache_look' in text]), 1, all_)
+        self.assertLessEqual(len(all_), len(login) + 1, (login, all_))

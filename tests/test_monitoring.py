@@ -1,6 +1,9 @@
 """``/cache/1/health`` and ``/cache/1/metrics``."""
 
 import datetime
+import json
+import pathlib
+import re
 from unittest.mock import patch
 
 from odoo.tests import tagged
@@ -9,6 +12,8 @@ from odoo.tests.common import BaseCase
 from ..services import exposition, published, rollup
 from ..services.exposition import Family
 from .api_case import ApiCase
+
+DOCS = pathlib.Path(__file__).parent.parent / 'docs'
 
 try:
     from prometheus_client.parser import text_string_to_metric_families
@@ -107,6 +112,21 @@ class TestMetrics(ApiCase):
             self.assertTrue(family.documentation, family.name)
             self.assertTrue(family.name.startswith('tiered_cache_'), family.name)
             self.assertLess(len(family.samples), 1000, family.name)
+
+    def test_the_page_and_the_dashboard_name_what_there_is(self):
+        text = self.scrape().get_data(as_text=True)
+        there = set(re.findall(r'^# TYPE (\w+)', text, re.MULTILINE))
+        page = (DOCS / 'batch-api.md').read_text(encoding='utf-8')
+        self.assertEqual(set(re.findall(r'`(tiered_cache_\w+)`', page)), there)
+        board = json.loads((DOCS / 'grafana' / 'tiered-cache.json').read_text(encoding='utf-8'))
+        asked = {
+            name.removesuffix('_bucket')
+            for panel in board['panels']
+            for target in panel['targets']
+            for name in re.findall(r'tiered_cache_\w+', target['expr'])
+        }
+        self.assertLessEqual(asked, there)
+        self.assertGreater(len(asked), 8)
 
     def test_asking_for_new_names_makes_no_new_series(self):
         self.engine.metrics.miss('cold', 'a.model', 'read', 1.0)

@@ -79,7 +79,7 @@ def look_many(engine, calls: list[Call]) -> list[Answer | None]:
     nothing = [None] * len(calls)
     if not calls:
         return nothing
-    return _safely(engine, calls[0], lambda: named.look_many(engine, calls), nothing)
+    return safely(engine, calls[0], lambda: named.look_many(engine, calls), nothing)
 
 
 def bring(engine, calls: list[Call], values: list) -> int:
@@ -128,10 +128,10 @@ class _Again:
 
 
 def _look(engine, call: Call) -> Look:
-    return _safely(engine, call, lambda: named.look(engine, call), named.NOTHING)
+    return safely(engine, call, lambda: named.look(engine, call), named.NOTHING)
 
 
-def _safely(engine, call: Call, work, nothing):
+def safely(engine, call: Call, work, nothing):
     """Fail open: a fault of our own is a miss that is not kept.
 
     :param nothing: what is returned then

@@ -16,6 +16,7 @@ savepoint.  Each makes the recording *refused*: the result is returned, not stor
 
 from __future__ import annotations
 
+import math
 import threading
 
 from psycopg2.extensions import AsIs
@@ -43,6 +44,7 @@ class Recording:
         'clock',
         'cr',
         'domains',
+        'ends',
         'inner',
         'queries',
         'refusal',
@@ -58,6 +60,7 @@ class Recording:
         self.refusal = ''
         self.clock = False
         self.queries = 0
+        self.ends = math.inf  # when what was taken over ends, epoch seconds
         self.inner: dict[str, int] = {}  # named entries that were asked for, and their owners
         self.domains: dict = {}  # of record rules that were checked
         self.sent = 0.0  # statements of the connection, as far as they were seen

@@ -3297,6 +3297,179 @@ _plant(
     ),
 )
 
+# -- the interface for programs outside ------------------------------------------------------------
+
+_plant(
+    'P1',
+    'services/serving.py',
+    (
+        'etag-versions',
+        "an ETag holds the versions of what the answer depends on",
+        "sorted(reading.dependencies_of(recording, versions), key=lambda row: row[0]),",
+        "[],",
+        'TestBatchApi',
+    ),
+    (
+        'etag-any',
+        "304 is for the ETag of this answer only",
+        "    if has(etag):\n        return Served(status, b'', etag, answer.origin)",
+        "    if has:\n        return Served(status, b'', etag, answer.origin)",
+        'TestBatchApi',
+    ),
+    (
+        'serve-unfinished',
+        "an answer that ran out of time is not kept",
+        "if not computed.lasting:",
+        "if False:",
+        'TestBadInput',
+    ),
+)
+
+_plant(
+    'P1',
+    'services/reading.py',
+    (
+        'gather-hits',
+        "an answer depends on what its parts depend on that were hits",
+        "    recording.inherit(entry.dependencies, bool(entry.flags & FLAG_CLOCK))\n"
+        "    recording.ends =",
+        "    recording.ends =",
+        'TestBatchApi',
+    ),
+    (
+        'gather-older',
+        "a part that may be older than the snapshot is not kept as part of an exact answer",
+        "if judge(engine, entry, whole.versions, False) != ('', ''):",
+        "if False:",
+        'TestBatchApi',
+    ),
+    (
+        'gather-life',
+        "an answer does not outlive its parts",
+        "    recording.ends = min(recording.ends, entry.expires)\n",
+        "",
+        'TestBatchApi',
+    ),
+)
+
+_plant(
+    'P1',
+    'services/batching.py',
+    (
+        'merge-union',
+        "each caller gets the rows of its own domain, not those of all",
+        "answers[number] = [row for row in rows if row['id'] in wanted]",
+        "answers[number] = rows",
+        'TestBatching TestMergedReads',
+    ),
+    (
+        'merge-order',
+        "searches are merged only in an order in which no two rows are equal",
+        "return any(term.split()[:1] == ['id'] for term in order.lower().split(','))",
+        "return True",
+        'TestBatching',
+    ),
+    (
+        'merge-limit',
+        "a search with a limit or an offset runs by itself",
+        "if call.method != 'search_read' or {'limit', 'offset'} & call.arguments.keys():",
+        "if call.method != 'search_read':",
+        'TestBatching',
+    ),
+    (
+        'merge-failed',
+        "where the common read fails, each is made by itself",
+        "    if isinstance(rows, Failure):\n        return None\n    by_id",
+        "    if isinstance(rows, Failure):\n"
+        "        return {number: rows for number, _call in group.calls}\n    by_id",
+        'TestBatching',
+    ),
+)
+
+_plant(
+    'P1',
+    'services/domains.py',
+    (
+        'merge-active',
+        "what a search adds by itself is added before domains are put together",
+        "return [*domain, [active, '=', True]]",
+        "return domain",
+        'TestMergedReads',
+    ),
+    (
+        'merge-own-code',
+        "models with code of their own in reading or searching are not merged",
+        "        name in vars(part)\n",
+        "        False\n",
+        'TestMergedReads',
+    ),
+)
+
+_plant(
+    'P6',
+    'services/batch.py',
+    (
+        'batch-own-models',
+        "the models of the cache are not read through it",
+        "if model._original_module == _OWN_MODULE:",
+        "if False:",
+        'TestBadInput',
+    ),
+    (
+        'batch-savepoint',
+        "a call that PostgreSQL refuses harms no other",
+        "            self._env.cr.execute(f'ROLLBACK TO SAVEPOINT {SAVEPOINT}')\n",
+        "",
+        'TestBadInput',
+    ),
+    (
+        'batch-time',
+        "no call is made after the time of the request",
+        "if self._ends is not None and time.monotonic() > self._ends:",
+        "if False:",
+        'TestBadInput',
+    ),
+)
+
+_plant(
+    'P6',
+    'controllers/monitoring.py',
+    (
+        'metrics-address',
+        "figures are told to allowed addresses only, or with a key",
+        "elif not _is_allowed(answers.settings().metrics_addresses):",
+        "elif False:",
+        'TestMetrics',
+    ),
+    (
+        'metrics-group',
+        "the key must be that of a Cache User",
+        "if not request.env.user.has_group(GROUP_USER):",
+        "if False:",
+        'TestMetrics TestHealth',
+    ),
+)
+
+_plant(
+    'P6',
+    'services/following.py',
+    (
+        'changes-rights',
+        "what changed is told to those who may read the model",
+        "        env[one.model].check_access('read')\n",
+        "        pass\n",
+        'TestFollowing',
+    ),
+    (
+        'changes-links',
+        "a changed many2many field is a change of the model",
+        "before[1] == self.links",
+        "True",
+        'TestFollowing',
+    ),
+)
+
+
 NOT_PROTECTIONS = (
     (
         "`schedule_removal()` asks for the group (models/cache_manager.py)",

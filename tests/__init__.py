@@ -57,6 +57,7 @@ from . import (
     test_redis_limits,
     test_redis_probe,
     test_redis_sentinel,
+    test_remote,
     test_remote_client,
     test_remote_pool,
     test_removal,

@@ -15,6 +15,7 @@ from odoo import api, fields, models
 from odoo.exceptions import UserError, ValidationError
 from odoo.tools import ormcache
 
+from ..services import pool_figures
 from ..services.engine import engine_for
 from ..services.remote import address, clients
 from ..services.remote.client import Client
@@ -401,19 +402,16 @@ LIMITS = {
 
 
 def _sum(total, stats):
-    """Figures of two processes; counts are added, of times the larger one counts."""
+    """Figures of two processes as of one, see :func:`services.pool_figures.total`."""
     if total is None:
         return stats
-    if isinstance(stats, dict):
-        names = total.keys() | stats.keys()
-        return {
-            name: max(total.get(name, 0), stats.get(name, 0))
-            if name.endswith(('_ms', '_s'))
-            else _sum(total.get(name), stats[name])
-            if name in stats
-            else total[name]
-            for name in names
-        }
-    if isinstance(stats, str):  # the breaker: one that is not closed is worth knowing
-        return total if total != 'closed' else stats
-    return total + stats
+    numbers = [
+        {n: value for n, value in one.items() if isinstance(value, int)} for one in (total, stats)
+    ]
+    return {
+        **pool_figures.total(numbers),
+        'pool': pool_figures.total([total['pool'], stats['pool']]),
+        'errors': pool_figures.total([total['errors'], stats['errors']]),
+        # one that is not closed is worth knowing
+        'breaker': total['breaker'] if total['breaker'] != 'closed' else stats['breaker'],
+    }

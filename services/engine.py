@@ -588,6 +588,14 @@ class Engine:
             self._logged.add(kind)
             _logger.warning(message, *args, exc_info=exc_info)
 
+    def _pool_stats(self) -> dict[str, dict]:
+        """Connections of this process, by what they lead to; see :mod:`.pool_figures`."""
+        l2 = self.hierarchy.tiers.get("l2")
+        pools = {"redis": l2.health()["pool"]} if l2 is not None else {}
+        for name, stats in self.follower.clients.stats().items():
+            pools[f"remote:{name}"] = stats["pool"]
+        return pools
+
     def stats(self) -> dict:
         """Figures of this process, for administrators; no query, no value."""
         books = self._books.values()
@@ -609,6 +617,7 @@ class Engine:
             "outbox": {"dropped": self.outbox.dropped, "faults": dict(self.outbox.job_faults)},
             "removals": self.emptying.stats(),
             "remotes": self.follower.clients.stats(),
+            "pools": self._pool_stats(),
             "problems": list(self.settings.problems),
             **self.metrics.snapshot(),
         }

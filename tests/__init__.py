@@ -60,6 +60,7 @@ from . import (
     test_remote,
     test_remote_client,
     test_remote_pool,
+    test_remote_servers,
     test_removal,
     test_removal_fold,
     test_removal_processes,

@@ -2,10 +2,16 @@
 
 import threading
 import time
+import unittest
 
 from odoo.tests import BaseCase, tagged
 
+from ..services.breaker import CircuitBreaker
+from ..services.entry import Seal
 from ..services.remote.pool import Pool, PoolClosed, PoolTimeout
+from ..services.tiers import RedisTier
+from .redis_server import REDIS_SERVER, RedisServer
+from .tier_tools import SECRET
 
 
 class Connection:
@@ -220,3 +226,25 @@ class TestRemotePool(BaseCase):
         pool.release(slot)
         self.assertEqual(pool.stats()['idle'], 1)
         self.assertIn('p95_acquire_ms', stats)
+
+
+@tagged('post_install', '-at_install')
+@unittest.skipUnless(REDIS_SERVER, "redis-server is not installed")
+class TestRedisPool(BaseCase):
+    def test_figures_of_the_connections_to_redis_have_the_same_shape(self):
+        server = self.enterContext(RedisServer())
+        tier = RedisTier(server.url, 'tc:x:', Seal(SECRET), 2000, CircuitBreaker())
+        self.addCleanup(tier.close)
+        self.assertEqual(tier.health()['pool'], {})
+        tier.get('v1:x')
+        tier.get('v1:x')
+        pool = tier.health()['pool']
+        plain = Pool(lambda _timeout_s: Connection())
+        self.assertEqual(pool.keys(), plain.stats().keys())
+        self.assertEqual((pool['open'], pool['idle'], pool['active']), (1, 1, 0))
+        self.assertEqual((pool['created'], pool['closed'], pool['acquired']), (1, 0, 2))
+        server.stop()
+        tier.get('v1:x')
+        pool = tier.health()['pool']
+        self.assertEqual(pool['open'], 0)
+        self.assertEqual(pool['closed'], pool['created'])

@@ -223,6 +223,7 @@ EXCEPTIONS = {
     # what is active already is left alone; two rules must not name the same methods
     ('cache.metric', 'action_unarchive'): READERS,
     ('cache.namespace', 'action_unarchive'): READERS,
+    ('cache.remote', 'action_unarchive'): KEEPERS,
     ('cache.rule', 'action_unarchive'): READERS,
     ('cache.rule', 'copy'): NOBODY,
     # no sequence to set, no name to create by: nothing happens

@@ -252,8 +252,8 @@ class Client:
                 return self._once(work)
             except RemoteError as error:
                 wait_s = pause_s * random.uniform(0.5, 1.0)
-                busy = self._breaker.state != 'closed'
-                if not (error.outage and left) or busy or deadline.left_s() <= wait_s:
+                spared = error.local or self._breaker.state != 'closed'
+                if not (error.outage and left) or spared or deadline.left_s() <= wait_s:
                     raise
             self.retried += 1
             self._pause(wait_s)
@@ -270,6 +270,8 @@ class Client:
             result = work()
         except RemoteError as error:
             self.errors[error.kind] += 1
+            if error.local:
+                raise
             if error.outage:
                 if self._breaker.failure():
                     _logger.warning(

@@ -17,10 +17,12 @@ HIDDEN = '***'
 
 class RemoteError(Exception):
     """:cvar outage: whether it says nothing about what the answer would have been
+    :cvar local: whether it says nothing about the other server either
     :cvar kind: one word for figures and pages
     """
 
     outage = False
+    local = False
     kind = 'error'
 
 
@@ -60,6 +62,20 @@ class RemoteUnreachable(RemoteError):
 
     outage = True
     kind = 'unreachable'
+
+
+class PoolBusy(RemoteTimeout):
+    """All connections are in use for too long."""
+
+    local = True
+    kind = 'busy'
+
+
+class PoolClosing(RemoteUnreachable):
+    """The connections are being closed, since the remote was changed."""
+
+    local = True
+    kind = 'closing'
 
 
 class RemoteProtocolError(RemoteError):

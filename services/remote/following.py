@@ -48,6 +48,7 @@ _WANT = """
 INSERT INTO cache_remote_follow (remote_id, model, cursor)
 SELECT r.id, m.model, '' FROM cache_remote r, (VALUES (''), (%s)) AS m (model)
  WHERE r.id = %s
+   FOR KEY SHARE OF r
 ON CONFLICT (remote_id, model) DO NOTHING
 """
 

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from .. import latency
+from ..pool_figures import PoolFigures
 
 
 class PoolTimeout(Exception):
@@ -50,43 +50,6 @@ class _Waiter:
         self.event = threading.Event()
         self.slot: Slot | None = None
         self.may_connect = self.closed = False
-
-
-class Figures:
-    """What a pool counts; the same for that of Redis.
-
-    :param bins: acquisition times, see :mod:`..latency`
-    """
-
-    def __init__(self):
-        self.created = self.closed = self.timeouts = self.acquired = 0
-        self.bins = latency.new_bins()
-        self.total_ms = 0.0
-        self.lock = threading.Lock()
-
-    def acquired_in(self, seconds: float) -> None:
-        with self.lock:
-            self.acquired += 1
-            self.total_ms += seconds * 1000
-            self.bins[latency.bin_of(seconds * 1000)] += 1
-
-    def as_dict(self, ages_s, *, active: int, idle: int, healthy: int, queued: int) -> dict:
-        """:param ages_s: of the connections that are open, seconds"""
-        ages_s = list(ages_s)
-        return {
-            'open': active + idle,
-            'active': active,
-            'idle': idle,
-            'healthy': healthy,
-            'queued': queued,
-            'created': self.created,
-            'closed': self.closed,
-            'timeouts': self.timeouts,
-            'acquired': self.acquired,
-            'mean_acquire_ms': round(self.total_ms / self.acquired, 3) if self.acquired else 0.0,
-            'p95_acquire_ms': round(latency.percentile(self.bins, 0.95) or 0.0, 3),
-            'mean_age_s': round(sum(ages_s) / len(ages_s), 1) if ages_s else 0.0,
-        }
 
 
 class Pool:
@@ -130,7 +93,7 @@ class Pool:
         self._busy: set[Slot] = set()
         self._waiters: collections.deque[_Waiter] = collections.deque()
         self._places = 0  # taken by connections, or by those that are being opened
-        self._figures = Figures()
+        self._figures = PoolFigures()
         self.is_closed = False
 
     @contextlib.contextmanager

@@ -25,7 +25,14 @@ from urllib.parse import urljoin
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from . import address
-from .errors import RemoteError, RemoteProtocolError, RemoteTimeout, RemoteUnreachable
+from .errors import (
+    PoolBusy,
+    PoolClosing,
+    RemoteError,
+    RemoteProtocolError,
+    RemoteTimeout,
+    RemoteUnreachable,
+)
 from .pool import Pool, PoolClosed, PoolTimeout
 
 MAX_REDIRECTS = 3
@@ -180,9 +187,9 @@ class Transport:
                 connection.deadline = deadline
                 return self._exchange(connection, method, path, body, headers)
         except PoolTimeout:
-            raise RemoteTimeout('No connection of the pool became free in time.') from None
+            raise PoolBusy('No connection of the pool became free in time.') from None
         except PoolClosed:
-            raise RemoteUnreachable('The connections to this server are being closed.') from None
+            raise PoolClosing('The connections to this server are being closed.') from None
         except RemoteError:
             raise
         except TimeoutError:

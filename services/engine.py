@@ -41,6 +41,7 @@ from .pressure import Pressure
 from .progress import Reports
 from .recorder import OrmCacheReader
 from .refresh import Refresher
+from .remote.following import Follower
 from .rules import RuleBook
 from .tiers import redis_limits
 from .versions import SIGNAL_RELATIONS, SIGNALS, State, VersionBook
@@ -161,6 +162,7 @@ class Engine:
         self.pauses = Pauses()
         self.pressure = Pressure()
         self.reporter = Reporter(self)
+        self.follower = Follower(self)
         self.outbox = Outbox(
             lambda: self.hierarchy.tiers | self.hierarchy.writers,
             self.tick,
@@ -247,6 +249,22 @@ class Engine:
     def book(self, cr) -> VersionBook:
         """Versions as seen on the server behind a cursor: a replica has a book of its own."""
         return self._books[bool(cr.readonly) and self.registry._db_readonly is not None]
+
+    def latest_versions(self, max_age_s: float | None) -> State | None:
+        """Versions as the primary server shows them now, whatever any caller's snapshot shows.
+
+        :param max_age_s: how old they may be, None: as old as the last removal of this process
+        """
+        known = self._books[False].state
+        if known is not None and known.read_at > self._last_local_removal:
+            age_s = time.monotonic() - known.read_at
+            if max_age_s is None or age_s < max_age_s:
+                return known
+        with db_connect(self.db_name).cursor() as cr:
+            versions = self._books[False].look(cr)
+            if versions is not None and not self.config_is_current(versions):
+                self.configure(cr, versions)
+        return versions
 
     def signals_fit(self, versions: State) -> bool:
         """Whether this process has acted on just the ``orm_signaling_*`` rows that the
@@ -436,6 +454,7 @@ class Engine:
         self.reports.deliver()
         self._look_around()
         self.preloader.follow()
+        self.follower.tick()
 
     def glance(self) -> None:
         """L1 loses what has expired, and gives way when the process becomes too large."""
@@ -530,6 +549,7 @@ class Engine:
         self.outbox.close()
         self.refresher.close()
         self.flights.close()
+        self.follower.close()
         self.hierarchy.close()
 
     # -- faults ----------------------------------------------------------------------
@@ -581,6 +601,14 @@ class Engine:
             self._logged.add(kind)
             _logger.warning(message, *args, exc_info=exc_info)
 
+    def _pool_stats(self) -> dict[str, dict]:
+        """Connections of this process, by what they lead to; see :mod:`.pool_figures`."""
+        l2 = self.hierarchy.tiers.get("l2")
+        pools = {"redis": l2.health()["pool"]} if l2 is not None else {}
+        for name, stats in self.follower.clients.stats().items():
+            pools[f"remote:{name}"] = stats["pool"]
+        return pools
+
     def stats(self) -> dict:
         """Figures of this process, for administrators; no query, no value."""
         books = self._books.values()
@@ -601,6 +629,8 @@ class Engine:
             },
             "outbox": {"dropped": self.outbox.dropped, "faults": dict(self.outbox.job_faults)},
             "removals": self.emptying.stats(),
+            "remotes": self.follower.clients.stats(),
+            "pools": self._pool_stats(),
             "problems": list(self.settings.problems),
             **self.metrics.snapshot(),
         }

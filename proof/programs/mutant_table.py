@@ -3470,6 +3470,218 @@ _plant(
 )
 
 
+# -- another Odoo: bounded, not mixed up, and nothing leaks ----------------------------------------
+
+_plant(
+    'P7',
+    'services/remote/transport.py',
+    (
+        'remote-deadline',
+        "deadline: each wait begins anew, so that bytes which trickle in hold a worker for ever",
+        "self.sock.settimeout(self._owner.deadline.left_s())",
+        "self.sock.settimeout(self._owner._connect_timeout_s)",
+        'TestRemoteTransport.test_each_misdeed_is_an_outage_within_the_bound',
+    ),
+    (
+        'remote-half-answer',
+        "half answers: what has come of an answer is taken for all of it",
+        "if answer.length:  # announced, and not come",
+        "if False:",
+        'TestRemoteTransport.test_each_misdeed_is_an_outage_within_the_bound',
+    ),
+    (
+        'remote-redirect',
+        "redirects: also to another server",
+        "if target.origin != self.target.origin:",
+        "if False:",
+        'TestRemoteTransport.test_a_redirect_to_another_host_is_refused_and_nothing_sent_there',
+    ),
+    (
+        'remote-long-answer',
+        "size of an answer: not limited",
+        "if size > self._max_answer_bytes:",
+        "if False:",
+        'TestRemoteTransport.test_an_answer_that_is_too_long_is_given_up',
+    ),
+)
+_plant(
+    'P6',
+    'services/remote/address.py',
+    (
+        'remote-address',
+        "private addresses: whatever a name resolves to is connected to",
+        "good = [info for info in found if is_allowed(info[4][0], target.host, allowed)]",
+        "good = found",
+        'TestRemoteAddress TestRemote.test_loopback_is_refused_unless_it_is_allowed',
+        (
+            'services/remote/address.py',
+            "if not is_allowed(sock.getpeername()[0], target.host, allowed):",
+            "if False:",
+        ),
+    ),
+    (
+        'remote-address-name',
+        "private addresses: a name that is allowed may lead to loopback",
+        "return ip.is_private and not special and host.lower() in allowed",
+        "return host.lower() in allowed",
+        'TestRemoteAddress.test_a_name_allows_private_addresses_and_never_loopback_or_metadata',
+    ),
+    (
+        'remote-address-mapped',
+        "private addresses: an IPv4 address that is written as an IPv6 address passes",
+        "    ip = _plain(ipaddress.ip_address(address.partition('%')[0]))",
+        "    ip = ipaddress.ip_address(address.partition('%')[0])",
+        'TestRemoteAddress.test_private_addresses_are_refused_unless_named',
+    ),
+)
+_plant(
+    'P10',
+    'services/remote/pool.py',
+    (
+        'remote-pool-order',
+        "pool: who comes later may be served first",
+        "            if not self._waiters:\n                if self._idle:",
+        "            if True:\n                if self._idle:",
+        'TestRemotePool.test_first_come_first_served',
+        (
+            'services/remote/pool.py',
+            "waiter = self._waiters.popleft()\n            slot.busy",
+            "waiter = self._waiters.pop()\n            slot.busy",
+        ),
+    ),
+    (
+        'remote-pool-maximum',
+        "pool: as many connections as are asked for",
+        "if self._places < self._max_size:",
+        "if True:",
+        'TestRemotePool.test_never_more_than_the_maximum_and_none_used_by_two',
+    ),
+    (
+        'remote-pool-broken',
+        "pool: a connection that failed is used again",
+        "if not good or self.is_closed or self._is_old(slot):",
+        "if self.is_closed or self._is_old(slot):",
+        'TestRemotePool.test_an_exception_closes_the_connection',
+    ),
+)
+_plant(
+    'P1',
+    'services/remote/dedup.py',
+    (
+        'remote-shared-after-change',
+        "sharing: a read after a change gets the answer of one from before",
+        "            self._generation += 1",
+        "            self._generation += 0",
+        'TestRemoteClient.test_a_read_after_a_change_does_not_share_the_answer_of_one_before',
+    ),
+    (
+        'remote-shared-object',
+        "sharing: callers get one and the same object",
+        "return copy.deepcopy(flight.value)\n",
+        "return flight.value\n",
+        'TestRemoteClient.test_equal_calls_share_one_answer_and_not_one_object',
+    ),
+)
+_plant(
+    'P1',
+    'services/remote/merging.py',
+    (
+        'remote-merge-union',
+        "merged searches: everybody gets the union",
+        "[_own(row, added) for row in rows if matches(row)]",
+        "[_own(row, added) for row in rows]",
+        'TestRemoteBatching.test_searches_are_merged_exactly',
+    ),
+    (
+        'remote-merge-active',
+        "merged searches: also where Odoo's own condition on active would be lost",
+        "return None if mentioned and (context or {}).get('active_test', True) else judge",
+        "return judge",
+        'TestRemoteBatching.test_what_names_active_is_asked_alone',
+    ),
+)
+_plant(
+    'P1',
+    'services/outside.py',
+    (
+        'outside-versions-before',
+        "values from outside carry versions from before the fetching began",
+        "    versions, plan = found.versions, wanted.plan\n",
+        "    versions, plan = latest(engine, wanted.plan, True), wanted.plan\n",
+        'TestRemote.test_what_was_asked_before_a_removal_is_not_kept_after_it',
+    ),
+    (
+        'outside-removed',
+        "values from outside: removals by tag count",
+        "            if version != _version(self._versions, name):",
+        "            if False:",
+        'TestRemote.test_a_call_removes_what_it_may_have_changed_for_everybody'
+        ' TestRemote.test_removal_by_name_tag_and_pattern',
+    ),
+    (
+        'outside-refusal',
+        "fail-safe: a refusal is an answer",
+        "        if getattr(error, 'outage', False) and all(spare):",
+        "        if all(spare):",
+        'TestRemote.test_a_refusal_is_an_answer_and_nothing_stands_in',
+    ),
+)
+_plant(
+    'P6',
+    'models/cache_remote.py',
+    (
+        'remote-key-moved',
+        "API key: it goes to whatever URL somebody writes, who need not know it",
+        "if moved and 'api_key' not in vals:",
+        "if False:",
+        'TestRemote.test_saving_the_form_keeps_the_key_and_moving_the_server_drops_it',
+    ),
+    (
+        'remote-key-shown',
+        "API key: it is shown",
+        "    secret = fields.Char(groups=NOBODY, copy=False, prefetch=False)",
+        "    secret = fields.Char(copy=False, prefetch=False)",
+        'TestRemote.test_no_client_reads_the_key',
+    ),
+)
+_plant(
+    'P6',
+    'services/remote/errors.py',
+    (
+        'remote-key-in-error',
+        "API key: it may stand in what the other server says",
+        "            text = text.replace(secret, HIDDEN)",
+        "            pass",
+        'TestRemoteProtocols.test_the_key_stands_in_no_error'
+        ' TestRemote.test_the_key_stands_nowhere_but_in_its_column',
+    ),
+)
+_plant(
+    'P4',
+    'services/remote/following.py',
+    (
+        'follow-cursor',
+        "following: the cursor moves with the removals, not with the claim",
+        "UPDATE cache_remote_follow f SET polled_at = now() AT TIME ZONE 'UTC'\n",
+        "UPDATE cache_remote_follow f SET polled_at = now() AT TIME ZONE 'UTC', cursor = 'x'\n",
+        'TestRemote.test_an_outage_keeps_the_cursor',
+    ),
+    (
+        'follow-complete',
+        "following: what is in doubt is removed",
+        "if not claim.cursor or not found.complete:",
+        "if not claim.cursor:",
+        'TestRemote.test_changes_in_doubt_remove_everything',
+    ),
+    (
+        'follow-one',
+        "following: one worker asks",
+        "   AND (f.polled_at IS NULL\n",
+        "   AND (TRUE OR f.polled_at IS NULL\n",
+        'TestRemote.test_one_request_per_interval_whoever_asks',
+    ),
+)
+
 NOT_PROTECTIONS = (
     (
         "`schedule_removal()` asks for the group (models/cache_manager.py)",

@@ -990,9 +990,8 @@ class TestFailSafe(NamedCase):
             )
             return found.value, found.origin
 
-        with self.request() as env:
-            with env.cr.savepoint():
-                self.assertEqual(get(env), ('anew', 'computed'))
+        with self.request() as env, env.cr.savepoint():
+            self.assertEqual(get(env), ('anew', 'computed'))
         time.sleep(0.11)
         with self.request() as env:
             with contextlib.suppress(ConnectionError), env.cr.savepoint(flush=False):

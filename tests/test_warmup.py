@@ -582,6 +582,27 @@ class TestProgress(WarmupCase):
             self.assertIsNone(self.slice())
         self.assertEqual(self.slice(), 'running')
 
+    def test_who_runs_it_leaves_alone_what_another_process_is_at(self):
+        self.start()
+        self.slice()
+        with warming.alone(self.engine, self.run_id):
+            self.assertIsNone(self.run_it(self.run_id))
+        self.assertEqual(self.values('state', 'present'), ('running', 1))
+
+    def test_the_time_of_one_run_is_not_that_of_all(self):
+        self.assertEqual(self.run_it(self.run_id, budget_s=0)['state'], 'partial')
+        self.assertEqual(self.values('budget_s'), (300,))
+
+    def test_failures_of_earlier_slices_are_logged_too(self):
+        failed = replay.Outcome('failed', 'no such thing')
+        self.start()
+        with patch.object(replay.Replayer, 'call', return_value=failed):
+            self.slice()
+        with self.assertLogs('odoo.addons.tiered_cache.services.warming', 'WARNING') as log:
+            self.slice(float('inf'))
+        self.assertIn('1 calls', log.output[0])
+        self.assertIn('no such thing', log.output[0])
+
     def test_it_ends_when_its_time_is_over(self):
         self.commit(lambda env: env['cache.warmup'].browse(self.run_id).write({'budget_s': 1}))
         self.start()
@@ -739,12 +760,13 @@ class TestPreload(WarmupCase):
     def test_what_a_warmup_stores_reaches_processes_that_are_running(self):
         self.record()
         self.restart()
-        id_ = self.warmup()
+        id_, first = self.warmup(), self.engine
         with self.other_worker() as other:
             other.outbox.flush()
             self.assertEqual(other.preloader.loaded, 0)
-            with patch.dict(self.registry.__dict__, {'_tiered_cache_engine': self.engine}):
-                self.run_it(id_)
+            with self.other_worker(first):
+                self.assertEqual(self.run_it(id_)['warmed'], 1)
+            self.assertEqual(other.preloader.loaded, 0)
             other.preloader.follow()
             with self.assertHit('l1'), self.request() as env:
                 self.read(env)

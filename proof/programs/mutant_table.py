@@ -3307,6 +3307,13 @@ _plant(
         'TestProgress',
     ),
     (
+        'warmup-failed',
+        "failures are logged, those of earlier slices too",
+        "        if failed:\n",
+        "        if False:\n",
+        'TestProgress',
+    ),
+    (
         'warmup-pause',
         "a run pauses as long as it works",
         'self._sleep(min(took_s, MAX_PAUSE_S))',
@@ -3479,7 +3486,7 @@ _plant(
         'TestPreload',
     ),
     (
-        'preload-follow',
+        'warmup-follow',
         "processes that run bring what a warm-up has stored",
         'if progress != self._progress:',
         'if False:',

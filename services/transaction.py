@@ -31,6 +31,7 @@ class TransactionState:
     :param changes: what the ORM hooks saw: model → ids, for events after commit
     :param events: what somebody listens to, see :mod:`.event_log`; None while nothing happened
     :param journal_engine: the engine for which the ORM hooks write the journal, if they do
+    :param refreshes: what to compute again when it is over: key → job; None while there is nothing
     """
 
     __slots__ = (
@@ -43,6 +44,7 @@ class TransactionState:
         'journal_engine',
         'looked',
         'objection',
+        'refreshes',
         'rights',
         'versions',
         '__weakref__',
@@ -59,6 +61,7 @@ class TransactionState:
         self.changes: dict = {}
         self.events = None
         self.journal_engine = None
+        self.refreshes: dict | None = None
         self._sent = 0.0
 
     def __deepcopy__(self, memo):

@@ -5,6 +5,7 @@
 import contextlib
 import dataclasses
 import time
+from unittest.mock import patch
 
 from odoo import SUPERUSER_ID
 from odoo.tests import tagged
@@ -97,6 +98,25 @@ class TestInspection(InspectionCase):
             self.assertEqual(self.errors(cr), [])
             found = [f for f in inspection.inspect(self.engine, cr) if 'tc_test_gone' in f.text]
             self.assertEqual([f.level for f in found], [inspection.WARNING])
+
+    def test_maintenance_that_does_not_run_is_a_warning(self):
+        switched_off = (
+            "UPDATE ir_cron SET active = false WHERE id = (SELECT res_id FROM ir_model_data"
+            " WHERE module = 'tiered_cache' AND name = 'ir_cron_maintain')"
+        )
+        with self.broken(switched_off) as cr:
+            found = [f for f in inspection.inspect(self.engine, cr) if 'switched off' in f.text]
+        self.assertEqual([f.level for f in found], [inspection.WARNING])
+
+    def test_a_tier_beyond_its_limits_is_a_warning(self):
+        self.keep()
+        stats = {'state': 'up', 'entries': 12, 'bytes': 5, 'max_entries': 10, 'max_bytes': 10}
+        with (
+            patch.object(inspection, 'tier_figures', return_value={'l3': stats}),
+            contextlib.closing(self.engine.cursor()) as cr,
+        ):
+            found = [f for f in inspection.inspect(self.engine, cr) if f.text.startswith('L3: 12')]
+        self.assertEqual([f.level for f in found], [inspection.WARNING, inspection.OK])
 
     def test_a_redis_that_is_configured_and_away_is_an_error(self):
         self.configure(redis_url='redis://localhost:1/0')

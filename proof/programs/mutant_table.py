@@ -3682,6 +3682,515 @@ _plant(
     ),
 )
 
+# -- named entries: renewal, time limits, early refresh -------------------------------------------
+
+_plant(
+    'P1',
+    'services/answering.py',
+    (
+        'renewal-dependencies',
+        "what is made with the previous value depends on what that was made of",
+        "ticket.recording.inherit(expired.dependencies, bool(expired.flags & FLAG_CLOCK))",
+        "pass",
+        'TestRenewal',
+    ),
+    (
+        'renewal-outdated',
+        "what is not current any more is not renewed, at any level",
+        'if expired is None or reading.judge(engine, expired, found.ticket.versions, False)[0]:',
+        'if expired is None:',
+        'TestRenewal',
+    ),
+    (
+        'timeout-savepoint',
+        "no snapshot is exported within a savepoint, where PostgreSQL refuses",
+        'if in_savepoint(call.env.cr):',
+        'if False:',
+        'TestFailSafe',
+    ),
+    (
+        'timeout-shorter',
+        "of two time limits the shorter one counts",
+        'min(filter(None, (soft_s, plan.hard_timeout_s)), default=None)',
+        'soft_s or plan.hard_timeout_s or None',
+        'TestFailSafe',
+    ),
+    (
+        'refresh-early',
+        "an early refresh begins when the transaction is over",
+        '        cr.postcommit.add(ask)\n        cr.postrollback.add(ask)\n',
+        '        cr.postcommit.add(ask)\n        engine.refresher.ask(key, work)\n',
+        'TestRenewal',
+    ),
+)
+_plant(
+    'P1',
+    'services/named.py',
+    (
+        'expired-newest',
+        "the newest value stands in, not that of a tier which is behind",
+        'if self.expired is None or self.expired.created < entry.created:',
+        'if True:',
+        'TestFailSafe',
+    ),
+)
+
+# -- warm-up: as the user would have asked, bounded, and stopped by nothing ----------------------
+
+_plant(
+    'P10',
+    'services/calls.py',
+    (
+        'calls-memory',
+        "a process remembers a bounded number of calls",
+        'return len(self._rows) >= MAX_CALLS',
+        'return False',
+        'TestRecordingCalls',
+    ),
+    (
+        'calls-best',
+        "of a full record those remain that have saved most",
+        'key=lambda item: -item[1].value_ms',
+        'key=lambda item: item[1].value_ms',
+        'TestRecordingCalls',
+    ),
+    (
+        'calls-size',
+        "a call that takes much space is not written down",
+        'if len(body) > MAX_BODY_BYTES:',
+        'if False:',
+        'TestRecordingCalls',
+    ),
+    (
+        'calls-old',
+        "what nobody asks for is forgotten",
+        'cr.execute(_PURGE_OLD, [days])',
+        'cr.execute(_PURGE_OLD, [days * 1000])',
+        'TestRecordingCalls',
+    ),
+    (
+        'calls-many',
+        "the table of calls is bounded",
+        'cr.execute(_PURGE_MANY, [MAX_ROWS])',
+        'cr.execute(_PURGE_MANY, [MAX_ROWS * 1000])',
+        'TestRecordingCalls',
+    ),
+    (
+        'calls-fade',
+        "old savings count less",
+        'power(0.5, least(',
+        'power(1.0, least(',
+        'TestRecordingCalls',
+    ),
+)
+_plant(
+    'P9',
+    'services/calls.py',
+    (
+        'calls-format',
+        "what another version has written down is not made again",
+        'or value[:1] != (FORMAT,) or len(value) != 1 + len(Call._fields):',
+        'or not value:',
+        'TestWarmupRecords',
+    ),
+)
+_plant(
+    'P10',
+    'services/warming.py',
+    (
+        'warmup-alone',
+        "one process at a time runs a warm-up",
+        'yield connection if mine else None',
+        'yield connection',
+        'TestProgress',
+    ),
+    (
+        'warmup-budget',
+        "a run ends when its time is over",
+        'if now >= deadline:',
+        'if False:',
+        'TestProgress',
+    ),
+    (
+        'warmup-slice',
+        "a run is done a few seconds at a time",
+        'elif now >= until and self.count:',
+        'elif False:',
+        'TestProgress',
+    ),
+    (
+        'warmup-stop',
+        "a button stops a run",
+        "return row is None or row[0] or row[1] != 'running'",
+        'return row is None',
+        'TestProgress',
+    ),
+    (
+        'warmup-failed',
+        "failures are logged, those of earlier slices too",
+        "        if failed:\n",
+        "        if False:\n",
+        'TestProgress',
+    ),
+    (
+        'warmup-pause',
+        "a run pauses as long as it works",
+        'self._sleep(min(took_s, MAX_PAUSE_S))',
+        'self._sleep(0.0)',
+        'TestProgress',
+    ),
+)
+_plant(
+    'P10',
+    'models/cache_warmup.py',
+    (
+        'warmup-resume',
+        "a run that was interrupted goes on where it was",
+        "if own.state == 'waiting':",
+        "if own.state in ('waiting', 'running'):",
+        'TestProgress.test_each_call_is_made_once_however_often_it_is_interrupted',
+    ),
+    (
+        'warmup-new-code',
+        "what runs while the registry is replaced goes on with the new one",
+        "            except replay.Stale:\n                return 'running'",
+        "            except replay.Stale:\n                return 'done'",
+        'TestProgress',
+    ),
+    (
+        'warmup-restart',
+        "a restart counts only where it shall",
+        'if self.after_restart and booted_at and last < booted_at:',
+        'if booted_at and last < booted_at:',
+        'TestWhen',
+    ),
+    (
+        'warmup-upgrade',
+        "an upgrade is noticed",
+        'if self.after_upgrade and self.fingerprint and self.fingerprint != fingerprint:',
+        'if False:',
+        'TestWhen',
+    ),
+    (
+        'warmup-list',
+        "the list is not changed under a run",
+        "            if record.state in ('waiting', 'running'):\n",
+        '            if False:\n',
+        'TestWarmupRecords',
+    ),
+    (
+        'warmup-namespace',
+        "a namespace means whole parts of a name",
+        "f'{escaped}:%'",
+        "f'{escaped}%'",
+        'TestWarmupRuns',
+    ),
+)
+_plant(
+    'P6',
+    'models/cache_warmup.py',
+    (
+        'warmup-methods',
+        "only what a module offers can be called",
+        'if (model, name) not in warming.methods_of(engine.registry):',
+        'if False:',
+        'TestWarmupRuns',
+    ),
+    (
+        'warmup-editable',
+        "nobody writes what happened",
+        'if not self.env.su and (others := vals.keys() - EDITABLE):',
+        'if False and (others := vals.keys()):',
+        'TestWarmupRecords',
+    ),
+    (
+        'warmup-users',
+        "a warm-up for some users makes the calls of these",
+        "domain.append(('user_id', 'in', self.user_ids.ids))",
+        "domain.append(('user_id', '>', 0))",
+        'TestWarmupRuns',
+    ),
+)
+_plant(
+    'P6',
+    'models/replay.py',
+    (
+        'replay-superuser',
+        "a call is made with the rights that it had",
+        'self._environment(call.uid, call.context, call.su) as env,',
+        'self._environment(call.uid, call.context, True) as env,',
+        'TestWarmupRuns',
+    ),
+    (
+        'replay-archived',
+        "nothing is computed for users who are archived",
+        'outcome = work() if self._is_active(uid) else self._inactive()',
+        'outcome = work()',
+        'TestWarmupRuns',
+    ),
+    (
+        'replay-host',
+        "a call is made for the host that was recorded, or not at all",
+        'yield read_through.current_origin() == (host, website, debug)',
+        'yield True',
+        'TestWebRequests',
+        (
+            'models/replay.py',
+            "f'{scheme}://{host}', method='POST'",
+            "f'{scheme}://localhost', method='POST'",
+        ),
+    ),
+    (
+        'replay-request',
+        "nothing of an imitated request is left behind",
+        '    finally:\n        http._request_stack.pop()\n',
+        '    finally:\n        pass\n',
+        'TestWebRequests',
+    ),
+)
+_plant(
+    'P3',
+    'models/replay.py',
+    (
+        'replay-readonly',
+        "a warm-up writes nothing",
+        "                cr.execute('SET TRANSACTION READ ONLY')\n",
+        '',
+        'TestWarmupRuns',
+    ),
+    (
+        'replay-raises',
+        "a call that raises stops no other",
+        '            outcome = Outcome(FAILED, _text(error))\n',
+        '            raise\n',
+        'TestWarmupRuns',
+    ),
+    (
+        'replay-bottom',
+        "a call is made where it was recorded, below all overrides",
+        'getattr(Base, call.method)(records, *args, **kwargs)',
+        'getattr(records, call.method)(*args, **kwargs)',
+        'TestWarmupRuns',
+    ),
+    (
+        'replay-slow',
+        "a statement of a warm-up ends after a while",
+        "                cr.execute('SET LOCAL statement_timeout = %s', [STATEMENT_TIMEOUT_MS])\n",
+        '',
+        'TestWarmupRuns',
+    ),
+)
+_plant(
+    'P10',
+    'services/preload.py',
+    (
+        'preload-share',
+        "what is brought takes half of the memory at most",
+        'int(engine.settings.l1_max_mb * 2**20 * MAX_SHARE)',
+        '2**40',
+        'TestPreload',
+    ),
+    (
+        'preload-newer',
+        "what memory has is not replaced by what is older",
+        ' or l1.has_newer(entry):',
+        ':',
+        'TestPreload',
+    ),
+    (
+        'preload-life',
+        "it lives in memory as long as memory may keep it",
+        "min(entry.expires, entry.created + plan.ttl_s['l1'])",
+        'entry.expires',
+        'TestPreload',
+    ),
+    (
+        'warmup-follow',
+        "processes that run bring what a warm-up has stored",
+        'if progress != self._progress:',
+        'if False:',
+        'TestPreload',
+    ),
+)
+
+# -- the command line: what it says is so, and programs can rely on its exit code ----------------
+
+_plant(
+    'P1',
+    'cli/cache.py',
+    (
+        'cli-check-code',
+        "check fails where it has found errors",
+        'return FAILED if errors else OK',
+        'return OK',
+        'TestCommand.test_check_is_content_then_finds_a_switched_off_trigger_and_guards_repairs_it',
+    ),
+    (
+        'cli-guards-code',
+        "guards fails where a table could not be guarded",
+        'return FAILED if failed else OK',
+        'return OK',
+        'TestCommand.test_what_could_not_be_done_is_told_by_the_exit_code',
+    ),
+    (
+        'cli-warm-code',
+        "warm fails where a call has failed",
+        'return OK if done else FAILED',
+        'return OK',
+        'TestCommand.test_what_could_not_be_done_is_told_by_the_exit_code',
+    ),
+    (
+        'cli-user-error',
+        "what does not exist is a wrong argument, not a fault",
+        'code = _say(Failure(USAGE, str(error)))',
+        'code = _say(Failure(FAILED, str(error)))',
+        'TestCommand.test_a_model_that_does_not_exist_is_a_wrong_argument',
+    ),
+    (
+        'cli-commit',
+        "what is removed is removed for all processes",
+        '    env.cr.commit()  # pylint: disable=invalid-commit  # a cursor of our own\n'
+        '    counts |=',
+        '    counts |=',
+        'TestCommand.test_invalidate_counts_first_and_then_removes_for_the_running_workers_too',
+    ),
+    (
+        'cli-dry-run',
+        "a dry run removes nothing",
+        '    if args.dry_run:\n        records =',
+        '    if not args:\n        records =',
+        'TestCommand.test_invalidate_counts_first_and_then_removes_for_the_running_workers_too',
+    ),
+)
+_plant(
+    'P4',
+    'services/inspection.py',
+    (
+        'inspect-guards',
+        "check finds guards that are not as they were made",
+        '    for guard in broken:\n        yield (',
+        '    for guard in ():\n        yield (',
+        'TestInspection',
+    ),
+    (
+        'inspect-functions',
+        "check finds functions that do something else",
+        '    for name in altered:\n',
+        '    for name in ():\n',
+        'TestInspection',
+    ),
+    (
+        'inspect-bounds',
+        "check finds a journal out of its bounds",
+        '        if count:\n            yield (',
+        '        if False:\n            yield (',
+        'TestInspection',
+    ),
+    (
+        'inspect-auditor',
+        "check finds what the auditor has switched off",
+        'enabled AND sequence = -1',
+        'enabled AND sequence = -2',
+        'TestInspection',
+    ),
+    (
+        'inspect-redis',
+        "check finds a Redis that is away",
+        'yield ERROR, f"L2: {error}"',
+        'yield OK, f"L2: {error}"',
+        'TestInspection',
+    ),
+    (
+        'inspect-limits',
+        "check finds a tier beyond its limits",
+        'if value and limit and value > limit * _LIMIT_SLACK:',
+        'if False:',
+        'TestInspection',
+    ),
+    (
+        'inspect-maintenance',
+        "check finds that maintenance does not run",
+        'if row is None or not row[0]:',
+        'if row is None:',
+        'TestInspection',
+    ),
+)
+_plant(
+    'P1',
+    'services/sampling.py',
+    (
+        'sample-compare',
+        "check compares entries with the database",
+        '        _compare(env, entry, rows)\n',
+        '        pass\n',
+        'TestSampling',
+    ),
+    (
+        'sample-outdated',
+        "what nobody would be served is no error",
+        'if reading.judge(engine, entry, state, False)[0]:',
+        'if False:',
+        'TestSampling',
+    ),
+    (
+        'sample-dependencies',
+        "check finds an entry without what all depend on",
+        '    _check_dependencies(engine, entry)\n    rows',
+        '    rows',
+        'TestSampling',
+    ),
+    (
+        'sample-future',
+        "check finds clocks that differ",
+        'if entry.created > time.time() + _CLOCK_SLACK_S:',
+        'if False:',
+        'TestSampling',
+    ),
+    (
+        'sample-damage',
+        "check finds damaged bytes",
+        'ERROR if kind in _DAMAGE else WARNING',
+        'WARNING',
+        'TestSampling',
+    ),
+)
+_plant(
+    'P1',
+    'services/figures.py',
+    (
+        'figures-hours',
+        "figures are those of the hours that were asked for",
+        '"active AND bucket >= now() AT TIME ZONE \'utc\' - make_interval(hours => %(hours)s)"',
+        '"active"',
+        'TestFigures',
+    ),
+    (
+        'figures-twice',
+        "figures count minutes once, not again as hours and days",
+        '"active AND bucket >=',
+        '"bucket >=',
+        'TestFigures',
+    ),
+)
+_plant(
+    'P1',
+    'services/walking.py',
+    (
+        'walk-keeps',
+        "a preview removes nothing",
+        '            found.append(key)\n        return False',
+        '            found.append(key)\n        return True',
+        'TestPreview',
+    ),
+    (
+        'walk-user',
+        "a preview for a user counts what is theirs",
+        'return lambda entry: entry.uid == target',
+        'return lambda entry: False',
+        'TestPreview',
+    ),
+)
+
 NOT_PROTECTIONS = (
     (
         "`schedule_removal()` asks for the group (models/cache_manager.py)",

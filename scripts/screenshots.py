@@ -199,7 +199,7 @@ class Server:
         record_id = self.ensure("ir.attachment", domain, attachment)
         self.rpc.call("ir.attachment", "write", [[record_id], {"datas": attachment["datas"]}])
         for bundle in DARK_BUNDLES:
-            # "any" version of a bundle, which dark pictures ask for, is to be that of these colours
+            # dark pictures ask for "any" version: it must be the one of these colours
             built = [["url", "=like", f"/web/assets/%/{bundle}.min.css"]]
             ids = self.rpc.call("ir.attachment", "search", [built])
             self.rpc.call("ir.attachment", "unlink", [ids])
@@ -335,14 +335,26 @@ def shrink(png):
     """
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     counted = sorted(picture.getcolors(picture.width * picture.height), reverse=True)
-    flat = [color for _count, color in counted[:FLAT_COLORS]]
-    rare = picture.quantize(256 - len(flat), method=Image.Quantize.MAXCOVERAGE).getpalette()
-    palette = Image.new("P", (1, 1))
-    palette.putpalette([part for color in flat for part in color] + rare)
-    picture = picture.quantize(palette=palette, dither=Image.Dither.NONE)
+    colors = [color for _count, color in counted]
+    palette = colors[:FLAT_COLORS]
+    if len(colors) > len(palette):
+        rare = picture.quantize(256 - len(palette), method=Image.Quantize.MAXCOVERAGE)
+        parts = rare.getpalette()
+        palette += zip(parts[::3], parts[1::3], parts[2::3], strict=True)
+    index = {color: nearest(color, palette) for color in colors}  # Pillow itself would round
     packed = io.BytesIO()
-    picture.save(packed, "PNG", optimize=True)
+    small = Image.new("P", picture.size)
+    small.putpalette([part for color in palette for part in color])
+    small.putdata([index[color] for color in picture.getdata()])
+    small.save(packed, "PNG", optimize=True)
     return packed.getvalue()
+
+
+def nearest(color, palette):
+    """:return int: where in the palette the colour is that differs least."""
+    red, green, blue = color
+    differences = [(red - r) ** 2 + (green - g) ** 2 + (blue - b) ** 2 for r, g, b in palette]
+    return differences.index(min(differences))
 
 
 def work(options, server):

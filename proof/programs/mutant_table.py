@@ -1787,8 +1787,8 @@ _plant(
     (
         'clock-datetime-now',
         "fields.Datetime.now() tells the recording",
-        "    if ticket is not None:\n        ticket.recording.clock = True\n",
-        "    if False:\n        ticket.recording.clock = True\n",
+        "    for ticket in _watching():\n        ticket.recording.clock = True\n",
+        "    for ticket in ():\n        ticket.recording.clock = True\n",
         'TestShortLives',
     ),
     (

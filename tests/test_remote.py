@@ -34,7 +34,7 @@ class World:
         self.slow_s = 0.0
         self.batch_api = False
 
-    def write(self, id_, name):
+    def change(self, id_, name):
         self.rows[id_] = {'id': id_, 'name': name}
         self.changed.append(id_)
 
@@ -337,7 +337,7 @@ class TestRemote(RemoteCase):
         self.assertEqual(self.asked(lambda: (self.names(1, 2, 3), self.search())), 2)
         self.poll()
         self.assertEqual(self.asked(lambda: (self.names(1, 2, 3), self.search())), 0)
-        self.world.write(2, 'new')
+        self.world.change(2, 'new')
         self.poll()
         self.assertEqual(self.asked(lambda: self.names(1, 3)), 0)
         self.assertEqual(self.names(1, 2, 3), ['name 1', 'new', 'name 3'])
@@ -362,7 +362,7 @@ class TestRemote(RemoteCase):
     def test_a_worker_that_dies_after_its_claim_has_lost_nothing(self):
         self.names(1)
         self.poll(), self.names(1), self.poll()
-        self.world.write(1, 'new')
+        self.world.change(1, 'new')
         self.sql("UPDATE cache_remote_follow SET polled_at = NULL")
         self.assertEqual(len(self.engine.follower.claim()), 1)  # and no more is heard of it
         self.poll()

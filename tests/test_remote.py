@@ -1,8 +1,11 @@
 """Reading another Odoo through the tiers; the other one is a server of these tests."""
 
 import json
+import pathlib
+import re
 import threading
 import time
+import types
 from unittest.mock import patch
 
 from odoo import api
@@ -542,6 +545,16 @@ class TestRemote(RemoteCase):
         with self.assertRaises(errors.AddressRefused):
             self.search()
         self.assertEqual(len(self.server.asked), before)
+
+    def test_the_examples_of_the_page_run(self):
+        page = pathlib.Path(__file__).parents[1] / 'docs' / 'remote.md'
+        examples = re.findall(r'```python\n(.*?)```', page.read_text(encoding='utf-8'), re.DOTALL)
+        self.assertEqual(len(examples), 2)
+        with self.request() as env:
+            scope = {'self': types.SimpleNamespace(env=env), 'ids': [1, 2]}
+            for example in examples:
+                exec(example.replace('headquarters', NAME), scope)  # noqa: S102
+            self.assertEqual([row['id'] for row in scope['codes']], [1, 2])
 
     def test_only_reads_are_answered_from_the_cache(self):
         with self.assertRaises(ValueError):

@@ -44,7 +44,7 @@ class CacheRemote(models.Model):
         "digits, dots, dashes and underscores.",
     )
     active = fields.Boolean(default=True)
-    url = fields.Char(string="URL", required=True, help="Such as https://erp.example.com.")
+    url = fields.Char(string="URL", help="Such as https://erp.example.com.")
     database = fields.Char(help="Empty: the only one of that server.")
     login = fields.Char(help="Of the user whose key it is. Odoo 19 does not need it.")
     api_key = fields.Char(
@@ -244,7 +244,7 @@ class CacheRemote(models.Model):
                     )
                 )
 
-    @api.constrains('url', 'allowed_hosts')
+    @api.constrains('name', 'url', 'allowed_hosts')
     def _check_address(self):
         for remote in self.sudo():
             try:
@@ -283,7 +283,15 @@ class CacheRemote(models.Model):
         self.env.registry.clear_cache()
         return remotes
 
+    def copy_data(self, default=None):
+        found = super().copy_data(default)
+        for remote, vals in zip(self, found, strict=True):
+            if 'name' not in (default or {}):
+                vals['name'] = f'{remote.name[:35]}_copy'
+        return found
+
     def write(self, vals):
+        self.check_access('write')
         moved = self._moved(vals)
         if 'name' in vals:
             self._forget()
@@ -297,6 +305,7 @@ class CacheRemote(models.Model):
         return result
 
     def unlink(self):
+        self.check_access('unlink')
         self._forget()
         self.env.registry.clear_cache()
         return super().unlink()
@@ -369,7 +378,7 @@ class CacheRemote(models.Model):
 
     def _tested(self, state, problem, found):
         values = {'state': state, 'problem': problem or False, **found}
-        super(CacheRemote, self.sudo()).write({**values, 'tested_at': fields.Datetime.now()})
+        self.sudo().write({**values, 'tested_at': fields.Datetime.now()})
         self.env.registry.clear_cache()
         message = problem or self.env._("Odoo %s answers.", found['version'])
         return {

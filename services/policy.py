@@ -50,6 +50,8 @@ OWN_MODELS = (
     'cache.namespace',
     'cache.operation',
     'cache.relation',
+    'cache.remote',
+    'cache.remote.follow',
     'cache.rule',
     'cache.schedule',
     'cache.warmup',

@@ -1,8 +1,11 @@
 """Reading another Odoo through the tiers; the other one is a server of these tests."""
 
 import json
+import pathlib
+import re
 import threading
 import time
+import types
 from unittest.mock import patch
 
 from odoo import api
@@ -34,7 +37,7 @@ class World:
         self.slow_s = 0.0
         self.batch_api = False
 
-    def write(self, id_, name):
+    def change(self, id_, name):
         self.rows[id_] = {'id': id_, 'name': name}
         self.changed.append(id_)
 
@@ -337,7 +340,7 @@ class TestRemote(RemoteCase):
         self.assertEqual(self.asked(lambda: (self.names(1, 2, 3), self.search())), 2)
         self.poll()
         self.assertEqual(self.asked(lambda: (self.names(1, 2, 3), self.search())), 0)
-        self.world.write(2, 'new')
+        self.world.change(2, 'new')
         self.poll()
         self.assertEqual(self.asked(lambda: self.names(1, 3)), 0)
         self.assertEqual(self.names(1, 2, 3), ['name 1', 'new', 'name 3'])
@@ -362,7 +365,7 @@ class TestRemote(RemoteCase):
     def test_a_worker_that_dies_after_its_claim_has_lost_nothing(self):
         self.names(1)
         self.poll(), self.names(1), self.poll()
-        self.world.write(1, 'new')
+        self.world.change(1, 'new')
         self.sql("UPDATE cache_remote_follow SET polled_at = NULL")
         self.assertEqual(len(self.engine.follower.claim()), 1)  # and no more is heard of it
         self.poll()
@@ -542,6 +545,16 @@ class TestRemote(RemoteCase):
         with self.assertRaises(errors.AddressRefused):
             self.search()
         self.assertEqual(len(self.server.asked), before)
+
+    def test_the_examples_of_the_page_run(self):
+        page = pathlib.Path(__file__).parents[1] / 'docs' / 'remote.md'
+        examples = re.findall(r'```python\n(.*?)```', page.read_text(encoding='utf-8'), re.DOTALL)
+        self.assertEqual(len(examples), 2)
+        with self.request() as env:
+            scope = {'self': types.SimpleNamespace(env=env), 'ids': [1, 2]}
+            for example in examples:
+                exec(example.replace('headquarters', NAME), scope)  # noqa: S102
+            self.assertEqual([row['id'] for row in scope['codes']], [1, 2])
 
     def test_only_reads_are_answered_from_the_cache(self):
         with self.assertRaises(ValueError):

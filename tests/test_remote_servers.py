@@ -139,6 +139,7 @@ class OtherCase(CacheCase):
         self.addCleanup(self.engine.follower.clients.close)
         self.engine.follower._wanted.clear()
         self.patch(self.engine.follower, 'tick', lambda: None)
+        self.other.sql("DELETE FROM res_bank WHERE name LIKE 'tc%'")
 
     def ask(self, work):
         with self.request() as env:
@@ -182,7 +183,7 @@ class TestRemoteOdoo(OtherCase):
                     (lambda r: r.search_read('res.nothing'), errors.RemoteValidationError),
                     (lambda r: r.search_read('res.bank', [], ['x']), errors.RemoteValidationError),
                     (
-                        lambda r: r.call('res.bank', 'write', [999_999], {'name': 'x'}),
+                        lambda r: r.call('res.bank', 'copy', [999_999]),
                         errors.RemoteMissingError,
                     ),
                 ):
@@ -257,7 +258,7 @@ class TestRemoteOdoo(OtherCase):
         self.assertEqual(self.banks(), ['tc'])
         self.other.sql(
             "UPDATE res_bank SET name = 'tc new', write_date = now() AT TIME ZONE 'UTC'"
-            " WHERE id = %s",
+            " + interval '2 s' WHERE id = %s",  # polls are seconds apart, but for those of tests
             [bank],
         )
         self.assertEqual(self.banks(), ['tc'])

@@ -224,6 +224,13 @@ EXCEPTIONS = {
     ('cache.metric', 'action_unarchive'): READERS,
     ('cache.namespace', 'action_unarchive'): READERS,
     ('cache.remote', 'action_unarchive'): KEEPERS,
+    ('cache.remote', 'copy_data'): SYSTEM,  # among it what only these may see
+    ('cache.remote', 'export_data'): SYSTEM,  # never the key, see TestRemote
+    ('cache.remote', 'name_create'): NOBODY,  # a name alone is no server
+    ('cache.remote.follow', 'export_data'): SYSTEM,
+    ('cache.remote.follow', 'get_metadata'): ALL,
+    ('cache.remote.follow', 'search_panel_select_range'): NOBODY,
+    ('cache.remote.follow', 'search_panel_select_multi_range'): NOBODY,
     ('cache.rule', 'action_unarchive'): READERS,
     ('cache.rule', 'copy'): NOBODY,
     # no sequence to set, no name to create by: nothing happens

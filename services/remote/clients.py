@@ -37,15 +37,16 @@ COLUMNS = (
     'follow',
     'interval_s',
 )
-_SELECT = f"SELECT {', '.join(COLUMNS)} FROM cache_remote WHERE active"
+_ALL = f"SELECT {', '.join(COLUMNS)} FROM cache_remote WHERE active ORDER BY id"
+_ONE = f"SELECT {', '.join(COLUMNS)} FROM cache_remote WHERE active AND name = %s"
 
 
 def read_settings(cr, name: str | None = None) -> list[Settings]:
     """Of the active remotes, or of one of them."""
     if name is None:
-        cr.execute(f'{_SELECT} ORDER BY id')
+        cr.execute(_ALL)
     else:
-        cr.execute(f'{_SELECT} AND name = %s', [name])
+        cr.execute(_ONE, [name])
     return [settings_of(row) for row in cr.dictfetchall()]
 
 

@@ -85,7 +85,7 @@ class _Raw(io.RawIOBase):
 
     def close(self):
         self._raw.close()
-        super().close()
+        return super().close()
 
 
 class _BoundedSocket:
@@ -127,7 +127,7 @@ class _Bounded:
         sock.settimeout(self.deadline.left_s())  # for the handshake of TLS
         return sock
 
-    def connect(self):
+    def connect(self):  # pylint: disable=missing-return
         super().connect()
         self.sock = _BoundedSocket(self.sock, self)
 

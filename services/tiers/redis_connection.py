@@ -220,7 +220,7 @@ class _Bounded:
     def disconnect(self, *args):
         if self._figures is not None and self._sock is not None:
             self._figures.closed += 1
-        super().disconnect(*args)
+        return super().disconnect(*args)
 
     def _share_time(self) -> None:
         """Find out where to connect, and set what each step of it may take."""

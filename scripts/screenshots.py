@@ -343,9 +343,10 @@ def shrink(png):
         palette += zip(parts[::3], parts[1::3], parts[2::3], strict=True)
     index = {color: nearest(color, palette) for color in colors}  # Pillow itself would round
     packed = io.BytesIO()
-    small = Image.new("P", picture.size)
+    parts = picture.tobytes()
+    pixels = zip(parts[::3], parts[1::3], parts[2::3], strict=True)
+    small = Image.frombytes("P", picture.size, bytes(index[color] for color in pixels))
     small.putpalette([part for color in palette for part in color])
-    small.putdata([index[color] for color in picture.getdata()])
     small.save(packed, "PNG", optimize=True)
     return packed.getvalue()
 

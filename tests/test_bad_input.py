@@ -204,7 +204,7 @@ class TestBadInput(ApiCase):
             def tell(self):
                 return self.at
 
-            def read(self, count=-1):
+            def read(self, count=-1):  # pylint: disable=method-required-super
                 self.asked.append(count)
                 count = min(size - self.at, count if count >= 0 else size)
                 self.at += count

@@ -127,7 +127,7 @@ class Client:
 
     # -- calls -------------------------------------------------------------------------
 
-    def read(self, call: Call):
+    def read(self, call: Call):  # pylint: disable=method-required-super  # no model's
         """A call that changes nothing: shared, batched, repeated.
 
         :raise RemoteError:

@@ -68,7 +68,7 @@ class Remote:
     def search_count(self, model, domain=(), **how):
         return self._answer(Call(model, 'search_count', (_domain(domain),), {}), **how).value
 
-    def read(self, model, ids, fields, **how):
+    def read(self, model, ids, fields, **how):  # pylint: disable=method-required-super
         """As :meth:`read_batch`; the name that the ORM has for it."""
         return self.read_batch(model, ids, fields, **how)
 

@@ -119,7 +119,7 @@ class Keeper:
         if self._leaving:
             self._last_round()
             return None
-        time.sleep(BREATH_S)
+        _breathe()
         outboxes = self._next_round()
         idle_s = min((outbox.idle_s for outbox in outboxes), default=GLANCE_S)
         self._glance(outboxes)
@@ -220,6 +220,11 @@ class _Hands:
             _try(work)
             done.set()
             del item, work
+
+
+def _breathe() -> None:
+    # not time.sleep, which fails in a process whose clock is changed (libfaketime)
+    threading.Event().wait(BREATH_S)
 
 
 def _try(work: Callable[[], object]) -> None:

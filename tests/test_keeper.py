@@ -4,7 +4,6 @@ import gc
 import os
 import threading
 import time
-import types
 import weakref
 
 from odoo.tests import tagged
@@ -68,15 +67,15 @@ class TestKeeper(KeeperCase):
         self.assertEqual(self.threads(), ['keeper'])
 
     def test_a_fault_of_the_thread_itself_does_not_end_it(self):
-        sleeps, ticked = [], threading.Event()
+        faults, ticked, breathe = [], threading.Event(), module._breathe
 
-        def sleep(seconds):
-            if threading.current_thread() is self.keeper._thread and len(sleeps) < 3:
-                sleeps.append(seconds)
+        def fail():
+            if threading.current_thread() is self.keeper._thread and len(faults) < 3:
+                faults.append(1)
                 raise OSError(22, "as of a clock that is changed")
-            time.sleep(seconds)
+            breathe()
 
-        self.patch(module, 'time', types.SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
+        self.patch(module, '_breathe', fail)
         with self.assertLogs(LOGGER, 'ERROR') as logs:
             self.new_outbox(ticked.set)
             self.ticked(ticked, "ticks")
@@ -86,12 +85,11 @@ class TestKeeper(KeeperCase):
         """As that of a command, which closes its engine and ends."""
         breathing, go_on, left = threading.Event(), threading.Event(), []
 
-        def breathe(_seconds):
+        def breathe():
             breathing.set()
             go_on.wait(10)
 
-        clock = types.SimpleNamespace(monotonic=time.monotonic, sleep=breathe)
-        self.patch(module, 'time', clock)
+        self.patch(module, '_breathe', breathe)
         outbox = self.new_outbox()
         self.ticked(breathing, "the thread takes a breath")
         outbox.close()

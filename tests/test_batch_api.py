@@ -1,10 +1,18 @@
 """``POST /cache/1/batch``: one snapshot, exact merges, errors apart, ETags."""
 
+import json
+import pathlib
+import re
 import threading
 
 from odoo.tests import new_test_user, tagged
 
+from ..services import batch_calls, endpoints, following, options
 from .api_case import ApiCase
+
+TTLS = {'l1_ttl_s': 600, 'use_l2': False, 'use_l3': False}
+
+DOCS = pathlib.Path(__file__).parent.parent / 'docs'
 
 
 def read(model, ids, *fields):
@@ -93,7 +101,7 @@ class TestBatchApi(ApiCase):
         self.assertEqual(changed.json['results'][0]['result'][0]['name'], 'Cyan')
 
     def test_what_may_be_older_than_the_snapshot_has_no_etag(self):
-        self.make('cache.rule', {'model': 'res.bank', 'consistency': 'weak'})
+        self.make('cache.rule', {'model': 'res.bank', 'consistency': 'weak', **TTLS})
         self.addCleanup(self.configure)
         call = search_read('res.bank', [['id', '=', self.bank]], 'name')
 
@@ -138,9 +146,11 @@ class TestBatchApi(ApiCase):
         self.assertEqual(len({first, second, third}), 3)
         self.assertEqual(self.batch(call, key=key, etag=first).status_code, 200)
 
-    def test_another_worker_gives_the_same_etag(self):
+    def test_a_worker_that_shares_a_tier_knows_the_etag(self):
+        self.configure(l3_enabled='1')
         call = read('res.bank', [self.bank], 'name')
         etag = self.warm_up(lambda: self.batch(call)).headers['ETag']
+        self.settle()
         with self.other_worker():
             self.assertEqual(self.batch(call, etag=etag).status_code, 304)
 
@@ -170,3 +180,42 @@ class TestBatchApi(ApiCase):
         self.assertEqual((empty.status_code, polled.status_code), (200, 304))
         self.assertEqual(len([text for text in all_ if 'cache_look' in text]), 1, all_)
         self.assertLessEqual(len(all_), len(login) + 1, (login, all_))
+
+
+@tagged('post_install', '-at_install')
+class TestBatchPage(ApiCase):
+    """docs/batch-api.md: its examples work, its limits are those of the code."""
+
+    def setUp(self):
+        super().setUp()
+        self.page = (DOCS / 'batch-api.md').read_text(encoding='utf-8')
+
+    def test_the_examples_work(self):
+        batch = json.loads(re.search(r'^\{"calls".*?^\]\}', self.page, re.MULTILINE | re.DOTALL)[0])
+        response = self.batch(*batch['calls'])
+        self.assertEqual(response.status_code, 200)
+        self.assertEqual(len(response.json['results']), 3)
+        self.assertTrue(all('result' in answer for answer in response.json['results'][1:]))
+        question = re.search(r'GET (/cache/1/changes\S+)', self.page)[1]
+        self.assertTrue(self.open(question).json['all'])
+        for answer in re.findall(r'```json\n(.*?)```', self.page, re.DOTALL):
+            json.loads(answer)
+
+    def test_the_limits_are_those_of_the_code(self):
+        for text in (
+            f'| calls in a batch | {batch_calls.MAX_CALLS} |',
+            f'{batch_calls.MAX_LEAVES} conditions, {batch_calls.MAX_DEPTH} levels',
+            f'| ids or values in a list | {batch_calls.MAX_IDS:,} |',
+            f'number 1 to {endpoints.MAX_PAGE:,}',
+            f'Up to {following.MAX_MODELS}\nmodels and {following.MAX_IDS} ids',
+            f'`api_max_body_kb` ({self.default("max_body_kb")})',
+            f'`api_time_budget_s` ({self.default("time_budget_s")})',
+            f'`api_page_size` ({self.default("page_size")})',
+        ):
+            self.assertIn(text, self.page)
+        for method in batch_calls.METHODS:
+            self.assertIn(f'`{method}`', self.page)
+
+    @staticmethod
+    def default(name):
+        return options.OPTIONS[f'api_{name}'].default_text

@@ -691,3 +691,31 @@ def holds(domain, row) -> bool:
             values = value if isinstance(value, list) else [value]
             stack.append((found in values) == (operator in ('=', 'in')))
     return all(stack)
+
+
+@tagged('post_install', '-at_install')
+class TestRemoteAddon(RemoteCase):
+    def changes(self, answer):
+        return self.client(self.serve(lambda asked: answer)).changes('c', ['a', 'b'])
+
+    def test_what_the_other_addon_says(self):
+        found = self.changes(
+            {'cursor': 'd', 'all': False, 'changed': {'a': True, 'b': {'ids': [1], 'gone': [2]}}}
+        )
+        self.assertEqual(found, ('d', (('a', None), ('b', (1, 2))), True))
+        found = self.changes({'cursor': 'd', 'all': True, 'changed': {}})
+        self.assertFalse(found.complete)
+        found = self.changes(
+            {'cursor': 'd', 'complete': True, 'changes': [{'model': 'a', 'ids': None}]}
+        )
+        self.assertEqual(found, ('d', (('a', None),), True))
+
+    def test_there_is_none(self):
+        self.assertIsNone(self.changes(Answer(b'<html>', 404)))
+        with self.assertRaises(errors.RemoteValidationError):
+            self.changes(Answer(b'{"error": {}}', 404))
+
+    def test_what_is_no_such_answer_is_not_believed(self):
+        for answer in ({}, {'changed': 1, 'all': False, 'cursor': ''}, {'changes': [1]}, []):
+            with self.subTest(answer=answer), self.assertRaises(errors.RemoteProtocolError):
+                self.changes(answer)

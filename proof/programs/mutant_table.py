@@ -3490,13 +3490,6 @@ _plant(
         'TestRemoteTransport.test_each_misdeed_is_an_outage_within_the_bound',
     ),
     (
-        'remote-redirect',
-        "redirects: also to another server",
-        "if target.origin != self.target.origin:",
-        "if False:",
-        'TestRemoteTransport.test_a_redirect_to_another_host_is_refused_and_nothing_sent_there',
-    ),
-    (
         'remote-long-answer',
         "size of an answer: not limited",
         "if size > self._max_answer_bytes:",
@@ -4192,6 +4185,10 @@ _plant(
 )
 
 NOT_PROTECTIONS = (
+    (
+        "a redirect to another server is refused (services/remote/transport.py)",
+        "only its path is followed, on the same server; what it saves is a less clear sentence",
+    ),
     (
         "`schedule_removal()` asks for the group (models/cache_manager.py)",
         "only the group may create a `cache.schedule`, too; what it saves is a less clear sentence",

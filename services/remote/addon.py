@@ -3,8 +3,9 @@
 The one idea: the shapes of these two endpoints stand here and nowhere else.
 
 ``GET /cache/1/changes?since=<cursor>&models=a,b``
-    ``{"cursor": "…", "changes": [{"model": "res.partner", "ids": [1, 2]}], "complete": true}``;
-    ids null: any record of the model; complete false: more may have changed than is said
+    ``{"cursor": "…", "changed": {"res.bank": true or {"ids": […], "gone": […]}}, "all": false}``;
+    true: any record of the model; all true: more may have changed than is said.  Understood is also
+    ``{"cursor": "…", "changes": [{"model": "…", "ids": […] or null}], "complete": true}``
 ``POST /cache/1/batch`` ``{"calls": [{"model", "method", "ids", "arguments", "context"}]}``
     ``{"results": [{"result": …} or {"error": {"status", "type", "message"}}]}``
 
@@ -18,8 +19,17 @@ import typing
 from urllib.parse import quote
 
 from .batcher import ALONE
-from .errors import RemoteAuthenticationError, RemoteProtocolError, RemoteUnreachable, error_of
+from .errors import (
+    RemoteAuthenticationError,
+    RemoteProtocolError,
+    RemoteUnreachable,
+    RemoteValidationError,
+    error_of,
+)
 from .protocols import BUSY, Account, Call, Json2, Request, dump, load
+
+MAX_MODELS = 50
+"""In one question for changes."""
 
 METHODS = ('search_read', 'read', 'search_count', 'name_search', 'formatted_read_group')
 """That a batch may call."""
@@ -46,19 +56,25 @@ def changes_request(account: Account, since: str, models) -> Request:
 def read_changes(response, account: Account) -> Changes | None:
     """:return: None: the other Odoo has no addon"""
     if response.status == 404:
+        if response.body[:1] == b'{':  # the addon is there, and one of the models is not
+            raise RemoteValidationError('The other server does not know one of the models.')
         return None
     answer = _answer(response, account)
     try:
-        changes = tuple(
-            (
-                str(change['model']),
-                None if change['ids'] is None else tuple(map(int, change['ids'])),
-            )
-            for change in answer['changes']
-        )
+        if 'changed' in answer:
+            changes = tuple((model, _ids(found)) for model, found in answer['changed'].items())
+            return Changes(str(answer['cursor']), changes, answer['all'] is False)
+        changes = tuple((str(one['model']), _ids(one)) for one in answer['changes'])
         return Changes(str(answer['cursor']), changes, answer.get('complete') is True)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise RemoteProtocolError('The changes are not as they should be.') from None
+
+
+def _ids(found) -> tuple[int, ...] | None:
+    """Of a model's changes; None for any of its records."""
+    if found is True or found['ids'] is None:
+        return None
+    return tuple(map(int, [*found['ids'], *found.get('gone', ())]))
 
 
 def batch_request(account: Account, calls: list[Call]) -> Request:

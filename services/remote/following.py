@@ -23,6 +23,7 @@ import threading
 import typing
 
 from .. import removal
+from . import addon
 from .clients import Clients, read_settings
 from .errors import RemoteError
 from .names import model_tag, remote_tag, remove_changes
@@ -138,7 +139,7 @@ class Follower:
         try:
             client = self.clients.get(settings)
             self.polls += 1
-            found = client.changes(claim.cursor, models)
+            found = client.changes(claim.cursor, list(models)[: addon.MAX_MODELS])
             client.has_addon(found is not None)
             if found is not None:
                 self._apply(claim, models, found)
@@ -176,10 +177,11 @@ class Follower:
             if not cr.rowcount:
                 return  # another one was faster, and has removed as much
             new = [model for model, cursor in models.items() if not cursor]
+            unknown = [*new, *list(models)[addon.MAX_MODELS :]]
             if not claim.cursor or not found.complete:
                 removal.remove_tag(self._engine, cr, remote_tag(claim.name))
             else:
-                changes = [*found.changes, *((model, None) for model in new)]
+                changes = [*found.changes, *((model, None) for model in unknown)]
                 remove_changes(self._engine, cr, claim.name, changes)
             if new:
                 cr.execute(

@@ -95,13 +95,13 @@ class Remote:
         def fetch(missing):
             numbers = [int(one.name.rpartition(':')[2]) for one in missing]
             rows = {row['id']: row for row in self._read(model, numbers, fields, context)}
+            self._follow(model)
             return [rows.get(number, outside.NOTHING) for number in numbers]
 
         answers: list[Answer] = []
         for start in range(0, len(wanted), MAX_IDS):
             part = wanted[start : start + MAX_IDS]
             engine = None if ttl_s == 0 else self._engine
-            self._follow(model)
             answers += outside.answer_many(engine, part, fetch)
         return answers
 
@@ -124,9 +124,14 @@ class Remote:
         plan = self._plan(call.model, ttl_s, fail_safe_s)
         extra = (self._settings.identity, call.method, call.args, call.kwargs, context)
         name = f'{model_tag(self._settings.name, call.model)}:search'
-        self._follow(call.model)
         wanted = outside.Wanted(self._env, name, extra, plan)
-        return outside.answer(self._engine, wanted, lambda: self._client.read(call))
+
+        def fetch():
+            value = self._client.read(call)
+            self._follow(call.model)
+            return value
+
+        return outside.answer(self._engine, wanted, fetch)
 
     def _read(self, model, ids, fields, context) -> list[dict]:
         call = Call(model, 'read', (ids, fields), {}, context)
@@ -154,6 +159,7 @@ class Remote:
         return self._engine.config.named_plan(model_tag(settings.name, model), options)
 
     def _follow(self, model: str) -> None:
+        """A model that has answered: what it answered before is removed with its first poll."""
         if self._engine is not None and self._settings.follow != 'ttl':
             self._engine.follower.want(self._settings.id, model)
 

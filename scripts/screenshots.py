@@ -39,7 +39,8 @@ FREEZE = """
     document.head.insertAdjacentHTML('beforeend', `<style>
         *, *::before, *::after { transition: none !important; animation: none !important;
                                  caret-color: transparent !important; }
-        .o_notification_manager, .o_debug_manager_placeholder { display: none !important; }
+        .o_notification_manager { display: none !important; }
+        .o_main_navbar mark { visibility: hidden !important; } /* the name of the database */
     </style>`);
     document.activeElement && document.activeElement.blur()
 """

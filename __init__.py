@@ -1,4 +1,4 @@
-from . import models, wizard
+from . import controllers, models, wizard
 from .caching import cached
 from .hooks import uninstall_hook
 from .patches import post_load

@@ -22,6 +22,7 @@
         'views/cache_metric_views.xml',
         'views/cache_namespace_views.xml',
         'views/cache_relation_views.xml',
+        'views/cache_remote_views.xml',
         'views/cache_rule_views.xml',
         'views/cache_schedule_views.xml',
         'views/cache_call_views.xml',

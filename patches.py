@@ -1,4 +1,5 @@
-"""The patches of this addon, each for want of a hook; a third is :mod:`services.savepoints`.
+"""The patches of this addon, each for want of a hook; two more are :mod:`services.savepoints` and
+:mod:`services.statements`.
 
 ``get_public_method``: ``cache.manager.invalidate_model`` must be callable by RPC, but the name
 means "drop this model's ORM cache" on every Odoo model, and is closed to RPC there
@@ -21,7 +22,7 @@ import sys
 from odoo import fields
 from odoo.service import model as service
 
-from .services import reading, savepoints, test_snapshot
+from .services import reading, savepoints, statements, test_snapshot
 
 _IMPORTERS = ('odoo.addons.rpc.controllers.json2', 'odoo.addons.api_doc.controllers.api_doc')
 
@@ -30,6 +31,7 @@ def post_load():
     _open_invalidate_model()
     _watch_datetime_now()
     savepoints.post_load()
+    statements.post_load()
     test_snapshot.post_load()
 
 

@@ -1,1 +1,3 @@
-"""HTTP endpoints; none yet."""
+"""HTTP endpoints for programs outside; see ``docs/batch-api.md``."""
+
+from . import batch, catalogue, monitoring

@@ -12,6 +12,8 @@ from . import (
     cache_metric,
     cache_namespace,
     cache_relation,
+    cache_remote,
+    cache_remote_follow,
     cache_rule,
     cache_schedule,
     cache_warmup,

@@ -12,9 +12,9 @@ import contextlib
 from datetime import timedelta
 
 from odoo import api, fields, models
-from odoo.tools import SQL
 
 from ..services.engine import engine_for
+from .retention import remove_older_than
 
 SILENCE_S = 120
 
@@ -182,13 +182,4 @@ class CacheLog(models.Model):
 
         :return: how many rows went
         """
-        self.env.flush_all()
-        self.env.cr.execute(
-            SQL(
-                "DELETE FROM cache_log"
-                " WHERE create_date < (now() AT TIME ZONE 'UTC') - make_interval(days => %s)",
-                days,
-            )
-        )
-        self.invalidate_model()
-        return self.env.cr.rowcount
+        return remove_older_than(self, days, 'create_date')

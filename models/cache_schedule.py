@@ -18,6 +18,7 @@ from odoo.exceptions import UserError, ValidationError
 from odoo.tools import SQL
 
 from ..services.engine import engine_for
+from .retention import remove_older_than
 
 _logger = logging.getLogger(__name__)
 
@@ -226,13 +227,4 @@ class CacheSchedule(models.Model):
 
         :return: how many rows went
         """
-        self.env.flush_all()
-        self.env.cr.execute(
-            SQL(
-                "DELETE FROM cache_schedule WHERE state <> 'pending'"
-                " AND finished_at < (now() AT TIME ZONE 'UTC') - make_interval(days => %s)",
-                days,
-            )
-        )
-        self.invalidate_model()
-        return self.env.cr.rowcount
+        return remove_older_than(self, days, 'finished_at', SQL("state <> 'pending'"))

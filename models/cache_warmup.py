@@ -288,18 +288,16 @@ class CacheWarmup(models.Model):
     def _run(self, budget_s=None):
         """Run in this process, until it is done or out of time; for scripts and the command line.
 
-        Commits, and returns when it has ended; it takes a second process's place at nothing: if
-        one is at it already, nothing happens.
+        Commits, and returns when it has ended.  Where another process is at it already, nothing
+        happens.
 
+        :param budget_s: how long this run may take, seconds; by default as long as any
         :return: state and counters, or None where another process is at it
         """
         self.ensure_one()
         engine = self._engine()
-        self.sudo().write({'state': 'waiting', 'trigger': 'code', 'stop': False})
-        if budget_s is not None:
-            self.sudo().budget_s = budget_s
         self.env.cr.commit()  # pylint: disable=invalid-commit  # the run has other connections
-        state = self._work(engine, float('inf'))
+        state = self._work(engine, float('inf'), anew=True, budget_s=budget_s)
         self.env.cr.commit()  # pylint: disable=invalid-commit  # to see what these have written
         self.invalidate_recordset()
         return state and {'state': self.state, **{n: self[n] for n in ('total', *warming.STATES)}}
@@ -374,10 +372,12 @@ class CacheWarmup(models.Model):
         self.env.cr.execute(SQL(_DUE))
         return self.browse([id_ for (id_,) in self.env.cr.fetchall()])
 
-    def _work(self, engine, until):
+    def _work(self, engine, until, anew=False, budget_s=None):
         """Go on with a run.
 
         :param until: see :meth:`services.warming.Run.work`
+        :param anew: whether to begin one
+        :param budget_s: instead of the record's
         :return: the state that it is in, or None where somebody else is at it
         """
         self.ensure_one()
@@ -386,11 +386,14 @@ class CacheWarmup(models.Model):
                 return None
             with self.env.registry.cursor() as cr:
                 own = self.with_env(self.env(cr=cr, su=True))
+                if anew:
+                    own.write({'state': 'waiting', 'trigger': 'code', 'stop': False})
                 if own.state == 'waiting':
                     own._begin(engine)
                 if own.state != 'running':
                     return own.state
-                budget_s = max(own.budget_s - own.worked_s, 0.0)
+                all_s = own.budget_s if budget_s is None else budget_s
+                left_s = max(all_s - own.worked_s, 0.0)
                 method, kind = own.method, own.kind
             replayer = replay.Replayer(engine, self.env)
 
@@ -403,7 +406,7 @@ class CacheWarmup(models.Model):
                     return replayer.method(model, name, line.uid, line.lang)
                 return replayer.call(line.body or b'')
 
-            run = warming.Run(engine, connection, self.id, perform, budget_s)
+            run = warming.Run(engine, connection, self.id, perform, left_s)
             try:
                 return run.work(until)
             except replay.Stale:
@@ -484,10 +487,13 @@ class CacheWarmup(models.Model):
                     SQL(
                         "SELECT 1 FROM cache_warmup WHERE active"
                         " AND (after_restart OR after_upgrade) LIMIT 1"
-                    )
+                    ),
+                    log_exceptions=False,
                 )
                 if self.env.cr.fetchone():
                     self._wake()
+        except psycopg2.errors.UndefinedTable:
+            return  # the code is newer than the database: the module is to be upgraded
         except psycopg2.Error:
             # no reason to keep Odoo from starting; the scheduled action looks by itself later
             _logger.info("Tiered Cache: the warm-up could not be woken up.", exc_info=True)

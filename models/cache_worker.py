@@ -62,6 +62,11 @@ class CacheWorker(models.Model):
         )
         numbers = [f.name for f in self._fields.values() if f.type in ('integer', 'float')]
         return [
-            {**row, **{n: row[n] or 0 for n in numbers}, 'details': row['details'] or {}}
+            {
+                **row,
+                **{n: row[n] or 0 for n in numbers},
+                'details': row['details'] or {},
+                'guards_waiting': len((row['details'] or {}).get('waiting') or ()),
+            }
             for row in self.env.cr.dictfetchall()
         ]

@@ -22,6 +22,14 @@ class IrHttp(models.AbstractModel):
     _inherit = 'ir.http'
 
     @classmethod
+    def _auth_method_cache_optional(cls):
+        """For ``auth='cache_optional'``: an API key if there is one, else nobody in particular."""
+        if request.httprequest.headers.get('Authorization'):
+            cls._auth_method_bearer()
+        else:
+            cls._auth_method_public()
+
+    @classmethod
     def _dispatch(cls, endpoint):
         if not request.env.uid or not request.env.user.has_group(GROUP_USER):
             return super()._dispatch(endpoint)

@@ -25,35 +25,48 @@ def read_through(records, method: str, compute, *args, **kwargs):
     :param compute: the plain method, bound
     :return: what the plain call returns; a hit is a fresh copy
     """
-    name = (records._name, method)
-    engine = found = None
+    engine, found = _ask(records, method, args, kwargs)
+    if wait_s := reading.patience_s(engine, found):
+        with engine.flights.among_threads(found.key, wait_s) as is_done:
+            if not is_done:
+                return _computed(engine, found, records, compute, args, kwargs)
+        engine, found = _ask(records, method, args, kwargs)  # and if it is not there, compute
+    if isinstance(found, reading.Hit):
+        _count_call(engine, found, records, method, args, kwargs)
+        return reading.audited(engine, records, method, found, lambda: compute(*args, **kwargs))
+    if found is None:
+        return compute(*args, **kwargs)
+    if found is reading.PLAIN:
+        with reading.plain_reads():
+            return compute(*args, **kwargs)
+    return _computed(engine, found, records, compute, args, kwargs)
+
+
+def _computed(engine, ticket, records, compute, args, kwargs):
+    started = time.perf_counter()
+    with reading.watch(ticket):
+        value = compute(*args, **kwargs)
+    try:
+        reading.keep(engine, ticket, records, value, (time.perf_counter() - started) * 1000)
+    except Exception as error:  # noqa: BLE001
+        log_fault(engine, error, ticket.name)
+    return value
+
+
+def _ask(records, method, args, kwargs):
+    """:return: the engine, and what :func:`.reading.find` returns"""
+    engine = None
     try:
         engine = engine_for(records.env.registry)
-        if engine is not None:
-            found = _find(engine, records, method, args, kwargs)
+        return engine, engine and _find(engine, records, method, args, kwargs)
     except psycopg2.Error as error:
         # the transaction is aborted: as after any other query, the caller must know
         if engine is None or not engine.lost_journal(error):
             raise
         raise ConcurrencyError("Tiered Cache was being uninstalled or upgraded") from error
     except Exception as error:  # noqa: BLE001 fail open: see above
-        log_fault(engine, error, name)
-    if found is None:
-        return compute(*args, **kwargs)
-    if found is reading.PLAIN:
-        with reading.plain_reads():
-            return compute(*args, **kwargs)
-    if isinstance(found, reading.Hit):
-        _count_call(engine, found, records, method, args, kwargs)
-        return reading.audited(engine, records, method, found, lambda: compute(*args, **kwargs))
-    started = time.perf_counter()
-    with reading.watch(found):
-        value = compute(*args, **kwargs)
-    try:
-        reading.keep(engine, found, records, value, (time.perf_counter() - started) * 1000)
-    except Exception as error:  # noqa: BLE001
-        log_fault(engine, error, name)
-    return value
+        log_fault(engine, error, (records._name, method))
+        return engine, None
 
 
 def _find(engine, records, method, args, kwargs):

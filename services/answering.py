@@ -26,9 +26,12 @@ from odoo.tools import config
 
 from . import codec, keys, named, reading
 from .computing import NOT_CHANGED, Computation, Detached, Tagged, own_environment
+from .entry import FLAG_CLOCK
 from .named import Answer, Call, Look
 from .named_plan import BadOption
 from .own_memory import empty_memory
+from .savepoints import in_savepoint
+from .transaction import state_of
 
 _logger = logging.getLogger(__name__)
 
@@ -79,7 +82,7 @@ def look_many(engine, calls: list[Call]) -> list[Answer | None]:
     nothing = [None] * len(calls)
     if not calls:
         return nothing
-    return _safely(engine, calls[0], lambda: named.look_many(engine, calls), nothing)
+    return safely(engine, calls[0], lambda: named.look_many(engine, calls), nothing)
 
 
 def bring(engine, calls: list[Call], values: list) -> int:
@@ -128,10 +131,10 @@ class _Again:
 
 
 def _look(engine, call: Call) -> Look:
-    return _safely(engine, call, lambda: named.look(engine, call), named.NOTHING)
+    return safely(engine, call, lambda: named.look(engine, call), named.NOTHING)
 
 
-def _safely(engine, call: Call, work, nothing):
+def safely(engine, call: Call, work, nothing):
     """Fail open: a fault of our own is a miss that is not kept.
 
     :param nothing: what is returned then
@@ -208,7 +211,8 @@ def _stand_in(engine, call: Call, entry) -> Answer:
 def _compute_here(engine, call: Call, computation: Computation, found: Look) -> Answer:
     """Compute in the caller's transaction, and keep the value."""
     ticket, started = found.ticket, time.perf_counter()
-    previous = named.value_of(found.expired) if found.expired is not None else None
+    expired = _to_renew(engine, computation, found)
+    previous = None if expired is None else named.value_of(expired)
     with empty_memory(call.env), reading.watch(ticket):
         value = computation(call.env, previous)
     if value is NOT_CHANGED:
@@ -216,10 +220,25 @@ def _compute_here(engine, call: Call, computation: Computation, found: Look) -> 
             raise ValueError('NOT_CHANGED was returned, and there was no previous value.')
         value = previous
     cost_ms = (time.perf_counter() - started) * 1000
-    if found.expired is not None and value is previous:
-        cost_ms = max(cost_ms, found.expired.cost_ms)  # what a hit saves is the computation
+    if expired is not None:
+        # the value, or part of it, may be the old one, which was made of what was read then
+        ticket.recording.inherit(expired.dependencies, bool(expired.flags & FLAG_CLOCK))
+        if value is previous:
+            cost_ms = max(cost_ms, expired.cost_ms)  # what a hit saves is the computation
     keep(engine, call, ticket, value, cost_ms)
     return Answer(_bare(value), 'computed')
+
+
+def _to_renew(engine, computation: Computation, found: Look):
+    """The entry whose value a computation may call unchanged, or None.
+
+    EVENTUAL and WEAK serve what is no longer current.  Renewed, it would carry the versions of now,
+    and nobody would ever see that it was not.
+    """
+    expired = found.expired if computation.takes_previous else None
+    if expired is None or reading.judge(engine, expired, found.ticket.versions, False)[0]:
+        return None
+    return expired
 
 
 def keep(engine, call: Call, ticket, value, cost_ms: float, put=None) -> bool:
@@ -253,6 +272,9 @@ def keep(engine, call: Call, ticket, value, cost_ms: float, put=None) -> bool:
 def _compute_in_time(engine, call, computation, found: Look, fallback) -> Answer:
     """Compute in a transaction of its own that sees what the caller sees, within a time limit."""
     plan = call.plan
+    if in_savepoint(call.env.cr):  # where PostgreSQL exports no snapshot
+        with _savepoint(call.env.cr, fallback):
+            return _compute_here(engine, call, computation, found)
     call.env.cr.execute('SELECT pg_export_snapshot()')
     snapshot = call.env.cr.fetchone()[0]
     detached = Detached(
@@ -263,8 +285,7 @@ def _compute_in_time(engine, call, computation, found: Look, fallback) -> Answer
             return _stand_in(engine, call, fallback)
         return _compute_here(engine, call, computation, found)
     soft_s = plan.soft_timeout_s if fallback is not None else 0.0
-    limit_s = soft_s or plan.hard_timeout_s or None
-    if detached.wait(limit_s):
+    if detached.wait(min(filter(None, (soft_s, plan.hard_timeout_s)), default=None)):
         if detached.error is not None:
             raise detached.error
         return detached.value
@@ -299,7 +320,24 @@ def _refresh_early(engine, call: Call, computation: Computation, found: Look) ->
         return
     detached = call._replace(env=None)
     env = (call.env.cr.dbname, call.env.uid, call.env.context, call.env.su)
-    engine.refresher.ask(entry.key, lambda: refresh(engine, detached, computation, env, entry.key))
+    work = functools.partial(refresh, engine, detached, computation, env, entry.key)
+    _ask_at_the_end(engine, call.env.cr, entry.key, work)
+
+
+def _ask_at_the_end(engine, cr, key: str, work) -> None:
+    """Ask for a refresh when the transaction is over, so that it does not take processor time from
+    the request that has found the value."""
+    transaction = state_of(cr)
+    if transaction.refreshes is None:
+        refreshes = transaction.refreshes = {}
+
+        def ask():
+            for name, job in refreshes.items():
+                engine.refresher.ask(name, job)
+
+        cr.postcommit.add(ask)
+        cr.postrollback.add(ask)
+    transaction.refreshes.setdefault(key, work)
 
 
 def refresh(engine, call: Call, computation: Computation, env: tuple, key: str) -> bool:

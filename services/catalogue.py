@@ -9,7 +9,8 @@ What may go wrong: a name too many costs hits, a missing name would cost truth. 
 whatever cannot be proven harmless makes the text *refused*: its result is computed and
 not stored.  A name after FROM or JOIN that the catalogue does not know (a table created
 a moment ago, a temporary table) makes the caller read the catalogue again, and refuse if
-that does not help.
+that does not help.  What a name stands for may change while the server runs: :func:`fingerprint`
+tells that it has, and :meth:`Catalogue.contradicts` whether a text was misunderstood meanwhile.
 """
 
 from __future__ import annotations
@@ -20,11 +21,18 @@ import re
 import typing
 
 _TOKEN = re.compile(r"[^\W\d][\w$]*")
-_CALL = re.compile(r'([^\W\d][\w$]*)"?\s*\(')
+_SPACE = r"(?:\s|/\*.*?\*/|--[^\n]*\n)"
+_CALL = re.compile(rf'([^\W\d][\w$]*)"?{_SPACE}*\(', re.DOTALL)
+# What follows FROM or JOIN, and each comma after it while plain names go on.
+_SOURCES = re.compile(rf"\b(?:from|join)\b{_SPACE}*", re.IGNORECASE | re.DOTALL)
 _SOURCE = re.compile(
-    r"\b(?:from|join)\s+(?:only\s+)?(?:lateral\s+)?"
-    r'(?:"?[^\W\d][\w$]*"?\s*\.\s*)?"?([^\W\d][\w$]*)"?(?!\w)(\s*\()?',
-    re.IGNORECASE,
+    rf"(?:\({_SPACE}*)*(?:only{_SPACE}+)?(?:lateral{_SPACE}+)?"
+    rf'(?:"?[^\W\d][\w$]*"?{_SPACE}*\.{_SPACE}*)?"?([^\W\d][\w$]*)"?(?!\w)({_SPACE}*\()?',
+    re.IGNORECASE | re.DOTALL,
+)
+_NEXT_SOURCE = re.compile(
+    rf'{_SPACE}*(?:(?:as{_SPACE}+)?"?[^\W\d][\w$]*"?{_SPACE}*)?,{_SPACE}*',
+    re.IGNORECASE | re.DOTALL,
 )
 _LOCAL_NAME = re.compile(
     r'"?([^\W\d][\w$]*)"?\s*(?:\([^()]*\)\s*)?as\s+(?:not\s+)?(?:materialized\s+)?\(', re.IGNORECASE
@@ -43,6 +51,7 @@ _CLOCK_WORDS = frozenset(
     ["current_timestamp", "current_time", "localtimestamp", "localtime", "current_date"]
 )
 _CLOCK_CALLS = frozenset(["now", "transaction_timestamp", "statement_timestamp", "age"])
+_CLOCK_TEXT = re.compile(r"'\s*now\s*'")  # a timestamp when PostgreSQL reads it as one
 # Stable built-ins beginning with pg_ look at the server, not at data; these look at
 # their arguments only.
 _HARMLESS_PG = frozenset(["pg_size_pretty", "pg_column_size", "pg_typeof"])
@@ -104,16 +113,34 @@ _VIEW_SOURCES = """
 SELECT r.ev_class, d.refclassid::regclass::text, d.refobjid
   FROM pg_rewrite r JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
  WHERE r.ev_type = '1' AND d.refobjid <> r.ev_class
-   AND d.refclassid IN ('pg_class'::regclass, 'pg_proc'::regclass)
+   AND d.refclassid IN ('pg_class'::regclass, 'pg_proc'::regclass, 'pg_operator'::regclass)
 """
 _INHERITANCE = "SELECT inhrelid, inhparent FROM pg_inherits"
-_FUNCTIONS = """
-SELECT p.proname, bool_or(p.oid < 16384 AND p.provolatile = 'v'),
-       bool_or(p.oid >= 16384 AND p.provolatile <> 'i' AND NOT EXISTS (
-            SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
-             WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
-               AND d.refclassid = 'pg_extension'::regclass AND e.extname = ANY(%s)))
-  FROM pg_proc p GROUP BY p.proname
+# Of functions that are not PostgreSQL's own: those that may look at data.  An aggregate always
+# says IMMUTABLE, whatever the functions do that it is made of.
+_FOREIGN = """
+SELECT p.oid, lower(p.proname) AS name FROM pg_proc p
+ WHERE p.oid >= 16384
+   AND (p.provolatile <> 'i' OR p.oid IN (
+        SELECT a.aggfnoid FROM pg_aggregate a JOIN pg_proc f
+            ON f.oid IN (a.aggtransfn, a.aggfinalfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)
+         WHERE f.oid >= 16384 AND f.provolatile <> 'i'))
+   AND NOT EXISTS (
+       SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+        WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+          AND d.refclassid = 'pg_extension'::regclass AND e.extname = ANY(%s))
+"""
+_FUNCTIONS = f"""
+WITH foreign_function AS ({_FOREIGN})
+SELECT 'volatile', lower(proname), 0::bigint FROM pg_proc WHERE oid < 16384 AND provolatile = 'v'
+ UNION ALL
+SELECT 'function', name, 0 FROM foreign_function
+ UNION ALL
+SELECT 'operator', lower(o.oprname), o.oid::bigint FROM pg_operator o
+  JOIN foreign_function f ON f.oid = o.oprcode
+ UNION ALL
+SELECT 'cast', lower(t.typname), 0 FROM pg_cast c JOIN foreign_function f ON f.oid = c.castfunc
+  JOIN pg_type t ON t.oid IN (c.castsource, c.casttarget) WHERE t.oid >= 16384
 """
 
 
@@ -133,25 +160,48 @@ class Reading:
 
 NOTHING = Reading(frozenset())
 
+MAX_READINGS = 2048
+
 _FINGERPRINT = """
-SELECT (SELECT array[count(*), max(oid::bigint)] FROM pg_class
-         WHERE relkind IN ('r', 'p', 'm', 'f') AND relpersistence <> 't' AND oid >= 16384),
+SELECT (SELECT array[count(*), max(oid::bigint), sum(hashtextextended(relname,
+                     (oid::bigint + 7 * relnamespace::bigint) * 4 + relrowsecurity::int
+                     + 2 * relforcerowsecurity::int) # ascii(relpersistence))]
+          FROM pg_class
+         WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND relpersistence <> 't' AND oid >= 16384),
+       (SELECT array[count(*), sum(oid::bigint + 3 * xmin::text::bigint)] FROM pg_proc
+         WHERE oid >= 16384 AND provolatile <> 'i'),
+       (SELECT array[count(*), sum(oid::bigint), sum(oprcode::oid::bigint)] FROM pg_operator
+         WHERE oid >= 16384),
+       (SELECT array[count(*), sum(oid::bigint)] FROM pg_cast WHERE oid >= 16384),
        (SELECT array[count(*), sum(inhrelid::bigint + 3 * inhparent::bigint)] FROM pg_inherits
           JOIN pg_class i ON i.oid = inhrelid WHERE i.relkind IN ('r', 'p', 'f')),
        (SELECT array[count(*), sum(oid::bigint), sum(xmin::text::bigint)] FROM pg_rewrite
-         WHERE oid >= 16384 AND ev_type = '1')
+         WHERE oid >= 16384 AND ev_type = '1'),
+       (SELECT array[count(*), sum(oid::bigint + 3 * xmin::text::bigint)] FROM pg_proc
+         WHERE oid >= 16384 AND provolatile = 'i')
 """
 
 
-def fingerprint(cr) -> tuple:
-    """Changes when a table is created, when what stands under a table or view changes.
+class Fingerprint(typing.NamedTuple):
+    """Changes with what names stand for.
 
-    CREATE OR REPLACE VIEW keeps the rule and its oid, and writes it anew: its xmin tells.
+    :param names: tables and views by name and kind, functions, operators and casts
+    :param beneath: what stands under tables and views, and the bodies of IMMUTABLE functions
+    """
 
-    :return: (tables, inheritance, views)
+    names: tuple
+    beneath: tuple
+
+
+def fingerprint(cr) -> Fingerprint:
+    """What :class:`Catalogue` reads, in a few numbers.
+
+    CREATE OR REPLACE keeps the oid of a view's rule and of a function, and writes the row anew:
+    its xmin tells.
     """
     cr.execute(_FINGERPRINT)
-    return tuple(tuple(map(int, (x or 0 for x in part))) for part in cr.fetchone())
+    parts = [tuple(map(int, (x or 0 for x in part))) for part in cr.fetchone()]
+    return Fingerprint(tuple(parts[:4]), tuple(parts[4:]))
 
 
 class Catalogue:
@@ -167,6 +217,8 @@ class Catalogue:
         self._clock_views: set[str] = set()
         self._volatile: set[str] = set()
         self._foreign_functions: set[str] = set()
+        self._foreign_operators: dict[int, str] = {}
+        self._foreign_types: set[str] = set()
         self._readings: collections.OrderedDict[str, Reading] = collections.OrderedDict()
         self._load_functions(cr)
         self._load_relations(cr)
@@ -182,7 +234,7 @@ class Catalogue:
     def reading(self, text: str) -> Reading | None:
         """What an SQL text reads; None when it names something unknown.
 
-        Remembers the last 2,048 texts: Odoo's ORM asks the same ones again and again.
+        Remembers the last MAX_READINGS texts: Odoo's ORM asks the same ones again and again.
         """
         try:
             return self._readings[text]
@@ -190,9 +242,18 @@ class Catalogue:
             reading = self._analyse(text)
         if reading is not None and reading is not NOTHING:  # names of savepoints are unique
             self._readings[text] = reading
-            while len(self._readings) > 2048:
+            while len(self._readings) > MAX_READINGS:
                 self._readings.popitem(last=False)
         return reading
+
+    def contradicts(self, older: Catalogue) -> bool:
+        """Whether a text that an older catalogue understood reads something else, or may: what was
+        stored meanwhile may lack a dependency."""
+        readings = dict(older._readings)
+        return len(readings) >= MAX_READINGS or any(
+            reading.relations is not None and self.reading(text) != reading
+            for text, reading in readings.items()
+        )
 
     # -- reading a text ----------------------------------------------------------------
 
@@ -206,7 +267,11 @@ class Catalogue:
         calls = set(_CALL.findall(lowered))
         if first not in _READS or ";" in lowered:
             return Reading(None, "statement")
-        if refusal := self._refuse(lowered, tokens) or self._refuse_calls(calls):
+        if refusal := (
+            self._refuse(lowered, tokens)
+            or self._refuse_calls(calls)
+            or self._refuse_foreign(lowered, tokens)
+        ):
             return Reading(None, refusal)
         if self._unknown_source(lowered):
             return None
@@ -216,8 +281,12 @@ class Catalogue:
         for name in self._odd_names:
             if name in lowered:
                 relations |= self._tables[name]
-        clock = not (_CLOCK_WORDS | self._clock_views).isdisjoint(tokens)
-        return Reading(frozenset(relations), clock=clock or not _CLOCK_CALLS.isdisjoint(calls))
+        clock = (
+            not (_CLOCK_WORDS | self._clock_views).isdisjoint(tokens)
+            or not _CLOCK_CALLS.isdisjoint(calls)
+            or _CLOCK_TEXT.search(lowered) is not None
+        )
+        return Reading(frozenset(relations), clock=clock)
 
     def _refuse(self, lowered: str, tokens: set[str]) -> str:
         if not _WRITES.isdisjoint(tokens):
@@ -233,16 +302,26 @@ class Catalogue:
 
     def _refuse_calls(self, calls: set[str]) -> str:
         for name in calls:
-            if name in self._foreign_functions:
-                return f"function {name}"
             if name in self._volatile or name in _SESSION:
                 return f"volatile {name}"
+        return ""
+
+    def _refuse_foreign(self, lowered: str, tokens: set[str]) -> str:
+        """Functions that are not PostgreSQL's own need no parenthesis: ``p.f`` calls ``f(p)``."""
+        for name in tokens:
+            if name in self._foreign_functions:
+                return f"function {name}"
+            if name in self._foreign_types:
+                return f"cast {name}"
+        for symbol in self._foreign_operators.values():
+            if symbol in lowered:
+                return f"operator {symbol}"
         return ""
 
     def _unknown_source(self, lowered: str) -> bool:
         """Whether FROM or JOIN names something that is neither known nor local."""
         local = None
-        for name, call in _SOURCE.findall(_DISTINCT_FROM.sub(" ", _EXTRACT.sub(" ", lowered))):
+        for name, call in _sources(_DISTINCT_FROM.sub(" ", _EXTRACT.sub(" ", lowered))):
             if call or name in self._tables or name in ("select", "lateral", "unnest", "values"):
                 continue
             if local is None:
@@ -255,11 +334,15 @@ class Catalogue:
 
     def _load_functions(self, cr) -> None:
         cr.execute(_FUNCTIONS, [list(_HARMLESS_EXTENSIONS)])
-        for name, volatile, foreign in cr.fetchall():
-            if volatile:
-                self._volatile.add(name.lower())
-            if foreign:
-                self._foreign_functions.add(name.lower())
+        for what, name, oid in cr.fetchall():
+            if what == "volatile":
+                self._volatile.add(name)
+            elif what == "function":
+                self._foreign_functions.add(name)
+            elif what == "operator":
+                self._foreign_operators[oid] = name
+            else:
+                self._foreign_types.add(name)
 
     def _load_relations(self, cr) -> None:
         cr.execute(_RELATIONS)
@@ -335,7 +418,9 @@ class Catalogue:
                 continue
             if kind == "pg_proc" and source >= 16384:
                 return tables, "view on a function"
-            if kind == "pg_proc":
+            if kind == "pg_operator" and source in self._foreign_operators:
+                return tables, "view on an operator"
+            if kind in ("pg_proc", "pg_operator"):
                 continue
             if source in views:
                 below, refusal = self._under(source, sources, views, names, seen)
@@ -376,6 +461,19 @@ _TREE_FUNCTION = re.compile(r":(?:funcid|opfuncid|aggfnoid|winfnoid) (\d+)")
 _TREE_RELATION = re.compile(r":relid (\d+)")
 
 
+def _sources(lowered: str):
+    """Names after FROM and JOIN, and after the commas of a list of plain names; with each what
+    makes it a call."""
+    for start in _SOURCES.finditer(lowered):
+        source = _SOURCE.match(lowered, start.end())
+        while source:
+            yield source.groups()
+            following = None if source[2] else _NEXT_SOURCE.match(lowered, source.end())
+            source = following and _SOURCE.match(lowered, following.end())
+            if source and source[0].count('"') % 2:
+                break  # a name with blanks: these are looked for by themselves
+
+
 def _refuse_system(words: set[str]) -> str:
     if "information_schema" in words or any(
         word.startswith("pg_") and word not in _HARMLESS_PG for word in words
@@ -391,6 +489,8 @@ def _refusal(name: str, kind: str, persistence: str, row_security: bool, here: b
         return by_kind[kind]
     if persistence == "t":
         return "temporary table"
+    if persistence == "u":
+        return "unlogged table"  # a crash empties it, and no trigger tells
     if not here:
         return "another schema"
     if row_security:

@@ -49,7 +49,8 @@ def dates(env) -> tuple[str, ...]:
     on every hit; a quarter of an hour, the step of all offsets from UTC, stands for it.
     """
     minute = int(time.time() // 60)
-    return _dates(env.context.get('tz'), minute)
+    zone = env.context.get('tz')  # anybody may send anything
+    return _dates(zone if isinstance(zone, str) else None, minute)
 
 
 @functools.lru_cache(maxsize=256)

@@ -33,7 +33,7 @@ from .fingerprint import running_code
 from .flight import Flights, Leases
 from .guards import Guards
 from .hierarchy import Hierarchy
-from .memory import Memory
+from .memory import BEHIND, Memory
 from .outbox import Outbox
 from .pauses import Pauses
 from .policy import Policy, Suspender
@@ -41,6 +41,7 @@ from .pressure import Pressure
 from .progress import Reports
 from .recorder import OrmCacheReader
 from .refresh import Refresher
+from .remote.following import Follower
 from .rules import RuleBook
 from .tiers import redis_limits
 from .versions import SIGNAL_RELATIONS, SIGNALS, State, VersionBook
@@ -82,6 +83,9 @@ _PRESSURE = {
     "Lower l1_max_mb or raise the limit if this lasts; it is logged once, and counted.",
 }
 
+_YOUNGEST_TABLES = "SELECT FROM cache_call, cache_warmup LIMIT 0"
+"""Fails where the code is newer than the database: the module is to be upgraded."""
+
 START_AFTER_S = 0.2
 """A worker that was just forked is let into its loop first."""
 
@@ -99,7 +103,8 @@ def engine_for(registry) -> Engine | None:
     with _creating:
         engine = registry.__dict__.get(_SLOT)
         if engine is None or not engine.is_usable():
-            # after a fork: connections, threads and locks of the parent are left alone
+            if engine is not None and engine.pid == os.getpid():
+                engine.close()  # after a fork what belongs to the parent is left alone
             engine = registry.__dict__[_SLOT] = engine_class(registry)
     return engine
 
@@ -157,6 +162,7 @@ class Engine:
         self.pauses = Pauses()
         self.pressure = Pressure()
         self.reporter = Reporter(self)
+        self.follower = Follower(self)
         self.outbox = Outbox(
             lambda: self.hierarchy.tiers | self.hierarchy.writers,
             self.tick,
@@ -214,12 +220,12 @@ class Engine:
         return True
 
     def _read_database(self, cr) -> list[str]:
+        cr.execute(_YOUNGEST_TABLES, log_exceptions=False)
         self.catalogue = Catalogue(cr)
         self._catalogue_print = catalogue_fingerprint(cr)
         self.configure(cr)
         # an error here, and not in somebody's transaction, switches the cache off
         VersionBook().check(cr)
-        cr.execute("SELECT FROM cache_call, cache_warmup LIMIT 0")
         if journal.has_foreign_rows(cr):
             journal.compact(cr, configuration.REMOVAL_TTL_S)
         return _modules(cr)
@@ -244,12 +250,34 @@ class Engine:
         """Versions as seen on the server behind a cursor: a replica has a book of its own."""
         return self._books[bool(cr.readonly) and self.registry._db_readonly is not None]
 
+    def latest_versions(self, max_age_s: float | None) -> State | None:
+        """Versions as the primary server shows them now, whatever any caller's snapshot shows.
+
+        :param max_age_s: how old they may be, None: as old as the last removal of this process
+        """
+        known = self._books[False].state
+        if known is not None and known.read_at > self._last_local_removal:
+            age_s = time.monotonic() - known.read_at
+            if max_age_s is None or age_s < max_age_s:
+                return known
+        with db_connect(self.db_name).cursor() as cr:
+            versions = self._books[False].look(cr)
+            if versions is not None and not self.config_is_current(versions):
+                self.configure(cr, versions)
+        return versions
+
     def signals_fit(self, versions: State) -> bool:
         """Whether this process has acted on just the ``orm_signaling_*`` rows that the
         snapshot shows; otherwise its ``tools.ormcache`` values belong to another state."""
         registry = self.registry
         known = (registry.registry_sequence, *(registry.cache_sequences[n] for n in SIGNALS[1:]))
         return known == versions.signals
+
+    def guard_signals(self, versions: State) -> None:
+        """Ask for guards of ``orm_signaling_*``: without, a state does not learn of signals that
+        were sent after it was read, and where nothing is computed nothing else asks for them."""
+        if missing := SIGNAL_RELATIONS - versions.versions.keys():
+            self.guards.want(missing)
 
     def settle(self, records, transaction) -> bool:
         """Whether a read may be answered by what the database shows: the transaction has not
@@ -376,22 +404,25 @@ class Engine:
         return reading
 
     def read_catalogue(self) -> None:
-        """Read the catalogue again."""
+        """Read the catalogue again, and drop what was stored under a wrong idea of it."""
         self._catalogue_at = time.monotonic()
         with self.cursor() as cr:
-            self._catalogue_print = catalogue_fingerprint(cr)
-            self.catalogue = Catalogue(cr)
+            now, before = catalogue_fingerprint(cr), self._catalogue_print
+            catalogue = Catalogue(cr)
+            # what stands under a view or a table is another set of tables, or a text named what
+            # nobody knew: entries made before do not depend on it
+            if now.beneath != before.beneath or catalogue.contradicts(self.catalogue):
+                journal.note(cr, [journal.ALL])
+        self._catalogue_print, self.catalogue = now, catalogue
+        # a table that has taken the name of another one has no triggers, or notes another name
+        self.guards.check()
 
     def _follow_catalogue(self) -> None:
-        """Notice tables, views and partitions that were made or replaced at run time."""
+        """Notice what was made, replaced or renamed at run time: tables, views, partitions,
+        functions."""
         with self.cursor() as cr:
-            now = catalogue_fingerprint(cr)
-            if now == self._catalogue_print:
+            if catalogue_fingerprint(cr) == self._catalogue_print:
                 return
-            if now[1:] != self._catalogue_print[1:]:
-                # what stands under a view or a table is another set of tables: entries made
-                # before do not depend on the new ones
-                journal.note(cr, [journal.ALL])
         self.read_catalogue()
 
     # -- background ------------------------------------------------------------------
@@ -423,6 +454,7 @@ class Engine:
         self.reports.deliver()
         self._look_around()
         self.preloader.follow()
+        self.follower.tick()
 
     def glance(self) -> None:
         """L1 loses what has expired, and gives way when the process becomes too large."""
@@ -517,6 +549,7 @@ class Engine:
         self.outbox.close()
         self.refresher.close()
         self.flights.close()
+        self.follower.close()
         self.hierarchy.close()
 
     # -- faults ----------------------------------------------------------------------
@@ -568,6 +601,14 @@ class Engine:
             self._logged.add(kind)
             _logger.warning(message, *args, exc_info=exc_info)
 
+    def _pool_stats(self) -> dict[str, dict]:
+        """Connections of this process, by what they lead to; see :mod:`.pool_figures`."""
+        l2 = self.hierarchy.tiers.get("l2")
+        pools = {"redis": l2.health()["pool"]} if l2 is not None else {}
+        for name, stats in self.follower.clients.stats().items():
+            pools[f"remote:{name}"] = stats["pool"]
+        return pools
+
     def stats(self) -> dict:
         """Figures of this process, for administrators; no query, no value."""
         books = self._books.values()
@@ -588,6 +629,8 @@ class Engine:
             },
             "outbox": {"dropped": self.outbox.dropped, "faults": dict(self.outbox.job_faults)},
             "removals": self.emptying.stats(),
+            "remotes": self.follower.clients.stats(),
+            "pools": self._pool_stats(),
             "problems": list(self.settings.problems),
             **self.metrics.snapshot(),
         }
@@ -641,6 +684,7 @@ engine_class = Engine
 def always_relations(registry) -> frozenset[str]:
     """The relations that every entry depends on."""
     relations = set(SIGNAL_RELATIONS) | {"ir_config_parameter", "cache_namespace", "cache_rule"}
+    relations.update(registry[name]._table for name in BEHIND if name in registry)
     for name in ALWAYS_MODELS:
         model = registry[name]
         relations.add(model._table)

@@ -6,6 +6,8 @@ one who did, looks again, and else computes; what may be served is decided by ve
 Within a process a :class:`Flight` is waited for, between processes a *lease*: a key of Redis
 (``SET NX PX`` with a random owner, removed only by its owner), or, where there is no Redis, an
 advisory lock of PostgreSQL on a connection of our own, which ends with the process that holds it.
+Reads of the ORM are only waited for within a process: threads share one interpreter, so each that
+computes the same slows down all, while processes lose nothing but the work.
 
 What may go wrong: an owner that dies or takes long delays each of the others by the time that they
 are willing to wait, once; a Redis or a connection that fails leases nothing and everybody computes.
@@ -82,6 +84,19 @@ class Flights:
             if token is not None:
                 self._leases.release(key, token)
             self._end(key, flight)
+
+    @contextlib.contextmanager
+    def among_threads(self, key: str, wait_s: float):
+        """Compute while other threads wait, or wait for the thread that does; no lease is taken.
+
+        :return: yields whether another thread has finished: look again
+        """
+        flight, is_mine = self._join(key)
+        try:
+            yield not is_mine and flight.wait(wait_s)
+        finally:
+            if is_mine:
+                self._end(key, flight)
 
     @contextlib.contextmanager
     def if_nobody_does(self, key: str):

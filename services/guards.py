@@ -128,12 +128,13 @@ class Guards:
             broken = journal.broken_guards(cr)
             for relation in broken:
                 journal.release(cr, relation)
-        if broken:
+            there = journal.existing(cr, broken)
+        if there:
             _logger.warning(
                 "Triggers of these relations were missing or disabled; what was "
                 "cached from them is dropped, and they are guarded again when they "
                 "are needed: %s",
-                ', '.join(broken),
+                ', '.join(there),
             )
         return len(broken)
 

@@ -18,6 +18,7 @@ again, figures of ``metrics_flush_s`` are missing.
 from __future__ import annotations
 
 import atexit
+import collections
 import contextlib
 import logging
 import os
@@ -51,10 +52,12 @@ class Keeper:
     """The keeper of one process; see :func:`keeper`.
 
     :ivar stalls: how often work took longer than it may; the first time is logged
+    :ivar faults: of the thread itself, by name of the exception; the first one is logged
     """
 
     def __init__(self):
         self.stalls = 0
+        self.faults: collections.Counter = collections.Counter()
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._left = threading.Event()
@@ -96,23 +99,36 @@ class Keeper:
         return thread is None or self._left.wait(timeout_s)
 
     def _run(self) -> None:
-        idle_s = 0.0
-        while self._is_in_charge():
-            self._wake.wait(idle_s)
-            self._wake.clear()
-            if self._leaving:
-                self._last_round()
-                return
-            time.sleep(BREATH_S)
-            outboxes = self._next_round()
-            idle_s = min((outbox.idle_s for outbox in outboxes), default=GLANCE_S)
-            idle_s = min(idle_s, GLANCE_S)
-            self._glance(outboxes)
-            while outboxes and self._is_in_charge():
-                outbox = outboxes.pop()
-                if outbox.is_due():
-                    self._do(outbox.work, STALL_S)
-                del outbox  # its owner may have gone, and then it is to go too
+        idle_s: float | None = 0.0
+        while idle_s is not None and self._is_in_charge():
+            try:
+                idle_s = self._turn(idle_s)
+            except Exception as error:  # noqa: BLE001 whatever it is, others wait for this thread
+                if not self.faults:
+                    _logger.exception("Tiered Cache: the background thread goes on after a fault.")
+                self.faults[type(error).__name__] += 1
+                idle_s = GLANCE_S
+
+    def _turn(self, idle_s: float) -> float | None:
+        """Wait for something to do, and do it.
+
+        :return: how long to wait next time, seconds; None: the thread ends
+        """
+        self._wake.wait(idle_s)
+        self._wake.clear()
+        if self._leaving:
+            self._last_round()
+            return None
+        _breathe()
+        outboxes = self._next_round()
+        idle_s = min((outbox.idle_s for outbox in outboxes), default=GLANCE_S)
+        self._glance(outboxes)
+        while outboxes and self._is_in_charge():
+            outbox = outboxes.pop()
+            if outbox.is_due():
+                self._do(outbox.work, STALL_S)
+            del outbox  # its owner may have gone, and then it is to go too
+        return min(idle_s, GLANCE_S)
 
     def _glance(self, outboxes: list) -> None:
         now = time.monotonic()
@@ -204,6 +220,11 @@ class _Hands:
             _try(work)
             done.set()
             del item, work
+
+
+def _breathe() -> None:
+    # not time.sleep, which fails in a process whose clock is changed (libfaketime)
+    threading.Event().wait(BREATH_S)
 
 
 def _try(work: Callable[[], object]) -> None:

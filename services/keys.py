@@ -111,7 +111,15 @@ def digest(value: Any) -> str:
     :return: 32 hexadecimal digits, a BLAKE2b of 128 bits
     :raise Unkeyable: for a value without a canonical form
     """
-    return hashlib.blake2b(_pack(value), digest_size=16).hexdigest()
+    return hashlib.blake2b(canonical_bytes(value), digest_size=16).hexdigest()
+
+
+def canonical_bytes(value: Any) -> bytes:
+    """What :func:`digest` is the digest of: equal for equal values only.
+
+    :raise Unkeyable: see there
+    """
+    return _pack(value)
 
 
 def _canonical(call: Call) -> list:

@@ -49,6 +49,11 @@ MODELS = (
 )
 """Models of Odoo's base that clear the memory when they are written."""
 
+BEHIND = (*MODELS, 'ir.model.fields', 'ir.model.fields.selection')
+"""What values of Odoo's base in this memory are made of.  Whoever takes a value from there sends no
+SQL that could be recorded, so every entry depends on these tables: ``psql`` sends no signal, nor
+does a worker that is killed right after its commit."""
+
 
 class Memory:
     """What ``tools.ormcache`` of one process was filled under.

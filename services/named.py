@@ -295,7 +295,7 @@ def _look_inside(engine: Engine, call: Call) -> Look:
 
 
 class _Judge:
-    """Whether an entry may be served; remembers one whose time alone is over."""
+    """Whether an entry may be served; remembers the newest one whose time alone is over."""
 
     def __init__(self, engine: Engine, versions, plan: NamedPlan):
         self._engine = engine
@@ -310,7 +310,9 @@ class _Judge:
             why, what = reading.Replay.judge(entry)
         if why or time.time() < entry.expires - self._plan.keep_s:
             return why, what
-        self.expired = entry
+        # a tier may be behind the ones above it
+        if self.expired is None or self.expired.created < entry.created:
+            self.expired = entry
         return 'expired', ''
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import configparser
 import dataclasses
 import difflib
+import ipaddress
 import math
 import os
 import re
@@ -40,7 +41,8 @@ _FALSE = frozenset(('0', 'false', 'no', 'off'))
 class Option:
     """One option.
 
-    :param kind: 'bool', 'int', 'float', 'choice' or 'redis_url'
+    :param kind: 'bool', 'int', 'float', 'choice', 'redis_url', 'names' (of fields, with commas) or
+        'networks' (addresses, with commas)
     :param unit: plural noun for sentences and pages, '' if there is none
     :param minimum: smallest number allowed, inclusive
     :param maximum: largest number allowed, inclusive
@@ -375,6 +377,76 @@ _TABLE = (
         maximum=3650,
     ),
     Option(
+        'api_max_body_kb',
+        'int',
+        1024,
+        "Largest body of a request to the batch API; larger ones are refused before they are "
+        "parsed.",
+        unit='kilobytes',
+        minimum=1,
+        maximum=65_536,
+    ),
+    Option(
+        'api_time_budget_s',
+        'float',
+        20.0,
+        "Time after which a request to the batch API makes no further call, and the longest time "
+        "of one of its queries.",
+        unit='seconds',
+        minimum=0.001,
+        maximum=3600,
+    ),
+    Option(
+        'api_page_size',
+        'int',
+        80,
+        "Rows on a page of the catalogue, unless the request asks for fewer.",
+        unit='rows',
+        minimum=1,
+        maximum=1000,
+    ),
+    Option(
+        'api_supplier_list_fields',
+        'names',
+        'name,ref,email,phone,city,country_id',
+        "Fields of a supplier in the catalogue's list of suppliers; those that do not exist are "
+        "left out.",
+    ),
+    Option(
+        'api_supplier_fields',
+        'names',
+        'name,ref,vat,email,phone,website,street,street2,zip,city,state_id,country_id,'
+        'lang,write_date',
+        "Fields of one supplier in the catalogue.",
+    ),
+    Option(
+        'api_product_list_fields',
+        'names',
+        'name,default_code,barcode,list_price,categ_id,uom_id',
+        "Fields of a product on the pages of the catalogue.",
+    ),
+    Option(
+        'api_product_fields',
+        'names',
+        'name,default_code,barcode,list_price,categ_id,uom_id,type,description_sale,'
+        'weight,volume,sale_ok,purchase_ok,active,write_date',
+        "Fields of one product in the catalogue.",
+    ),
+    Option(
+        'api_order_fields',
+        'names',
+        'name,state,date_order,partner_id,amount_total,currency_id,invoice_status,'
+        'delivery_status,receipt_status,write_date',
+        "Fields of the status of an order, for sales and for purchases.",
+    ),
+    Option(
+        'metrics_addresses',
+        'networks',
+        '',
+        "Networks from which /cache/1/metrics answers without a key, for example 10.0.0.0/8,::1; "
+        "empty is none.",
+    ),
+    Option(
         'indicator',
         'bool',
         True,
@@ -423,6 +495,15 @@ class Settings:
     metrics_keep_days: int
     schedule_keep_days: int
     log_keep_days: int
+    api_max_body_kb: int
+    api_time_budget_s: float
+    api_page_size: int
+    api_supplier_list_fields: str
+    api_supplier_fields: str
+    api_product_list_fields: str
+    api_product_fields: str
+    api_order_fields: str
+    metrics_addresses: str
     indicator: bool
     record_calls: bool
     calls_keep_days: int
@@ -622,10 +703,33 @@ def _parse_redis_url(_option: Option, text: str) -> str:
     return redis_url.check(text)
 
 
+def _parse_names(option: Option, text: str) -> str:
+    """Names of fields, without blanks and doubles."""
+    names = [name.strip() for name in text.split(',') if name.strip()]
+    for name in names:
+        if not re.fullmatch(r'[a-z][a-z0-9_]*', name):
+            raise ValueError(f"{option.name} must be names of fields, and {_quote(name)} is none.")
+    return ','.join(dict.fromkeys(names))
+
+
+def _parse_networks(option: Option, text: str) -> str:
+    names = [name.strip() for name in text.split(',') if name.strip()]
+    for name in names:
+        try:
+            ipaddress.ip_network(name)
+        except ValueError:
+            raise ValueError(
+                f"{option.name} must be networks such as 10.0.0.0/8, and {_quote(name)} is none."
+            ) from None
+    return ','.join(names)
+
+
 _PARSERS = {
     'bool': _parse_bool,
     'int': _parse_int,
     'float': _parse_float,
     'choice': _parse_choice,
     'redis_url': _parse_redis_url,
+    'names': _parse_names,
+    'networks': _parse_networks,
 }

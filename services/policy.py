@@ -50,6 +50,8 @@ OWN_MODELS = (
     'cache.namespace',
     'cache.operation',
     'cache.relation',
+    'cache.remote',
+    'cache.remote.follow',
     'cache.rule',
     'cache.schedule',
     'cache.warmup',
@@ -170,6 +172,7 @@ class _Record:
     cost_ms: float | None = None
     until: float = 0.0
     pause_s: float = 0.0
+    vain: bool = False
 
 
 class Suspender:
@@ -212,6 +215,15 @@ class Suspender:
             self._judge(record, record.cheap)
         else:
             record.cheap = 0
+
+    def kept(self, name: tuple[str, str], stored: bool) -> None:
+        """What was computed last was stored, or was not."""
+        self._record(name).vain = not stored
+
+    def is_vain(self, name: tuple[str, str]) -> bool:
+        """Whether what was computed last could not be stored."""
+        record = self._records.get(name)
+        return record is not None and record.vain
 
     def hit(self, name: tuple[str, str]) -> None:
         record = self._record(name)

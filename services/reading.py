@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import threading
 import time
 import typing
@@ -30,10 +31,17 @@ from .journal import ALL, KEY
 from .policy import Plan
 from .recorder import Recording
 from .removal import ANY, MAX_INNER, is_removal
+from .statements import has_set
 from .transaction import TransactionState, is_snapshot_stable, state_of
 from .versions import State
 
 _MEMORY_READS = ('read', 'web_read')
+
+MAX_PATIENCE_S = 2.0
+"""Longest wait for another thread that computes the same."""
+
+CHEAP_MS = 20.0
+"""A read that costs less is computed twice rather than waited for."""
 
 
 class Ticket(typing.NamedTuple):
@@ -99,6 +107,7 @@ class Replay:
 
 class _Local(threading.local):
     ticket: Ticket | None = None
+    gathering: Ticket | None = None
     computing = False
     replay: Replay | None = None
 
@@ -192,6 +201,8 @@ def _look_up(engine, read: Read, plan, key, transaction, versions) -> Hit | Tick
     if found.entry is not None:
         if replay is None:  # otherwise nobody has gained by it yet
             engine.suspender.hit(name)
+        if _local.gathering is not None:
+            _gather(engine, _local.gathering, found.entry)
         return _hit(engine, found, read)
     if found.reason == 'stale':
         engine.suspender.stale(name)
@@ -230,6 +241,24 @@ def _new_recording(engine, read: Read) -> Recording:
     return recording
 
 
+def patience_s(engine, found) -> float:
+    """How long to wait for another thread that computes the same, seconds; 0 is not at all.
+
+    Twice what it usually takes: then something is wrong with the other.  Nobody waits where the
+    last answer could not be kept, for then there will be nothing to find.
+
+    :param found: what :func:`find` has returned
+    """
+    if not isinstance(found, Ticket) or _local.replay or 'l1' not in engine.hierarchy.tiers:
+        return 0.0
+    if engine.suspender.is_vain(found.name):
+        return 0.0
+    expected_ms = engine.suspender.expected_cost_ms(found.name)
+    if expected_ms is None:
+        return MAX_PATIENCE_S
+    return min(2 * expected_ms / 1000, MAX_PATIENCE_S) if expected_ms >= CHEAP_MS else 0.0
+
+
 class watch:  # noqa: N801 a context manager, used like a function
     """Record the computation that answers a ticket."""
 
@@ -241,8 +270,46 @@ class watch:  # noqa: N801 a context manager, used like a function
         self._ticket.recording.__enter__()
 
     def __exit__(self, *exc_info):
-        self._ticket.recording.__exit__(*exc_info)
         _local.ticket = None
+        self._ticket.recording.__exit__(*exc_info)
+
+
+class gathering:  # noqa: N801 a context manager, used like a function
+    """Record several reads as one computation, each of which goes through the cache by itself.
+
+    Within :class:`watch` nothing but L1 may answer, and nothing is kept.  Here every read is
+    answered and kept as usual; what it depends on becomes a dependency of the whole as well.  What
+    runs between the reads (a model's own override, code without any cached read) is recorded too.
+
+    :param ticket: of the whole; its transaction's memory must be empty, see :mod:`.own_memory`
+    """
+
+    def __init__(self, ticket: Ticket):
+        self._ticket = ticket
+
+    def __enter__(self):
+        _local.gathering = self._ticket
+        self._ticket.recording.__enter__()
+
+    def __exit__(self, *exc_info):
+        self._ticket.recording.__exit__(*exc_info)
+        _local.gathering = None
+
+
+def _gather(engine: Engine, whole: Ticket, entry: Entry) -> None:
+    """A part of what is being gathered was answered from the cache."""
+    recording = whole.recording
+    if judge(engine, entry, whole.versions, False) != ('', ''):
+        recording.refuse('consistency')  # a rule lets it be older than the snapshot
+        return
+    recording.inherit(entry.dependencies, bool(entry.flags & FLAG_CLOCK))
+    recording.ends = min(recording.ends, entry.expires)
+
+
+def _watching() -> tuple[Ticket, ...]:
+    """The computations that are being recorded in this thread, the inner one first."""
+    both = _local.ticket, _local.gathering
+    return tuple(ticket for ticket in both if ticket is not None)
 
 
 def keep(engine: Engine, ticket: Ticket, records, value, cost_ms: float) -> None:
@@ -254,6 +321,7 @@ def keep(engine: Engine, ticket: Ticket, records, value, cost_ms: float) -> None
     reason, detail = objection(engine, ticket, records, cost_ms)
     if not reason:
         reason, detail = _store(engine, ticket, value, cost_ms)
+    engine.suspender.kept(ticket.name, not reason)
     if not reason:
         reason, detail = ticket.reason, ticket.relation
     total_ms = (time.perf_counter() - ticket.started) * 1000
@@ -311,8 +379,7 @@ def is_replaying() -> bool:
 
 def note_computed_field(records, field) -> None:
     """A field is being computed: what its code looks at becomes known to the recording."""
-    ticket = _local.ticket
-    if ticket is not None:
+    for ticket in _watching():
         found = uses(records, field)
         if 'request' in found:
             ticket.recording.refuse(f'web request: {field}')
@@ -327,24 +394,24 @@ def is_computing_plainly() -> bool:
 
 def is_recording() -> bool:
     """Whether a computation is being watched in this thread."""
-    return _local.ticket is not None
+    return _local.ticket is not None or _local.gathering is not None
 
 
 def check_rule(engine, rules, model_name: str, mode: str, domain, compute) -> None:
     """A record rule's domain was used; see :mod:`.rules`."""
-    ticket = _local.ticket
     key = (model_name, mode, rules.env.uid, tuple(rules._compute_domain_context_values()))
-    if ticket.recording.domains.get(key, ticket) is domain:
-        return
-    ticket.recording.domains[key] = domain
-    engine.rule_book.check(
-        ticket.recording,
-        ticket.versions.versions,
-        key,
-        domain,
-        lambda: _rules_of(rules, model_name, mode),
-        compute,
-    )
+    for ticket in _watching():
+        if ticket.recording.domains.get(key, ticket) is domain:
+            continue
+        ticket.recording.domains[key] = domain
+        engine.rule_book.check(
+            ticket.recording,
+            ticket.versions.versions,
+            key,
+            domain,
+            lambda: _rules_of(rules, model_name, mode),
+            compute,
+        )
 
 
 def _rules_of(rules, model_name: str, mode: str):
@@ -357,8 +424,7 @@ def _rules_of(rules, model_name: str, mode: str):
 
 def note_dependencies(relations) -> None:
     """Code says that the value being computed depends on relations."""
-    ticket = _local.ticket
-    if ticket is not None:
+    for ticket in _watching():
         ticket.recording.relations.update(relations)
 
 
@@ -368,15 +434,13 @@ def note_inner(key: str, uid: int) -> None:
     :param key: its key, or its name where it has none
     :param uid: its owner
     """
-    ticket = _local.ticket
-    if ticket is not None:
+    for ticket in _watching():
         ticket.recording.inner[KEY + key] = uid
 
 
 def note_clock() -> None:
     """Code has looked at the time of day."""
-    ticket = _local.ticket
-    if ticket is not None:
+    for ticket in _watching():
         ticket.recording.clock = True
 
 
@@ -392,6 +456,8 @@ def versions_for(engine, records, transaction, plan) -> tuple[State | None, str]
     if not all(type(id_) is int for id_ in records._ids):
         return None, 'uncacheable'
     cr = records.env.cr
+    if has_set(cr):
+        return None, 'uncacheable'
     if plan.consistency != 'strong' and not transaction.looked:
         known = engine.book(cr).state
         if engine.fresh_enough(known, plan):
@@ -421,6 +487,7 @@ def look(engine, cr, transaction) -> tuple[State | None, str]:
         transaction.objection = 'disabled'
     elif not engine.signals_fit(versions):
         transaction.objection = 'old_snapshot'
+        engine.guard_signals(versions)
     else:
         transaction.versions = versions
     transaction.looked_now(cr)
@@ -534,7 +601,8 @@ def find_inside(engine, records, plan, make_key):
     :param make_key: without arguments; the key, or None where there is none
     :return: a :class:`.hierarchy.Found`, or None
     """
-    ticket = _local.ticket
+    watching = _watching()
+    ticket = watching[0]
     key = make_key() if _may_be_inner(engine, ticket, records, plan) else None
     if key is None:
         return None
@@ -544,7 +612,8 @@ def find_inside(engine, records, plan, make_key):
     )
     if found.entry is None:
         return None
-    ticket.recording.inherit(found.entry.dependencies, bool(found.entry.flags & FLAG_CLOCK))
+    for ticket in watching:
+        ticket.recording.inherit(found.entry.dependencies, bool(found.entry.flags & FLAG_CLOCK))
     return found
 
 
@@ -575,7 +644,7 @@ def objection(engine, ticket: Ticket, records, cost_ms: float) -> tuple[str, str
         or not engine.memory.fits(ticket.transaction)
     ):
         return 'old_snapshot', ''
-    if records.env.cr.query is not ticket.recording.last_query:
+    if not ticket.recording.has_seen_all():
         return 'uncacheable', 'SQL that was not seen'
     refusal = ticket.recording.refusal
     if refusal:
@@ -607,7 +676,8 @@ def _store(engine, ticket: Ticket, value, cost_ms: float) -> tuple[str, str]:
     return '', ''
 
 
-def _dependencies(recording: Recording, versions: State):
+def dependencies_of(recording: Recording, versions: State):
+    """Name, version and owner of all that was recorded, for an :class:`.entry.Entry`."""
     """What an entry depends on, with the versions of the snapshot."""
     inner = recording.inner
     if ANY in inner or len(inner) > MAX_INNER:
@@ -641,7 +711,7 @@ def item_of(engine, ticket: Ticket, payload: bytes, cost_ms: float, flags: int =
         model=ticket.name[0],
         method=ticket.name[1],
         uid=ticket.uid,
-        dependencies=tuple(_dependencies(recording, versions)),
+        dependencies=tuple(dependencies_of(recording, versions)),
         removal_version=versions.removals.version(ticket.key, ticket.uid),
         created=now,
         expires=now,
@@ -653,4 +723,7 @@ def item_of(engine, ticket: Ticket, payload: bytes, cost_ms: float, flags: int =
         payload=payload,
     )
     cap_s = settings.time_dependent_ttl_s + ticket.plan.keep_s if recording.clock else None
+    if recording.ends < math.inf:
+        left_s = max(recording.ends - now, 0.0)
+        cap_s = left_s if cap_s is None else min(cap_s, left_s)
     return entry, ticket.plan, cap_s

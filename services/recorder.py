@@ -16,12 +16,14 @@ savepoint.  Each makes the recording *refused*: the result is returned, not stor
 
 from __future__ import annotations
 
+import math
 import threading
 
 from psycopg2.extensions import AsIs
 from psycopg2.sql import Composable
 
 from . import journal
+from .statements import sent
 
 INNER = (journal.KEY, journal.PATTERN)
 """How dependencies on named entries begin."""
@@ -42,11 +44,12 @@ class Recording:
         'clock',
         'cr',
         'domains',
+        'ends',
         'inner',
-        'last_query',
         'queries',
         'refusal',
         'relations',
+        'sent',
     )
 
     def __init__(self, cr, read):
@@ -57,9 +60,10 @@ class Recording:
         self.refusal = ''
         self.clock = False
         self.queries = 0
+        self.ends = math.inf  # when what was taken over ends, epoch seconds
         self.inner: dict[str, int] = {}  # named entries that were asked for, and their owners
         self.domains: dict = {}  # of record rules that were checked
-        self.last_query = None  # what psycopg2 ran last on this cursor, as far as was seen
+        self.sent = 0.0  # statements of the connection, as far as they were seen
 
     def __enter__(self) -> Recording:
         thread = threading.current_thread()
@@ -67,7 +71,7 @@ class Recording:
         if hooks is None:
             hooks = thread.query_hooks = []
         hooks.append(self._hook)
-        self.last_query = self.cr.query
+        self.sent = sent(self.cr)
         return self
 
     def __exit__(self, *exc_info) -> None:
@@ -76,6 +80,10 @@ class Recording:
     def refuse(self, reason: str) -> None:
         """Do not store the result; the first reason is kept."""
         self.refusal = self.refusal or reason
+
+    def has_seen_all(self) -> bool:
+        """Whether no statement has passed by Odoo's cursor, which tells the hooks."""
+        return sent(self.cr) == self.sent
 
     def inherit(self, dependencies, clock: bool) -> None:
         """Take over what an answer from the cache depended on."""
@@ -88,7 +96,7 @@ class Recording:
 
     def _hook(self, cr, query, params, start, delay) -> None:
         self.queries += 1
-        self.last_query = cr._obj.query
+        self.sent += cr._obj is self.cr._obj
         if self.refusal:
             return
         try:

@@ -93,6 +93,49 @@ SELECT granularity, bucket, outcome, coalesce(reason, ''),
 """
 
 
+EVER = 'ever'
+"""Granularity of the rows that hold what went with old days, so that sums since the beginning do
+not fall; see :mod:`.published`."""
+
+_BEGINNING = datetime.datetime(1970, 1, 1)
+
+_KEEP_METRICS = f"""
+INSERT INTO cache_metric (granularity, active, {', '.join(metrics.KEY)}, {', '.join(SUMS)})
+SELECT %(ever)s, FALSE, %(beginning)s, model, '', outcome, reason,
+       CASE WHEN outcome = 'fault' THEN relation ELSE '' END,
+       {', '.join(f'sum({name})' for name in SUMS)}
+  FROM cache_metric WHERE granularity = 'day' AND bucket < %(before)s
+ GROUP BY 4, 6, 7, 8
+ON CONFLICT (granularity, {', '.join(metrics.KEY)}) DO UPDATE
+SET {', '.join(f'{name} = cache_metric.{name} + EXCLUDED.{name}' for name in SUMS)}
+"""
+_KEEP_TOTALS = f"""
+INSERT INTO cache_total ({', '.join((*TOTAL_KEY, *SUMS))})
+SELECT %(ever)s, %(beginning)s, outcome, reason, {', '.join(f'sum({name})' for name in SUMS)}
+  FROM cache_total WHERE granularity = 'day' AND bucket < %(before)s GROUP BY 3, 4
+ON CONFLICT ({', '.join(TOTAL_KEY)}) DO UPDATE SET {_ADD_SUMS}
+"""
+_OLD_BINS = """
+SELECT outcome, latency FROM cache_total
+ WHERE granularity = 'day' AND bucket < %s AND latency IS NOT NULL
+"""
+
+
+def _keep_for_ever(cr, before: datetime.datetime) -> None:
+    """Add days that are about to go to the rows that stay."""
+    values = {'ever': EVER, 'beginning': _BEGINNING, 'before': before}
+    cr.execute(_KEEP_METRICS, values)
+    cr.execute(_KEEP_TOTALS, values)
+    cr.execute(_OLD_BINS, [before])
+    sums: dict[str, list[int]] = collections.defaultdict(new_bins)
+    for outcome, bins in cr.fetchall():
+        add(sums[outcome], bins)
+    rows = [(EVER, _BEGINNING, outcome, '', bins) for outcome, bins in sorted(sums.items())]
+    if rows:
+        values = SQL(', ').join(SQL("(%s, %s, %s, %s, %s::bigint[])", *row) for row in rows)
+        cr.execute(SQL(_WRITE_BINS, values))
+
+
 def install(cr) -> None:
     """Create the table of totals; add up what an older version of the addon has counted."""
     cr.execute(_TOTAL_TABLE)
@@ -181,7 +224,9 @@ def retire(cr, now: datetime.datetime, minutes_days: int, hours_days: int, days:
         cr.execute(
             "DELETE FROM cache_total WHERE granularity = %s AND bucket < %s", [finer, before]
         )
-    return removed + remove_before(cr, start_of('day', now - datetime.timedelta(days=days)))
+    oldest = start_of('day', now - datetime.timedelta(days=days))
+    _keep_for_ever(cr, oldest)
+    return removed + remove_before(cr, oldest)
 
 
 def remove_before(cr, moment: datetime.datetime) -> int:

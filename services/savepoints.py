@@ -1,11 +1,12 @@
-"""Telling the log of events which work was rolled back to a savepoint.
+"""Knowing which savepoints are open, and which work was rolled back to one.
 
 The one idea: ``odoo.sql_db.Savepoint`` is the one class by which Odoo makes savepoints and
 rolls back to them.  It has no hook: ``cr.precommit`` is cleared by those that flush, not by
 the others, and what ran before is not undone.  So its two methods are wrapped: each savepoint
 remembers where the log ended when it was made.
 
-Without SQL, and without work where nobody listens: one look into a dictionary.
+Without SQL, and with little work where nobody listens.  What is open stands in a queue that ends
+with the transaction.
 
 What may go wrong: see :mod:`.event_log` about savepoints in raw SQL.
 """
@@ -13,11 +14,30 @@ What may go wrong: see :mod:`.event_log` about savepoints in raw SQL.
 from __future__ import annotations
 
 import functools
+import weakref
 
-from odoo.sql_db import Savepoint
+from odoo.sql_db import Cursor, Savepoint
 
 from .event_log import START
 from .transaction import log_of
+
+_SLOT = 'tiered_cache.savepoints'
+
+
+class _Made(weakref.WeakSet):
+    """The savepoints of a transaction."""
+
+    def __deepcopy__(self, memo):
+        """Itself, as :class:`.transaction.TransactionState` and for the same reason."""
+        return self
+
+
+def in_savepoint(cr) -> bool:
+    """Whether a savepoint is open, as far as Odoo has made it.  A cursor of Odoo's tests always has
+    one."""
+    if not isinstance(cr, Cursor):
+        return True
+    return any(not savepoint.closed for savepoint in cr.postcommit.data.get(_SLOT, ()))
 
 
 def post_load() -> None:
@@ -30,6 +50,8 @@ def post_load() -> None:
         make(self, cr)
         log = log_of(cr)
         self._tiered_cache_mark = START if log is None else log.mark()
+        if isinstance(cr, Cursor):
+            cr.postcommit.data.setdefault(_SLOT, _Made()).add(self)
 
     @functools.wraps(roll_back)
     def rollback(self):

@@ -15,6 +15,8 @@ import weakref
 
 from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ
 
+from .statements import sent
+
 _SLOT = 'tiered_cache.transaction'
 
 
@@ -29,11 +31,12 @@ class TransactionState:
     :param changes: what the ORM hooks saw: model → ids, for events after commit
     :param events: what somebody listens to, see :mod:`.event_log`; None while nothing happened
     :param journal_engine: the engine for which the ORM hooks write the journal, if they do
+    :param refreshes: what to compute again when it is over: key → job; None while there is nothing
     """
 
     __slots__ = (
         '_cursor',
-        '_last_query',
+        '_sent',
         'changes',
         'dirty',
         'drafts',
@@ -41,6 +44,7 @@ class TransactionState:
         'journal_engine',
         'looked',
         'objection',
+        'refreshes',
         'rights',
         'versions',
         '__weakref__',
@@ -57,7 +61,8 @@ class TransactionState:
         self.changes: dict = {}
         self.events = None
         self.journal_engine = None
-        self._last_query = None
+        self.refreshes: dict | None = None
+        self._sent = 0.0
 
     def __deepcopy__(self, memo):
         """Itself: Odoo's ``TransactionCase`` copies what hangs on the queues before each test
@@ -68,14 +73,13 @@ class TransactionState:
     def has_written(self, cr) -> bool:
         """Whether something was written since the last look, in any way.
 
-        Asks the server only when this cursor ran SQL since: psycopg2 makes a new object
-        for the text of each statement, COPY included.
+        Asks the server only when the connection has sent SQL since, see :mod:`.statements`.
 
         To look at the texts instead, in Odoo's query hooks, would not do.  ``COPY``,
-        ``executemany`` and a cursor of the same connection send SQL past the hooks, and once
-        a plain read has followed, psycopg2 remembers nothing of it: only the server does.
+        ``executemany`` and a cursor of the same connection send SQL past the hooks: what it
+        was, only the server knows.
         """
-        if self.dirty or cr.readonly or cr.query is self._last_query:
+        if self.dirty or cr.readonly or sent(cr) == self._sent:
             return self.dirty
         cr.execute("SELECT pg_current_xact_id_if_assigned() IS NOT NULL")
         self.dirty = cr.fetchone()[0]
@@ -88,7 +92,7 @@ class TransactionState:
         return cr is not None and not cr.closed and cr.postcommit.data.get(_SLOT) is self
 
     def looked_now(self, cr) -> None:
-        self._last_query = cr.query
+        self._sent = sent(cr)
 
 
 def state_of(cr) -> TransactionState:

@@ -74,6 +74,12 @@ UPDATE cache_warmup SET state = %s, finished_at = clock_timestamp() AT TIME ZONE
  WHERE id = %s AND state = 'running'
 """
 
+# of all slices, whichever process has made them
+_FAILED = """
+SELECT count(*) OVER (), warmup_id, coalesce(name, ''), coalesce(message, '')
+  FROM cache_warmup_line WHERE warmup_id = %s AND outcome = 'failed' ORDER BY sequence, id LIMIT 1
+"""
+
 
 class Line(typing.NamedTuple):
     """:param body: of a recorded call, or None
@@ -126,7 +132,6 @@ class Run:
         self._clear()
         self._noted_at = time.monotonic()
         self.count = 0
-        self.failures: list[tuple[str, str]] = []
 
     def work(self, until: float) -> str:
         """Make calls.
@@ -175,8 +180,6 @@ class Run:
             self._keys.append((line.id, outcome.key))
         self._counts[outcome.state] += 1
         self._saved_ms += outcome.saved_ms
-        if outcome.state == 'failed':
-            self.failures.append((line.name or '', outcome.message))
         took_s = time.monotonic() - started
         self._sleep(min(took_s, MAX_PAUSE_S))
 
@@ -210,13 +213,13 @@ class Run:
     def _finish(self, state: str) -> None:
         with self._connection.cursor() as cursor:
             cursor.execute(_FINISH, [state, self._id])
-        if self.failures:
+            cursor.execute(_FAILED, [self._id])
+            failed = cursor.fetchone()
+        if failed:
             _logger.warning(
                 "Tiered Cache: %d calls of warm-up %s failed; the first: %s: %s. The others are "
                 "listed in its form.",
-                len(self.failures),
-                self._id,
-                *self.failures[0],
+                *failed,
             )
 
 

@@ -93,7 +93,7 @@ class Reporter:
 
     def __init__(self, engine):
         self._engine = engine
-        self._token = new_token()
+        self.token = new_token()
         self._started_at = _utc(engine.started_at)
 
     def report(self) -> None:
@@ -104,9 +104,9 @@ class Reporter:
             cr.execute(_WRITE, self._row())
             cr.execute(
                 "DELETE FROM cache_worker WHERE gone_at < now() AT TIME ZONE 'UTC' AND token <> %s",
-                [self._token],
+                [self.token],
             )
-            cr.execute(_CLAIM, [self._token, MEASURE_EVERY_S])
+            cr.execute(_CLAIM, [self.token, MEASURE_EVERY_S])
             mine = bool(cr.rowcount)
         if mine:
             # Redis may take its time: no row is locked meanwhile
@@ -116,13 +116,13 @@ class Reporter:
             with engine.cursor() as cr:
                 cr.execute(
                     "UPDATE cache_worker SET measured = %s::jsonb WHERE token = %s",
-                    [json.dumps(measured), self._token],
+                    [json.dumps(measured), self.token],
                 )
 
     def leave(self) -> None:
         """The process ends, or does not serve this database any more."""
         with self._engine.cursor() as cr:
-            cr.execute("DELETE FROM cache_worker WHERE token = %s", [self._token])
+            cr.execute("DELETE FROM cache_worker WHERE token = %s", [self.token])
 
     def _row(self) -> dict:
         engine = self._engine
@@ -130,7 +130,7 @@ class Reporter:
         l1 = l1.stats() if l1 is not None else {}
         memory = engine.pressure.stats()
         return {
-            'token': self._token,
+            'token': self.token,
             'host': socket.gethostname(),
             'pid': os.getpid(),
             'kind': kind_of_process(),
@@ -157,6 +157,7 @@ class Reporter:
             'failed': dict(sorted(guards['errors'].items())[:MAX_NAMES]),
             'suspended': [list(name) for name in engine.suspender.names()[:MAX_NAMES]],
             'redis': l2.health() if l2 is not None else None,
+            'remotes': engine.follower.clients.stats(),
         }
 
 

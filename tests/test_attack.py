@@ -109,6 +109,57 @@ class TestAttack(CacheCase):
             with self.assertMiss('old_snapshot'), self.request() as env:
                 call(env)
 
+    def assertCapturedBehindMemory(self, call, change, undo):
+        """Another program changes what ``tools.ormcache`` values are made of; a worker starts."""
+
+        def empty():
+            for cache in self.registry._Registry__caches.values():
+                cache.clear()
+
+        self.addCleanup(empty)
+        self.warm(call)
+        self.forget()
+        before = self.warm(call)  # without the SQL of a first time
+        self.sql(change)
+        self.addCleanup(self.sql, undo)
+        empty()
+        self.assertNotEqual(self.assertExact(call), before)
+
+    def test_a_label_that_another_program_changes(self):
+        self.assertCapturedBehindMemory(
+            lambda env: env['res.bank'].fields_get(['bic'], ['string']),
+            """UPDATE ir_model_fields SET field_description = '{"en_US": "Attack"}'
+                WHERE model = 'res.bank' AND name = 'bic'""",
+            """UPDATE ir_model_fields SET field_description = '{"en_US": "Bank Identifier Code"}'
+                WHERE model = 'res.bank' AND name = 'bic'""",
+        )
+
+    def test_a_view_that_another_program_changes(self):
+        arch = '<list><field name="name"/></list>'
+        view = self.make(
+            'ir.ui.view', {'name': "Attack", 'model': 'res.bank', 'type': 'list', 'arch': arch}
+        )
+        update = "UPDATE ir_ui_view SET arch_db = replace(arch_db::text, '%s', '%s')::jsonb"
+        self.assertCapturedBehindMemory(
+            lambda env: env['res.bank'].get_views([(view, 'list')])['views']['list']['arch'],
+            f"{update % ('name', 'bic')} WHERE id = {view}",
+            "SELECT",
+        )
+
+    def test_a_default_that_another_program_changes(self):
+        partner = self.make('res.partner', {'name': "Attack"})
+        with self.request() as env:
+            env['ir.default'].set('res.partner', 'barcode', 'attack_1')
+        self.addCleanup(
+            self.commit,
+            lambda env: env['ir.default'].search([('json_value', 'like', 'attack_')]).unlink(),
+        )
+        self.assertCapturedBehindMemory(
+            lambda env: env['res.partner'].search_read([('id', '=', partner)], ['barcode']),
+            """UPDATE ir_default SET json_value = '"attack_2"' WHERE json_value = '"attack_1"'""",
+            "SELECT",
+        )
+
     def test_record_rule_that_reads_another_table(self):
         """P1, P6: the domain of a rule is an ormcache value that Odoo does not invalidate;
         it must not travel to a worker whose own domain is newer."""

@@ -33,6 +33,17 @@ CREATE TABLE tc_base (id int);
 CREATE TABLE tc_heir (extra int) INHERITS (tc_base);
 CREATE TABLE tc_secret (id int);
 ALTER TABLE tc_secret ENABLE ROW LEVEL SECURITY;
+CREATE UNLOGGED TABLE tc_unlogged (id int);
+CREATE FUNCTION tc_operate(int, int) RETURNS bigint LANGUAGE sql STABLE AS 'SELECT tc_stable()';
+CREATE OPERATOR @#@# (LEFTARG = int, RIGHTARG = int, FUNCTION = tc_operate);
+CREATE VIEW tc_operator_view AS SELECT id @#@# 2 AS two FROM tc_one;
+CREATE FUNCTION tc_add(bigint, int) RETURNS bigint LANGUAGE sql STABLE AS 'SELECT tc_stable()';
+CREATE AGGREGATE tc_sum (int) (SFUNC = tc_add, STYPE = bigint);
+CREATE AGGREGATE tc_harmless_sum (int) (SFUNC = int4_sum, STYPE = bigint);
+CREATE TYPE tc_type AS (n bigint);
+CREATE FUNCTION tc_cast(int) RETURNS tc_type LANGUAGE sql STABLE AS 'SELECT tc_stable()';
+CREATE CAST (int AS tc_type) WITH FUNCTION tc_cast(int);
+CREATE FUNCTION tc_of(tc_one) RETURNS bigint LANGUAGE sql STABLE AS 'SELECT tc_stable()';
 CREATE TABLE "tc Odd Name" (id int);
 CREATE TABLE "TC_Mixed" (id int);
 CREATE SCHEMA tc_schema;
@@ -302,3 +313,46 @@ class TestCatalogue(CacheCase):
         for number in range(5000):
             self.catalogue.reading(f"SELECT {number} FROM tc_one")
         self.assertLessEqual(len(self.catalogue._readings), 4096)
+
+    # -- functions in disguise -----------------------------------------------------------
+
+    def test_a_function_without_a_call(self):
+        self.assertRefused("SELECT o.tc_of FROM tc_one o", 'function tc_of')
+        self.assertRefused("SELECT tc_stable/* here */()", 'function tc_stable')
+        self.assertRefused("SELECT random -- here\n ()", 'volatile random')
+
+    def test_an_operator_is_a_function(self):
+        self.assertRefused("SELECT id @#@# 2 FROM tc_one", 'operator @#@#')
+        self.assertRefused("SELECT * FROM tc_operator_view", 'view on an operator')
+
+    def test_an_aggregate_is_its_functions(self):
+        self.assertRefused("SELECT tc_sum(id) FROM tc_one", 'function tc_sum')
+        self.assertReads("SELECT tc_harmless_sum(id) FROM tc_one", 'tc_one')
+
+    def test_a_cast_is_a_function(self):
+        self.assertRefused("SELECT id::tc_type FROM tc_one", 'cast tc_type')
+
+    def test_a_crash_empties_an_unlogged_table(self):
+        self.assertRefused("SELECT id FROM tc_unlogged", 'unlogged table')
+
+    def test_now_as_a_text(self):
+        self.assertReads("SELECT 1 FROM tc_two WHERE at < 'now'", 'tc_two', clock=True)
+
+    def test_unknown_names_in_lists_and_parentheses(self):
+        for source in (
+            'tc_one, tc_nowhere',
+            'tc_one AS o, tc_two t, "tc_nowhere"',
+            '(tc_nowhere CROSS JOIN tc_one)',
+            '( /* here */ tc_nowhere n), tc_one',
+            'tc_one/**/,/**/public.tc_nowhere',
+        ):
+            with self.subTest(source):
+                self.assertIsNone(self.catalogue.reading(f"SELECT 1 FROM {source}"))
+        self.assertReads("SELECT 1 FROM (tc_one o CROSS JOIN tc_two t)", 'tc_one', 'tc_two')
+        self.assertReads(
+            "SELECT (SELECT max(id) FROM tc_two), value FROM tc_one", 'tc_one', 'tc_two'
+        )
+        self.assertReads("SELECT 1 FROM tc_one o ORDER BY value, id", 'tc_one')
+        self.assertReads(
+            "SELECT 1 FROM tc_one o, generate_series(1, 2) g, tc_two", 'tc_one', 'tc_two'
+        )

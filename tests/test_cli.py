@@ -14,7 +14,7 @@ from odoo.tests import tagged
 from odoo.tests.common import get_db_name
 from odoo.tools import config
 
-from .common import CacheCase
+from .common import ADMIN, CacheCase
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -138,6 +138,18 @@ class TestCommand(CommandCase):
         with self.request() as env:
             self.assertEqual(env['cache.warmup'].browse(warmup).state, 'done')
         self.assertIn("no such warm-up", self.command('warm', 'nothing', code=2).stderr)
+
+    def test_what_could_not_be_done_is_told_by_the_exit_code(self):
+        document = self.document('guards', '--guard', 'tc_no_such_table', code=1)
+        self.assertEqual((document['done'], list(document['failed'])), ([], ['tc_no_such_table']))
+        name = 'Commanded to fail'
+        warmup = self.make('cache.warmup', {'name': name, 'user_ids': [(4, ADMIN)]})
+        self.sql(
+            "UPDATE cache_warmup SET kind = 'method', method = 'res.bank._gone' WHERE id = %s",
+            [warmup],
+        )
+        (row,) = self.document('warm', name, '--wait', code=1)['warmups']
+        self.assertEqual((row['state'], row['failed']), ('done', 1))
 
     def test_odoo_lists_the_command_and_explains_it(self):
         self.assertRegex(run('help').stdout, r'\n    cache +Look at, check, empty')

@@ -228,3 +228,12 @@ class TestFingerprint(BaseCase):
                 with open(target, 'wb') as file:
                     file.write(content)
             yield path
+
+
+@tagged('post_install', '-at_install')
+class TestZones(CacheCase):
+    def test_a_time_zone_that_is_no_text_is_no_fault(self):
+        for zone in ([], {}, 5, False):
+            with self.request(tz=zone) as env:
+                env['res.bank'].search_read([], ['name'])
+        self.assertFalse(self.log.snapshot()['faults'])

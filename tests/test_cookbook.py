@@ -14,12 +14,13 @@ from unittest.mock import patch
 from xml.etree import ElementTree
 
 from odoo import api
-from odoo.addons.tiered_cache import MISS, NOT_CHANGED, Tagged, cached
+from odoo.addons.tiered_cache import MISS, NOT_CHANGED, Tagged, cached, warmup
 from odoo.exceptions import AccessError
 from odoo.modules.registry import Registry
 from odoo.tests import tagged
 from odoo.tools import mute_logger
 
+from ..services import warming
 from ..services.metrics import REASONS
 from .common import ADMIN, CacheCase
 
@@ -57,6 +58,7 @@ class TestCookbook(CacheCase):
             ),
             'api': api,
             'cached': cached,
+            'warmup': warmup,
             'MISS': MISS,
             'NOT_CHANGED': NOT_CHANGED,
             'Tagged': Tagged,
@@ -234,6 +236,34 @@ class TestCookbook(CacheCase):
         self.commit(lambda env: env['cache.manager'].invalidate_tag('fees') and None)
         with self.assertMiss('stale', 'tag:fees'), self.request() as env:
             self.assertEqual(self.of_bank('label')(env), 'Before: 2 EUR')
+        for remove in ('delete', 'invalidate_pattern'):
+            self.warm(self.of_bank('label'))
+            name = f'bank:fee_text:{self.bank}'
+            if remove == 'invalidate_pattern':
+                name = 'v1:bank:fee_text:*'
+            self.commit(lambda env, r=remove, n=name: getattr(env['cache.manager'], r)(n) and None)
+            with self.assertMiss('stale'), self.request() as env:
+                self.of_bank('label')(env)
+
+    def test_warm_a_method(self):
+        self.configure(l3_enabled='1')
+        self.addCleanup(self.sql, 'DELETE FROM cache_entry')
+        self.cook('Warm a method')
+        other = self.user('cook_warm')
+        self.addCleanup(warming._decorated_names.discard, '_warm_branch_counts')
+        self.warm(self.of_bank('branch_count'))  # guards the tables
+        self.sql('DELETE FROM cache_entry')
+        self.forget()
+        method = 'res.bank._warm_branch_counts'
+        vals = {'name': "Counts", 'kind': 'method', 'method': method, 'user_ids': [(4, ADMIN)]}
+        run = self.make('cache.warmup', vals)
+        done = self.commit(lambda env: env['cache.warmup'].browse(run)._run())
+        self.assertEqual((done['state'], done['warmed']), ('done', 1))
+        count = self.of_bank('branch_count')
+        with self.assertHit(), self.request(other, lang='fr_FR') as env:
+            found = count(env)
+        with self.request() as env:
+            self.assertEqual(found, self.plain(count, env))
 
     def test_test_a_cached_method(self):
         self.cook('Cache a slow method')

@@ -202,6 +202,7 @@ env.cr.commit()
         self.rule()
         id_ = self.bank()
         self.patch(self.engine, 'available', False)
+        self.patch(self.engine, '_retry_at', float('inf'))  # or another one would be made
         with self.removals() as rows, self.request() as env:
             env['res.bank'].browse(id_).name = 'New'
         self.assertRemoves(rows, id_)

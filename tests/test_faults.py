@@ -334,8 +334,20 @@ class TestOwnFaults(StatesCase):
         self.warm(self.read)
 
     def test_p7_a_missing_journal_turns_the_cache_off(self):
-        with patch.object(self.engine, 'available', False):
+        with (
+            patch.object(self.engine, 'available', False),
+            patch.object(self.engine, '_retry_at', float('inf')),
+        ):
             self.assertRight()
+
+    def test_p7_an_engine_that_could_not_start_is_made_anew_and_closed(self):
+        old = Engine(self.registry)
+        old.available, old._retry_at = False, 0.0
+        with patch.dict(self.registry.__dict__, {engines._SLOT: old}):
+            new = engines.engine_for(self.registry)
+            self.addCleanup(new.close)
+            self.assertIsNot(new, old)
+        self.assertTrue(old.outbox.is_closed)
 
     def test_p7_a_journal_that_cannot_be_read_turns_the_cache_off(self):
         with (
@@ -344,6 +356,15 @@ class TestOwnFaults(StatesCase):
             self.assertLogs(QUIET, 'WARNING'),
         ):
             self.assertFalse(Engine(self.registry).available)
+
+    def test_p7_code_that_is_newer_than_the_database_says_so_once(self):
+        with (
+            patch.object(engines, '_YOUNGEST_TABLES', "SELECT FROM cache_of_tomorrow"),
+            self.assertNoLogs('odoo.sql_db', 'WARNING'),
+            self.assertLogs(QUIET, 'WARNING') as logs,
+        ):
+            self.assertFalse(Engine(self.registry).available)
+        self.assertIn("upgrade the module tiered_cache", logs.output[0])
 
     def test_p7_the_engine_of_another_process_is_not_used(self):
         self.assertTrue(self.engine.is_usable())

@@ -4,7 +4,6 @@ import gc
 import os
 import threading
 import time
-import types
 import weakref
 
 from odoo.tests import tagged
@@ -67,16 +66,30 @@ class TestKeeper(KeeperCase):
         self.ticked(ticked, "ticks")
         self.assertEqual(self.threads(), ['keeper'])
 
+    def test_a_fault_of_the_thread_itself_does_not_end_it(self):
+        faults, ticked, breathe = [], threading.Event(), module._breathe
+
+        def fail():
+            if threading.current_thread() is self.keeper._thread and len(faults) < 3:
+                faults.append(1)
+                raise OSError(22, "as of a clock that is changed")
+            breathe()
+
+        self.patch(module, '_breathe', fail)
+        with self.assertLogs(LOGGER, 'ERROR') as logs:
+            self.new_outbox(ticked.set)
+            self.ticked(ticked, "ticks")
+        self.assertEqual((len(logs.output), self.keeper.faults['OSError']), (1, 3))
+
     def test_the_end_does_not_wait_for_a_thread_that_has_nobody_left(self):
         """As that of a command, which closes its engine and ends."""
         breathing, go_on, left = threading.Event(), threading.Event(), []
 
-        def breathe(_seconds):
+        def breathe():
             breathing.set()
             go_on.wait(10)
 
-        clock = types.SimpleNamespace(monotonic=time.monotonic, sleep=breathe)
-        self.patch(module, 'time', clock)
+        self.patch(module, '_breathe', breathe)
         outbox = self.new_outbox()
         self.ticked(breathing, "the thread takes a breath")
         outbox.close()

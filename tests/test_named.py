@@ -965,6 +965,55 @@ class TestFailSafe(NamedCase):
             )
             self.assertEqual(value, 'Before')
 
+    def test_the_hard_timeout_counts_also_where_the_soft_one_is_longer(self):
+        go_on = threading.Event()
+        self.addCleanup(go_on.set)
+        self.expire()
+        started = time.monotonic()
+        with self.request() as env:
+            found = env['cache.manager'].answer(
+                KEY,
+                lambda env: go_on.wait(30),
+                soft_timeout_s=20,
+                hard_timeout_s=0.1,
+                **self.options_of_calls,
+            )
+        self.assertEqual(found.origin, 'expired')
+        self.assertLess(time.monotonic() - started, 10)
+
+    def test_within_a_savepoint_it_is_computed_without_a_limit(self):
+        self.expire()
+
+        def get(env):
+            found = env['cache.manager'].answer(
+                KEY, lambda env: 'anew', hard_timeout_s=30, **self.options_of_calls
+            )
+            return found.value, found.origin
+
+        with self.request() as env, env.cr.savepoint():
+            self.assertEqual(get(env), ('anew', 'computed'))
+        time.sleep(0.11)
+        with self.request() as env:
+            with contextlib.suppress(ConnectionError), env.cr.savepoint(flush=False):
+                raise self.fails
+            self.assertEqual(get(env), ('anew', 'computed'))
+
+    def test_the_newest_value_stands_in_and_not_that_of_a_tier_that_is_behind(self):
+        self.configure(l3_enabled='1')
+        self.addCleanup(self.sql, 'DELETE FROM cache_entry')
+        self.expire(ttl_s=0.2)
+        time.sleep(0.1)
+        self.settle()
+        ((body,),) = self.sql('SELECT body FROM cache_entry')
+        self.fails = None
+        with patch.object(self, 'compute', lambda env: 'newer'), self.request() as env:
+            self.assertEqual(self.answer(env, ttl_s=0.2).value, 'newer')
+        self.settle()
+        self.sql('UPDATE cache_entry SET body = %s', [body])
+        time.sleep(0.21)
+        self.fails = ConnectionError('the supplier is down')
+        self.assertEqual(self.failing(ttl_s=0.2)[:2], ('newer', 'expired'))
+
     def test_a_timeout_needs_a_function_that_takes_env(self):
         with self.request() as env, self.assertRaisesRegex(BadOption, 'takes env'):
             env['cache.manager'].get_or_compute('a:b', lambda: 1, hard_timeout_s=1)
@@ -1010,8 +1059,92 @@ class TestRenewal(NamedCase):
         with self.request() as env, self.assertRaisesRegex(ValueError, 'no previous value'):
             env['cache.manager'].get_or_compute('etag:2', lambda previous: NOT_CHANGED)
 
+    def renewing(self, first, **options):
+        """A function that reads and answers, and then says that nothing has changed.
+
+        :param first: ``first(env)``, the value
+        :return: ``get(env)``
+        """
+
+        def compute(env, previous):
+            return NOT_CHANGED if previous else Tagged(first(env), 'v1')
+
+        def get(env):
+            return env['cache.manager'].get_or_compute(
+                'etag:3', compute, ttl_s=0.2, revalidate_s=60, **options
+            )
+
+        return get
+
+    def renew(self, get):
+        self.warm(get)
+        time.sleep(0.21)
+        with self.assertMiss('expired'), self.request() as env:
+            return get(env)
+
+    def test_what_is_renewed_depends_on_what_it_was_made_of(self):
+        get = self.renewing(lambda env: env['res.bank'].browse(self.bank).name)
+        self.assertEqual(self.renew(get), 'Before')
+        self.rename('After')
+        with self.assertMiss('stale', 'res_bank'), self.request() as env:
+            self.assertEqual(get(env), 'After')
+
+    def test_what_is_renewed_goes_with_the_entries_it_was_made_of(self):
+        get = self.renewing(lambda env: self.get(env))
+        self.renew(get)
+        self.commit(lambda env: env['cache.manager'].delete(KEY))
+        with self.assertMiss('stale'), self.request() as env:
+            get(env)
+
+    def test_what_is_made_of_the_previous_value_depends_on_the_same(self):
+        def compute(env, previous):
+            if previous:
+                return Tagged(previous.value, 'v2')
+            return Tagged(env['res.bank'].browse(self.bank).name, 'v1')
+
+        def get(env):
+            return env['cache.manager'].get_or_compute(
+                'etag:4', compute, ttl_s=0.2, revalidate_s=60
+            )
+
+        self.assertEqual(self.renew(get), 'Before')
+        self.rename('After')
+        with self.request() as env:
+            self.assertEqual(get(env), 'After')
+
+    def test_what_is_not_current_any_more_is_not_renewed_at_any_level(self):
+        for level in ('strong', 'eventual', 'weak'):
+            with self.subTest(level):
+                self.forget()
+                self.rename('Before')
+                get = self.renewing(
+                    lambda env: env['res.bank'].browse(self.bank).name,
+                    consistency=level,
+                    max_staleness_s=600,
+                )
+                self.warm(get)
+                # elsewhere: such a reader would not see it yet, what is kept from now on must
+                self.sql("UPDATE res_bank SET name = 'After' WHERE id = %s", [self.bank])
+                time.sleep(0.21)
+                with self.request() as env:
+                    self.assertEqual(get(env), 'After')
+
     def refresh(self):
         self.engine.refresher.flush()
+
+    def test_it_is_computed_again_when_the_request_is_over(self):
+        options = {'ttl_s': 600, 'eager_refresh': 0.95}
+        self.warm(lambda env: self.get(env, **options))
+        entry = next(iter(self.engine.hierarchy.tiers['l1']._cache.values()))
+        for commit in (True, False):
+            entry.created = time.time() - 590
+            entry.expires = entry.created + 600
+            with patch.object(self.engine.refresher, 'ask') as ask:
+                with self.assertHit(), self.request(commit=commit) as env:
+                    self.get(env, **options)
+                    self.get(env, **options)
+                    ask.assert_not_called()
+                ask.assert_called_once()
 
     def test_near_its_end_a_hit_has_the_value_computed_again(self):
         options = {'ttl_s': 600, 'eager_refresh': 0.95}

@@ -16,6 +16,7 @@ from odoo.service.model import call_kw, get_public_method
 from odoo.tests import TransactionCase, new_test_user, tagged
 from odoo.tools import SQL, mute_logger
 
+from ..models import cache_remote
 from ..services import calls, redis_probe
 
 OWN = 'odoo.addons.tiered_cache.'
@@ -32,6 +33,7 @@ ALL = ('public', *GROUPS)
 READERS = ('user', 'admin')
 ADMINS = ('admin',)
 SYSTEM = ('system',)
+KEEPERS = ('admin', 'system')
 NOBODY = ()
 
 FIELD = {
@@ -45,6 +47,8 @@ FIELD = {
     'cache.metric': 'model',
     'cache.namespace': 'note',
     'cache.event.rule': 'note',
+    'cache.remote': 'version',
+    'cache.remote.follow': 'model',
     'cache.rule': 'note',
     'cache.schedule': 'note',
     'cache.warmup': 'note',
@@ -59,6 +63,8 @@ GROUPED = {
     'cache.log': 'action',
     'cache.operation': 'kind',
     'cache.relation': 'state',
+    'cache.remote': 'state',
+    'cache.remote.follow': 'model',
     'cache.metric': 'model',
     'cache.namespace': 'consistency',
     'cache.event.rule': 'event',
@@ -79,6 +85,8 @@ VALUES = {
     'cache.event.rule': {'note': "changed"},
     'cache.metric': {'count': 5},
     'cache.namespace': {'note': "changed"},
+    'cache.remote': {'database': "changed"},
+    'cache.remote.follow': {'model': "changed"},
     'cache.rule': {'note': "changed"},
     'cache.schedule': {'note': "changed"},
     'cache.warmup': {'note': "changed"},
@@ -96,6 +104,8 @@ NEW = {
     'cache.event.rule': {'event': 'res.bank.updated', 'names': 'bank:{id}'},
     'cache.metric': {'model': 'res.bank', 'outcome': 'l1'},
     'cache.namespace': {'name': 'surface:new'},
+    'cache.remote': {'name': 'surface-new', 'url': 'https://erp.example.com'},
+    'cache.remote.follow': {'model': 'new'},
     'cache.rule': {'model': 'res.bank'},
     'cache.schedule': {'kind': 'all'},
     'cache.warmup': {'name': "new"},
@@ -129,6 +139,8 @@ RIGHTS = {
         WRITE: ADMINS,
         DELETE: ADMINS,
     },
+    'cache.remote': {SHAPE: ALL, READ: KEEPERS, CREATE: SYSTEM, WRITE: SYSTEM, DELETE: SYSTEM},
+    'cache.remote.follow': {SHAPE: ALL, READ: KEEPERS},
     'cache.rule': {SHAPE: ALL, READ: READERS, CREATE: ADMINS, WRITE: ADMINS, DELETE: ADMINS},
     'cache.schedule': {SHAPE: ALL, READ: READERS, CREATE: ADMINS, WRITE: ADMINS, DELETE: ADMINS},
     'cache.warmup': {SHAPE: ALL, READ: ADMINS, CREATE: ADMINS, WRITE: ADMINS, DELETE: ADMINS},
@@ -211,6 +223,14 @@ EXCEPTIONS = {
     # what is active already is left alone; two rules must not name the same methods
     ('cache.metric', 'action_unarchive'): READERS,
     ('cache.namespace', 'action_unarchive'): READERS,
+    ('cache.remote', 'action_unarchive'): KEEPERS,
+    ('cache.remote', 'copy_data'): SYSTEM,  # among it what only these may see
+    ('cache.remote', 'export_data'): SYSTEM,  # never the key, see TestRemote
+    ('cache.remote', 'name_create'): NOBODY,  # a name alone is no server
+    ('cache.remote.follow', 'export_data'): SYSTEM,
+    ('cache.remote.follow', 'get_metadata'): ALL,
+    ('cache.remote.follow', 'search_panel_select_range'): NOBODY,
+    ('cache.remote.follow', 'search_panel_select_multi_range'): NOBODY,
     ('cache.rule', 'action_unarchive'): READERS,
     ('cache.rule', 'copy'): NOBODY,
     # no sequence to set, no name to create by: nothing happens
@@ -244,7 +264,15 @@ EXCEPTIONS = {
     ('cache.metric', 'search_panel_select_multi_range'): NOBODY,
     **{
         (f'cache.{name}', 'web_resequence'): ALL
-        for name in ('change', 'guard.failure', 'log', 'operation', 'relation')
+        for name in (
+            'change',
+            'guard.failure',
+            'log',
+            'operation',
+            'relation',
+            'remote',
+            'remote.follow',
+        )
     },
     **{(f'cache.{name}', 'get_metadata'): ALL for name in ('change', 'guard.failure', 'relation')},
     **{
@@ -274,6 +302,7 @@ ADDED = {
     ('cache.operation', 'action_again'): (ADMINS, []),
     ('cache.operation', 'action_remove'): (ADMINS, []),
     ('cache.relation', 'action_guard'): (ADMINS, []),
+    ('cache.remote', 'action_test'): (ADMINS, []),
     ('cache.relation', 'action_invalidate'): (ADMINS, []),
     ('cache.relation', 'action_open_changes'): (ADMINS, []),
     ('cache.relation', 'action_open_entries'): (ADMINS, []),
@@ -349,6 +378,9 @@ class TestRpcSurface(TransactionCase):
         event_rule = cls.env['cache.event.rule'].create(
             {'event': 'res.partner.updated', 'names': 'partner:{id}', 'note': MARK}
         )
+        cls.remote = cls.env['cache.remote'].create(
+            {'name': 'surface', 'url': 'https://erp.example.com', 'version': MARK}
+        )
         warmup = cls.env['cache.warmup'].create({'name': MARK, 'note': MARK})
         warmup.sudo().state = 'stopped'
         call_id = cls.add_call()
@@ -377,6 +409,10 @@ class TestRpcSurface(TransactionCase):
             .with_user(cls.users['admin'])
             .create({'kind': 'key', 'key': 'v1:tc'})
             .ids,
+            'cache.remote': cls.remote.ids,
+            'cache.remote.follow': [
+                cls.add_row('cache_remote_follow', remote_id=cls.remote.id, model=MARK)
+            ],
             'cache.relation': cls.env['cache.relation'].search([('name', '=', 'res_bank')]).ids,
             # of the Cache User, who sees no other; made by code
             'cache.schedule': cls.env['cache.schedule']
@@ -446,6 +482,7 @@ class TestRpcSurface(TransactionCase):
             arguments = [self.ids[model], *arguments]
         self.env.invalidate_all()
         with (
+            patch.object(cache_remote, 'Client'),  # nothing is asked
             mute_logger('odoo.sql_db', 'odoo.orm.models', 'odoo.models', 'odoo.addons.base'),
             warnings.catch_warnings(),
             self.env.cr.savepoint(flush=False) as savepoint,
@@ -471,6 +508,8 @@ class TestRpcSurface(TransactionCase):
             "SELECT * FROM cache_rule ORDER BY id",
             "SELECT * FROM cache_namespace ORDER BY id",
             "SELECT * FROM cache_event_rule ORDER BY id",
+            "SELECT * FROM cache_remote ORDER BY id",
+            "SELECT * FROM cache_remote_follow ORDER BY id",
             "SELECT id, key, hits FROM cache_entry ORDER BY id",
             "SELECT * FROM cache_metric ORDER BY id",
             "SELECT * FROM cache_schedule ORDER BY id",
@@ -546,7 +585,8 @@ class TestRpcSurface(TransactionCase):
                     self.assertEqual(shown, role == 'system', answer)
 
     def check(self, model, method, arguments, expected):
-        may_change = {CREATE: ADMINS, WRITE: ADMINS, DELETE: ADMINS}.get(
+        may = SYSTEM if model == 'cache.remote' else ADMINS
+        may_change = {CREATE: may, WRITE: may, DELETE: may}.get(
             INHERITED.get(method, (None,))[0], ADMINS if (model, method) in ADDED else NOBODY
         )
         for role in self.users:
@@ -558,7 +598,7 @@ class TestRpcSurface(TransactionCase):
                 self.assertEqual(answered, role in expected, answer)
                 if role not in may_change:
                     self.assertFalse(changed, "changed something")
-                if role not in READERS:
+                if role not in READERS and not model.startswith('cache.remote'):
                     self.assertNotIn(MARK, str(answer))
                 if role != 'system':
                     self.assertNotIn('a-secret-word', str(answer))

@@ -10,7 +10,7 @@ from unittest.mock import patch
 from odoo.addons.tiered_cache.services import journal
 from odoo.addons.tiered_cache.services.removal import Removals
 from odoo.addons.tiered_cache.services.snapshot import Snapshot
-from odoo.addons.tiered_cache.services.versions import State, VersionBook, _Row
+from odoo.addons.tiered_cache.services.versions import SIGNALS, State, VersionBook, _Row
 from odoo.sql_db import db_connect
 from odoo.tests import BaseCase, tagged
 
@@ -265,6 +265,18 @@ class TestBook(BookCase):
         with connection.cursor() as cursor:
             cr.execute, cr.fetchone = cursor.execute, cursor.fetchone
             yield cr
+
+    def test_a_signal_before_the_first_guard_does_not_switch_the_cache_off(self):
+        def call(env):
+            return env['res.bank'].search_count([])
+
+        for name in SIGNALS:
+            self.engine.guards.release_now(f'orm_signaling_{name}')
+        with self.request() as env:
+            self.engine.book(env.cr).look(env.cr)
+        with self.request() as env:
+            env.registry.clear_cache()
+        self.warm(call)
 
     def test_signals_are_read_again_when_a_signal_was_sent(self):
         if not self.sql("SELECT 1 FROM cache_version WHERE relation = 'orm_signaling_groups'"):

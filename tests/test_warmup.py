@@ -4,6 +4,7 @@
 # pylint: disable=method-required-super
 
 import contextlib
+import dataclasses
 import pathlib
 import textwrap
 import threading
@@ -134,6 +135,19 @@ class TestRecordingCalls(WarmupCase):
         self.record()
         self.sql("UPDATE cache_call SET last_at = last_at - interval '15 days'")
         self.commit(lambda env: env['cache.manager']._cron_maintain())
+        self.assertEqual(self.recorded(), [])
+
+    def test_the_table_is_bounded_and_keeps_what_saves_most(self):
+        self.record()
+        self.record(lambda env: env['res.bank'].search_count([]))
+        self.sql("UPDATE cache_call SET value_ms = 1e9 WHERE method = 'search_count'")
+        self.patch(calls, 'MAX_ROWS', 1)
+        self.commit(lambda env: env['cache.manager']._cron_maintain())
+        self.assertEqual([row[2] for row in self.recorded()], ['search_count'])
+
+    def test_a_call_that_takes_much_space_is_not_written_down(self):
+        self.patch(calls, 'MAX_BODY_BYTES', 50)
+        self.record()
         self.assertEqual(self.recorded(), [])
 
     def test_old_savings_count_less(self):
@@ -341,6 +355,35 @@ class TestWarmupRuns(WarmupCase):
         with self.assertRaises(ValidationError):
             self.warmup(kind='method', method='res.bank.unlink', user_ids=[(4, ADMIN)])
 
+    def test_what_is_not_offered_any_more_is_not_called(self):
+        called = []
+
+        @warmup
+        def _warm_gone(records):
+            """Of a version before."""
+
+        with self.offered('_warm_gone', _warm_gone):
+            id_ = self.warmup(kind='method', method='res.bank._warm_gone', user_ids=[(4, ADMIN)])
+        with (
+            patch.object(self.registry['res.bank'], '_warm_gone', called.append, create=True),
+            mute_logger('odoo.addons.tiered_cache.services.warming'),
+        ):
+            self.assertEqual(self.run_it(id_)['failed'], 1)
+        self.assertIn('offers', self.lines(id_)[0][2])
+        self.assertEqual(called, [])
+
+    def test_a_statement_that_takes_long_is_given_up(self):
+        self.patch(replay, 'STATEMENT_TIMEOUT_MS', 50)
+
+        @warmup
+        def _warm_slowly(records):
+            records.env.cr.execute('SELECT pg_sleep(5)')
+
+        with self.offered('_warm_slowly', _warm_slowly):
+            id_ = self.warmup(kind='method', method='res.bank._warm_slowly', user_ids=[(4, ADMIN)])
+            with mute_logger('odoo.addons.tiered_cache.services.warming'):
+                self.assertEqual(self.run_it(id_)['failed'], 1)
+
     def test_named_entries_of_a_namespace(self):
         @cached('tcwarm:bank:{number}')
         def _cached_bank(records, number):
@@ -515,6 +558,18 @@ class TestProgress(WarmupCase):
         self.assertEqual(self.slice(float('inf')), 'done')
         self.assertEqual(self.values('present', 'state'), (3, 'done'))
 
+    def test_each_call_is_made_once_however_often_it_is_interrupted(self):
+        made = []
+        outcome = replay.Outcome('warmed')
+        with patch.object(
+            replay.Replayer, 'call', lambda _self, body: made.append(body) or outcome
+        ):
+            self.start()
+            while self.slice() == 'running':
+                self.assertLess(len(made), 4)
+        self.assertEqual(len(set(made)), 3)
+        self.assertEqual(len(made), 3)
+
     def test_progress_is_shown(self):
         self.start()
         self.slice()
@@ -526,6 +581,27 @@ class TestProgress(WarmupCase):
         with warming.alone(self.engine, self.run_id):
             self.assertIsNone(self.slice())
         self.assertEqual(self.slice(), 'running')
+
+    def test_who_runs_it_leaves_alone_what_another_process_is_at(self):
+        self.start()
+        self.slice()
+        with warming.alone(self.engine, self.run_id):
+            self.assertIsNone(self.run_it(self.run_id))
+        self.assertEqual(self.values('state', 'present'), ('running', 1))
+
+    def test_the_time_of_one_run_is_not_that_of_all(self):
+        self.assertEqual(self.run_it(self.run_id, budget_s=0)['state'], 'partial')
+        self.assertEqual(self.values('budget_s'), (300,))
+
+    def test_failures_of_earlier_slices_are_logged_too(self):
+        failed = replay.Outcome('failed', 'no such thing')
+        self.start()
+        with patch.object(replay.Replayer, 'call', return_value=failed):
+            self.slice()
+        with self.assertLogs('odoo.addons.tiered_cache.services.warming', 'WARNING') as log:
+            self.slice(float('inf'))
+        self.assertIn('1 calls', log.output[0])
+        self.assertIn('no such thing', log.output[0])
 
     def test_it_ends_when_its_time_is_over(self):
         self.commit(lambda env: env['cache.warmup'].browse(self.run_id).write({'budget_s': 1}))
@@ -684,12 +760,13 @@ class TestPreload(WarmupCase):
     def test_what_a_warmup_stores_reaches_processes_that_are_running(self):
         self.record()
         self.restart()
-        id_ = self.warmup()
+        id_, first = self.warmup(), self.engine
         with self.other_worker() as other:
             other.outbox.flush()
             self.assertEqual(other.preloader.loaded, 0)
-            with patch.dict(self.registry.__dict__, {'_tiered_cache_engine': self.engine}):
-                self.run_it(id_)
+            with self.other_worker(first):
+                self.assertEqual(self.run_it(id_)['warmed'], 1)
+            self.assertEqual(other.preloader.loaded, 0)
             other.preloader.follow()
             with self.assertHit('l1'), self.request() as env:
                 self.read(env)
@@ -702,6 +779,31 @@ class TestPreload(WarmupCase):
             self.sql("UPDATE res_bank SET name = 'After' WHERE id = %s", [self.bank])
             with self.assertMiss('stale'), self.request() as env:
                 self.assertEqual(self.read(env)[0]['name'], 'After')
+
+    def kept_in(self, other):
+        """The entries that another process has in memory."""
+        return list(other.hierarchy.tiers['l1']._cache.values())
+
+    def test_what_memory_has_is_not_replaced_by_what_is_older(self):
+        self.record()
+        self.engine.outbox.flush()
+        with self.other_worker() as other:
+            other.outbox.flush()
+            (entry,) = self.kept_in(other)
+            newer = dataclasses.replace(entry, created=entry.created + 1)
+            other.hierarchy.tiers['l1'].set(newer)
+            other.preloader._newest = 0.0
+            other.preloader.work()
+            self.assertEqual([kept.created for kept in self.kept_in(other)], [newer.created])
+
+    def test_it_lives_in_memory_as_long_as_memory_may_keep_it(self):
+        self.record()
+        self.engine.outbox.flush()
+        self.configure(l1_ttl_s='100')
+        with self.other_worker() as other:
+            other.outbox.flush()
+            (entry,) = self.kept_in(other)
+            self.assertLessEqual(entry.expires, entry.created + 100)
 
     def test_no_more_than_half_of_memory(self):
         self.patch(preload, 'MAX_SHARE', 0.0)

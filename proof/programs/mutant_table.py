@@ -49,6 +49,27 @@ _plant(
     'P1',
     'services/reading.py',
     (
+        'settings',
+        "who has changed settings of its session is not served",
+        "    if has_set(cr):\n",
+        "    if False:\n",
+        'TestSettings',
+    ),
+    (
+        'read-flight-bound',
+        "nobody waits longer for another thread than twice the usual time",
+        "return min(2 * expected_ms / 1000, MAX_PATIENCE_S) if",
+        "return 5.0 if",
+        'TestReadFlight',
+    ),
+    (
+        'read-flight-vain',
+        "nobody waits for what could not be kept",
+        "    if engine.suspender.is_vain(found.name):\n",
+        "    if False:\n",
+        'TestReadFlight',
+    ),
+    (
         'judge-version',
         "version compare: any version of a known relation is good enough",
         "if known.get(relation) != version and not",
@@ -347,11 +368,43 @@ _plant(
 )
 _plant(
     'P2',
+    'services/statements.py',
+    (
+        'statements-copies',
+        "COPY is a statement",
+        "'copy_to', 'copy_expert'",
+        "'copy_to'",
+        'TestUnseenStatements',
+    ),
+    (
+        'statements-named-cursors',
+        "statements of a named cursor count",
+        "            cursor_factory = CountingCursor\n",
+        "            cursor_factory = None if name else CountingCursor\n",
+        'TestUnseenStatements',
+    ),
+    (
+        'statements-other-classes',
+        "a cursor that does not count makes the count unknown",
+        "            setattr(self, _SLOT, UNKNOWN)\n",
+        "            pass\n",
+        'TestUnseenStatements',
+    ),
+    (
+        'statements-of-the-connection',
+        "a second cursor of the connection counts like the first",
+        "        values = self.connection.__dict__\n",
+        "        values = self.connection.__dict__ if self.began == 0 else {}\n",
+        'TestUnseenStatements',
+    ),
+)
+_plant(
+    'P2',
     'services/transaction.py',
     (
         'own-write-later',
         "own-write bypass: raw SQL after the first look",
-        "if self.dirty or cr.readonly or cr.query is self._last_query:",
+        "if self.dirty or cr.readonly or sent(cr) == self._sent:",
         "if True:",
         'TestOwnWrites',
     ),
@@ -529,7 +582,7 @@ _plant(
     (
         'look-shortcut',
         "the version query's short cut waits until nothing was running",
-        "       OR cardinality(running) > 0\n",
+        "       OR EXISTS (SELECT FROM %(schema)s.cache_change WHERE xid = ANY(running))\n",
         "",
         'TestBook TestBookAtRandom',
     ),
@@ -1041,7 +1094,7 @@ _plant(
     (
         'unseen-sql',
         "SQL that the recorder has not seen keeps the result from being stored",
-        "if records.env.cr.query is not ticket.recording.last_query:",
+        "if not ticket.recording.has_seen_all():",
         "if False:",
         'TestRecording TestOwnWrites',
     ),
@@ -1197,6 +1250,45 @@ _plant(
 )
 _plant(
     'P5',
+    'services/engine.py',
+    (
+        'behind-memory',
+        "every entry depends on the tables behind tools.ormcache",
+        "    relations.update(registry[name]._table for name in BEHIND if name in registry)\n",
+        "",
+        'TestAttack',
+    ),
+    (
+        'schema-signals',
+        "a signal before the first guard does not switch the cache off",
+        "            self.guards.want(missing)\n\n",
+        "            pass\n\n",
+        'TestBook',
+    ),
+    (
+        'schema-texts',
+        "what was stored under a text that was misunderstood is dropped",
+        "now.beneath != before.beneath or catalogue.contradicts(self.catalogue)",
+        "now.beneath != before.beneath",
+        'TestSchemaChanges',
+    ),
+    (
+        'schema-beneath',
+        "what was stored under another view or function is dropped",
+        "now.beneath != before.beneath or catalogue.contradicts(self.catalogue)",
+        "catalogue.contradicts(self.catalogue)",
+        'TestSchemaChanges',
+    ),
+    (
+        'schema-guards',
+        "a table that has taken the name of another one is not trusted",
+        "notes another name\n        self.guards.check()\n",
+        "notes another name\n",
+        'TestSchemaChanges',
+    ),
+)
+_plant(
+    'P5',
     'services/catalogue.py',
     (
         'view-tables',
@@ -1267,6 +1359,48 @@ _plant(
         "            if name in self._foreign_functions:\n"
         "                return f\"function {name}\"\n",
         "",
+        'TestCatalogue',
+    ),
+    (
+        'refuse-operators',
+        "operators that are functions of others are refused",
+        "            if symbol in lowered:\n",
+        "            if False:\n",
+        'TestCatalogue',
+    ),
+    (
+        'refuse-operator-views',
+        "a view on an operator that is a function of others is refused",
+        "                return tables, \"view on an operator\"\n",
+        "                continue\n",
+        'TestCatalogue',
+    ),
+    (
+        'refuse-aggregates',
+        "an aggregate, which always says IMMUTABLE, is judged by its functions",
+        "         WHERE f.oid >= 16384 AND f.provolatile <> 'i'))\n",
+        "         WHERE FALSE))\n",
+        'TestCatalogue',
+    ),
+    (
+        'refuse-casts',
+        "casts that are functions of others are refused",
+        "            if name in self._foreign_types:\n",
+        "            if False:\n",
+        'TestCatalogue',
+    ),
+    (
+        'refuse-unlogged',
+        "a table that a crash empties is refused",
+        "    if persistence == \"u\":\n",
+        "    if False:\n",
+        'TestCatalogue',
+    ),
+    (
+        'sources-lists',
+        "a name that nobody knows is noticed in a list of tables",
+        "source = following and _SOURCE.match(lowered, following.end())",
+        "source = None",
         'TestCatalogue',
     ),
     (
@@ -1349,8 +1483,15 @@ _plant(
     (
         'clock-words',
         "SQL that looks at the clock is noticed",
-        "clock = not (_CLOCK_WORDS | self._clock_views).isdisjoint(tokens)",
-        "clock = not self._clock_views.isdisjoint(tokens)",
+        "not (_CLOCK_WORDS | self._clock_views).isdisjoint(tokens)",
+        "not self._clock_views.isdisjoint(tokens)",
+        'TestCatalogue',
+    ),
+    (
+        'clock-texts',
+        "'now' as a text is a look at the clock",
+        "            or _CLOCK_TEXT.search(lowered) is not None\n",
+        "",
         'TestCatalogue',
     ),
     (
@@ -1646,8 +1787,8 @@ _plant(
     (
         'clock-datetime-now',
         "fields.Datetime.now() tells the recording",
-        "    if ticket is not None:\n        ticket.recording.clock = True\n",
-        "    if False:\n        ticket.recording.clock = True\n",
+        "    for ticket in _watching():\n        ticket.recording.clock = True\n",
+        "    for ticket in ():\n        ticket.recording.clock = True\n",
         'TestShortLives',
     ),
     (
@@ -2281,6 +2422,13 @@ _plant(
         'TestOwnFaults',
     ),
     (
+        'read-flight',
+        "a read that another thread is computing is waited for",
+        "    if wait_s := reading.patience_s(engine, found):\n",
+        "    if wait_s := 0:\n",
+        'TestReadFlight',
+    ),
+    (
         'website-pages',
         "website pages are not cached",
         "        return False\n    session",
@@ -2622,6 +2770,13 @@ _plant(
     'P10',
     'services/keeper.py',
     (
+        'keeper-fault',
+        "the background thread survives a fault of its own",
+        "            except Exception as error:  # noqa: BLE001 whatever it is, others wait",
+        "            except KeyError as error:  # noqa: BLE001 whatever it is, others wait",
+        'TestKeeper',
+    ),
+    (
         'keeper-weak',
         "the thread ends with the last owner",
         "self._outboxes: weakref.WeakSet = weakref.WeakSet()",
@@ -2756,7 +2911,7 @@ _plant(
     (
         'texts-remembered',
         "the memory of SQL texts is bounded",
-        "            while len(self._readings) > 2048:\n",
+        "            while len(self._readings) > MAX_READINGS:\n",
         "            while False:\n",
         'TestCatalogue',
     ),
@@ -3139,6 +3294,900 @@ _plant(
         "    return ANY if value is None else key_families.write_part(value)\n",
         "    return ANY if value is None else str(value)\n",
         'TestEventRule TestEventTemplates',
+    ),
+)
+
+# -- the interface for programs outside ------------------------------------------------------------
+
+_plant(
+    'P1',
+    'services/serving.py',
+    (
+        'etag-versions',
+        "an ETag holds the versions of what the answer depends on",
+        "sorted(reading.dependencies_of(recording, versions), key=lambda row: row[0]),",
+        "[],",
+        'TestBatchApi',
+    ),
+    (
+        'etag-any',
+        "304 is for the ETag of this answer only",
+        "    if has(etag):\n        return Served(status, b'', etag, answer.origin)",
+        "    if has:\n        return Served(status, b'', etag, answer.origin)",
+        'TestBatchApi',
+    ),
+    (
+        'serve-unfinished',
+        "an answer that ran out of time is not kept",
+        "if not computed.lasting:",
+        "if False:",
+        'TestBadInput',
+    ),
+)
+
+_plant(
+    'P1',
+    'services/reading.py',
+    (
+        'gather-hits',
+        "an answer depends on what its parts depend on that were hits",
+        "    recording.inherit(entry.dependencies, bool(entry.flags & FLAG_CLOCK))\n"
+        "    recording.ends =",
+        "    recording.ends =",
+        'TestBatchApi',
+    ),
+    (
+        'gather-older',
+        "a part that may be older than the snapshot is not kept as part of an exact answer",
+        "if judge(engine, entry, whole.versions, False) != ('', ''):",
+        "if False:",
+        'TestBatchApi',
+    ),
+    (
+        'gather-life',
+        "an answer does not outlive its parts",
+        "    recording.ends = min(recording.ends, entry.expires)\n",
+        "",
+        'TestBatchApi',
+    ),
+)
+
+_plant(
+    'P1',
+    'services/batching.py',
+    (
+        'merge-union',
+        "each caller gets the rows of its own domain, not those of all",
+        "answers[number] = [row for row in rows if row['id'] in wanted]",
+        "answers[number] = rows",
+        'TestBatching TestMergedReads',
+    ),
+    (
+        'merge-order',
+        "searches are merged only in an order in which no two rows are equal",
+        "return any(term.split()[:1] == ['id'] for term in order.lower().split(','))",
+        "return True",
+        'TestBatching',
+    ),
+    (
+        'merge-limit',
+        "a search with a limit or an offset runs by itself",
+        "if call.method != 'search_read' or {'limit', 'offset'} & call.arguments.keys():",
+        "if call.method != 'search_read':",
+        'TestBatching',
+    ),
+    (
+        'merge-failed',
+        "where the common read fails, each is made by itself",
+        "    if isinstance(rows, Failure):\n        return None\n    by_id",
+        "    if isinstance(rows, Failure):\n"
+        "        return {number: rows for number, _call in group.calls}\n    by_id",
+        'TestBatching',
+    ),
+)
+
+_plant(
+    'P1',
+    'services/domains.py',
+    (
+        'merge-active',
+        "what a search adds by itself is added before domains are put together",
+        "return [*domain, [active, '=', True]]",
+        "return domain",
+        'TestMergedReads',
+    ),
+    (
+        'merge-own-code',
+        "models with code of their own in reading or searching are not merged",
+        "        name in vars(part)\n",
+        "        False\n",
+        'TestMergedReads',
+    ),
+)
+
+_plant(
+    'P6',
+    'services/batch.py',
+    (
+        'batch-own-models',
+        "the models of the cache are not read through it",
+        "if model._original_module == _OWN_MODULE:",
+        "if False:",
+        'TestBadInput',
+    ),
+    (
+        'batch-savepoint',
+        "a call that PostgreSQL refuses harms no other",
+        "            self._env.cr.execute(f'ROLLBACK TO SAVEPOINT {SAVEPOINT}')\n",
+        "",
+        'TestBadInput',
+    ),
+    (
+        'batch-time',
+        "no call is made after the time of the request",
+        "if self._ends is not None and time.monotonic() > self._ends:",
+        "if False:",
+        'TestBadInput',
+    ),
+)
+
+_plant(
+    'P6',
+    'controllers/monitoring.py',
+    (
+        'metrics-address',
+        "figures are told to allowed addresses only, or with a key",
+        "elif not _is_allowed(answers.settings().metrics_addresses):",
+        "elif False:",
+        'TestMetrics',
+    ),
+    (
+        'metrics-group',
+        "the key must be that of a Cache User",
+        "if not request.env.user.has_group(GROUP_USER):",
+        "if False:",
+        'TestMetrics TestHealth',
+    ),
+)
+
+_plant(
+    'P6',
+    'services/following.py',
+    (
+        'changes-rights',
+        "what changed is told to those who may read the model",
+        "        env[one.model].check_access('read')\n",
+        "        pass\n",
+        'TestFollowing',
+    ),
+    (
+        'changes-links',
+        "a changed many2many field is a change of the model",
+        "before[1] == self.links",
+        "True",
+        'TestFollowing',
+    ),
+)
+
+
+# -- another Odoo: bounded, not mixed up, and nothing leaks ----------------------------------------
+
+_plant(
+    'P7',
+    'services/remote/transport.py',
+    (
+        'remote-deadline',
+        "deadline: each wait begins anew, so that bytes which trickle in hold a worker for ever",
+        "self.sock.settimeout(self._owner.deadline.left_s())",
+        "self.sock.settimeout(self._owner._connect_timeout_s)",
+        'TestRemoteTransport.test_each_misdeed_is_an_outage_within_the_bound',
+    ),
+    (
+        'remote-half-answer',
+        "half answers: what has come of an answer is taken for all of it",
+        "if answer.length:  # announced, and not come",
+        "if False:",
+        'TestRemoteTransport.test_each_misdeed_is_an_outage_within_the_bound',
+    ),
+    (
+        'remote-redirect',
+        "redirects: also to another server",
+        "if target.origin != self.target.origin:",
+        "if False:",
+        'TestRemoteTransport.test_a_redirect_to_another_host_is_refused_and_nothing_sent_there',
+    ),
+    (
+        'remote-long-answer',
+        "size of an answer: not limited",
+        "if size > self._max_answer_bytes:",
+        "if False:",
+        'TestRemoteTransport.test_an_answer_that_is_too_long_is_given_up',
+    ),
+)
+_plant(
+    'P6',
+    'services/remote/address.py',
+    (
+        'remote-address',
+        "private addresses: whatever a name resolves to is connected to",
+        "good = [info for info in found if is_allowed(info[4][0], target.host, allowed)]",
+        "good = found",
+        'TestRemoteAddress TestRemote.test_loopback_is_refused_unless_it_is_allowed',
+        (
+            'services/remote/address.py',
+            "if not is_allowed(sock.getpeername()[0], target.host, allowed):",
+            "if False:",
+        ),
+    ),
+    (
+        'remote-address-name',
+        "private addresses: a name that is allowed may lead to loopback",
+        "return ip.is_private and not special and host.lower() in allowed",
+        "return host.lower() in allowed",
+        'TestRemoteAddress.test_a_name_allows_private_addresses_and_never_loopback_or_metadata',
+    ),
+    (
+        'remote-address-mapped',
+        "private addresses: an IPv4 address that is written as an IPv6 address passes",
+        "    ip = _plain(ipaddress.ip_address(address.partition('%')[0]))",
+        "    ip = ipaddress.ip_address(address.partition('%')[0])",
+        'TestRemoteAddress.test_private_addresses_are_refused_unless_named',
+    ),
+)
+_plant(
+    'P10',
+    'services/remote/pool.py',
+    (
+        'remote-pool-order',
+        "pool: who comes later may be served first",
+        "            if not self._waiters:\n                if self._idle:",
+        "            if True:\n                if self._idle:",
+        'TestRemotePool.test_first_come_first_served',
+        (
+            'services/remote/pool.py',
+            "waiter = self._waiters.popleft()\n            slot.busy",
+            "waiter = self._waiters.pop()\n            slot.busy",
+        ),
+    ),
+    (
+        'remote-pool-maximum',
+        "pool: as many connections as are asked for",
+        "if self._places < self._max_size:",
+        "if True:",
+        'TestRemotePool.test_never_more_than_the_maximum_and_none_used_by_two',
+    ),
+    (
+        'remote-pool-broken',
+        "pool: a connection that failed is used again",
+        "if not good or self.is_closed or self._is_old(slot):",
+        "if self.is_closed or self._is_old(slot):",
+        'TestRemotePool.test_an_exception_closes_the_connection',
+    ),
+)
+_plant(
+    'P1',
+    'services/remote/dedup.py',
+    (
+        'remote-shared-after-change',
+        "sharing: a read after a change gets the answer of one from before",
+        "            self._generation += 1",
+        "            self._generation += 0",
+        'TestRemoteClient.test_a_read_after_a_change_does_not_share_the_answer_of_one_before',
+    ),
+    (
+        'remote-shared-object',
+        "sharing: callers get one and the same object",
+        "return copy.deepcopy(flight.value)\n",
+        "return flight.value\n",
+        'TestRemoteClient.test_equal_calls_share_one_answer_and_not_one_object',
+    ),
+)
+_plant(
+    'P1',
+    'services/remote/merging.py',
+    (
+        'remote-merge-union',
+        "merged searches: everybody gets the union",
+        "[_own(row, added) for row in rows if matches(row)]",
+        "[_own(row, added) for row in rows]",
+        'TestRemoteBatching.test_searches_are_merged_exactly',
+    ),
+    (
+        'remote-merge-active',
+        "merged searches: also where Odoo's own condition on active would be lost",
+        "return None if mentioned and (context or {}).get('active_test', True) else judge",
+        "return judge",
+        'TestRemoteBatching.test_what_names_active_is_asked_alone',
+    ),
+)
+_plant(
+    'P1',
+    'services/outside.py',
+    (
+        'outside-versions-before',
+        "values from outside carry versions from before the fetching began",
+        "    versions, plan = found.versions, wanted.plan\n",
+        "    versions, plan = latest(engine, wanted.plan, True), wanted.plan\n",
+        'TestRemote.test_what_was_asked_before_a_removal_is_not_kept_after_it',
+    ),
+    (
+        'outside-removed',
+        "values from outside: removals by tag count",
+        "            if version != _version(self._versions, name):",
+        "            if False:",
+        'TestRemote.test_a_call_removes_what_it_may_have_changed_for_everybody'
+        ' TestRemote.test_removal_by_name_tag_and_pattern',
+    ),
+    (
+        'outside-refusal',
+        "fail-safe: a refusal is an answer",
+        "        if getattr(error, 'outage', False) and all(spare):",
+        "        if all(spare):",
+        'TestRemote.test_a_refusal_is_an_answer_and_nothing_stands_in',
+    ),
+)
+_plant(
+    'P6',
+    'models/cache_remote.py',
+    (
+        'remote-key-moved',
+        "API key: it goes to whatever URL somebody writes, who need not know it",
+        "if moved and 'api_key' not in vals:",
+        "if False:",
+        'TestRemote.test_saving_the_form_keeps_the_key_and_moving_the_server_drops_it',
+    ),
+    (
+        'remote-key-shown',
+        "API key: it is shown",
+        "    secret = fields.Char(groups=NOBODY, copy=False, prefetch=False)",
+        "    secret = fields.Char(copy=False, prefetch=False)",
+        'TestRemote.test_no_client_reads_the_key',
+    ),
+)
+_plant(
+    'P6',
+    'services/remote/errors.py',
+    (
+        'remote-key-in-error',
+        "API key: it may stand in what the other server says",
+        "            text = text.replace(secret, HIDDEN)",
+        "            pass",
+        'TestRemoteProtocols.test_the_key_stands_in_no_error'
+        ' TestRemote.test_the_key_stands_nowhere_but_in_its_column',
+    ),
+)
+_plant(
+    'P4',
+    'services/remote/following.py',
+    (
+        'follow-cursor',
+        "following: the cursor moves with the removals, not with the claim",
+        "UPDATE cache_remote_follow f SET polled_at = now() AT TIME ZONE 'UTC'\n",
+        "UPDATE cache_remote_follow f SET polled_at = now() AT TIME ZONE 'UTC', cursor = 'x'\n",
+        'TestRemote.test_an_outage_keeps_the_cursor',
+    ),
+    (
+        'follow-complete',
+        "following: what is in doubt is removed",
+        "if not claim.cursor or not found.complete:",
+        "if not claim.cursor:",
+        'TestRemote.test_changes_in_doubt_remove_everything',
+    ),
+    (
+        'follow-one',
+        "following: one worker asks",
+        "   AND (f.polled_at IS NULL\n",
+        "   AND (TRUE OR f.polled_at IS NULL\n",
+        'TestRemote.test_one_request_per_interval_whoever_asks',
+    ),
+)
+
+# -- named entries: renewal, time limits, early refresh -------------------------------------------
+
+_plant(
+    'P1',
+    'services/answering.py',
+    (
+        'renewal-dependencies',
+        "what is made with the previous value depends on what that was made of",
+        "ticket.recording.inherit(expired.dependencies, bool(expired.flags & FLAG_CLOCK))",
+        "pass",
+        'TestRenewal',
+    ),
+    (
+        'renewal-outdated',
+        "what is not current any more is not renewed, at any level",
+        'if expired is None or reading.judge(engine, expired, found.ticket.versions, False)[0]:',
+        'if expired is None:',
+        'TestRenewal',
+    ),
+    (
+        'timeout-savepoint',
+        "no snapshot is exported within a savepoint, where PostgreSQL refuses",
+        'if in_savepoint(call.env.cr):',
+        'if False:',
+        'TestFailSafe',
+    ),
+    (
+        'timeout-shorter',
+        "of two time limits the shorter one counts",
+        'min(filter(None, (soft_s, plan.hard_timeout_s)), default=None)',
+        'soft_s or plan.hard_timeout_s or None',
+        'TestFailSafe',
+    ),
+    (
+        'refresh-early',
+        "an early refresh begins when the transaction is over",
+        '        cr.postcommit.add(ask)\n        cr.postrollback.add(ask)\n',
+        '        cr.postcommit.add(ask)\n        engine.refresher.ask(key, work)\n',
+        'TestRenewal',
+    ),
+)
+_plant(
+    'P1',
+    'services/named.py',
+    (
+        'expired-newest',
+        "the newest value stands in, not that of a tier which is behind",
+        'if self.expired is None or self.expired.created < entry.created:',
+        'if True:',
+        'TestFailSafe',
+    ),
+)
+
+# -- warm-up: as the user would have asked, bounded, and stopped by nothing ----------------------
+
+_plant(
+    'P10',
+    'services/calls.py',
+    (
+        'calls-memory',
+        "a process remembers a bounded number of calls",
+        'return len(self._rows) >= MAX_CALLS',
+        'return False',
+        'TestRecordingCalls',
+    ),
+    (
+        'calls-best',
+        "of a full record those remain that have saved most",
+        'key=lambda item: -item[1].value_ms',
+        'key=lambda item: item[1].value_ms',
+        'TestRecordingCalls',
+    ),
+    (
+        'calls-size',
+        "a call that takes much space is not written down",
+        'if len(body) > MAX_BODY_BYTES:',
+        'if False:',
+        'TestRecordingCalls',
+    ),
+    (
+        'calls-old',
+        "what nobody asks for is forgotten",
+        'cr.execute(_PURGE_OLD, [days])',
+        'cr.execute(_PURGE_OLD, [days * 1000])',
+        'TestRecordingCalls',
+    ),
+    (
+        'calls-many',
+        "the table of calls is bounded",
+        'cr.execute(_PURGE_MANY, [MAX_ROWS])',
+        'cr.execute(_PURGE_MANY, [MAX_ROWS * 1000])',
+        'TestRecordingCalls',
+    ),
+    (
+        'calls-fade',
+        "old savings count less",
+        'power(0.5, least(',
+        'power(1.0, least(',
+        'TestRecordingCalls',
+    ),
+)
+_plant(
+    'P9',
+    'services/calls.py',
+    (
+        'calls-format',
+        "what another version has written down is not made again",
+        'or value[:1] != (FORMAT,) or len(value) != 1 + len(Call._fields):',
+        'or not value:',
+        'TestWarmupRecords',
+    ),
+)
+_plant(
+    'P10',
+    'services/warming.py',
+    (
+        'warmup-alone',
+        "one process at a time runs a warm-up",
+        'yield connection if mine else None',
+        'yield connection',
+        'TestProgress',
+    ),
+    (
+        'warmup-budget',
+        "a run ends when its time is over",
+        'if now >= deadline:',
+        'if False:',
+        'TestProgress',
+    ),
+    (
+        'warmup-slice',
+        "a run is done a few seconds at a time",
+        'elif now >= until and self.count:',
+        'elif False:',
+        'TestProgress',
+    ),
+    (
+        'warmup-stop',
+        "a button stops a run",
+        "return row is None or row[0] or row[1] != 'running'",
+        'return row is None',
+        'TestProgress',
+    ),
+    (
+        'warmup-failed',
+        "failures are logged, those of earlier slices too",
+        "        if failed:\n",
+        "        if False:\n",
+        'TestProgress',
+    ),
+    (
+        'warmup-pause',
+        "a run pauses as long as it works",
+        'self._sleep(min(took_s, MAX_PAUSE_S))',
+        'self._sleep(0.0)',
+        'TestProgress',
+    ),
+)
+_plant(
+    'P10',
+    'models/cache_warmup.py',
+    (
+        'warmup-resume',
+        "a run that was interrupted goes on where it was",
+        "if own.state == 'waiting':",
+        "if own.state in ('waiting', 'running'):",
+        'TestProgress.test_each_call_is_made_once_however_often_it_is_interrupted',
+    ),
+    (
+        'warmup-new-code',
+        "what runs while the registry is replaced goes on with the new one",
+        "            except replay.Stale:\n                return 'running'",
+        "            except replay.Stale:\n                return 'done'",
+        'TestProgress',
+    ),
+    (
+        'warmup-restart',
+        "a restart counts only where it shall",
+        'if self.after_restart and booted_at and last < booted_at:',
+        'if booted_at and last < booted_at:',
+        'TestWhen',
+    ),
+    (
+        'warmup-upgrade',
+        "an upgrade is noticed",
+        'if self.after_upgrade and self.fingerprint and self.fingerprint != fingerprint:',
+        'if False:',
+        'TestWhen',
+    ),
+    (
+        'warmup-list',
+        "the list is not changed under a run",
+        "            if record.state in ('waiting', 'running'):\n",
+        '            if False:\n',
+        'TestWarmupRecords',
+    ),
+    (
+        'warmup-namespace',
+        "a namespace means whole parts of a name",
+        "f'{escaped}:%'",
+        "f'{escaped}%'",
+        'TestWarmupRuns',
+    ),
+)
+_plant(
+    'P6',
+    'models/cache_warmup.py',
+    (
+        'warmup-methods',
+        "only what a module offers can be called",
+        'if (model, name) not in warming.methods_of(engine.registry):',
+        'if False:',
+        'TestWarmupRuns',
+    ),
+    (
+        'warmup-editable',
+        "nobody writes what happened",
+        'if not self.env.su and (others := vals.keys() - EDITABLE):',
+        'if False and (others := vals.keys()):',
+        'TestWarmupRecords',
+    ),
+    (
+        'warmup-users',
+        "a warm-up for some users makes the calls of these",
+        "domain.append(('user_id', 'in', self.user_ids.ids))",
+        "domain.append(('user_id', '>', 0))",
+        'TestWarmupRuns',
+    ),
+)
+_plant(
+    'P6',
+    'models/replay.py',
+    (
+        'replay-superuser',
+        "a call is made with the rights that it had",
+        'self._environment(call.uid, call.context, call.su) as env,',
+        'self._environment(call.uid, call.context, True) as env,',
+        'TestWarmupRuns',
+    ),
+    (
+        'replay-archived',
+        "nothing is computed for users who are archived",
+        'outcome = work() if self._is_active(uid) else self._inactive()',
+        'outcome = work()',
+        'TestWarmupRuns',
+    ),
+    (
+        'replay-host',
+        "a call is made for the host that was recorded, or not at all",
+        'yield read_through.current_origin() == (host, website, debug)',
+        'yield True',
+        'TestWebRequests',
+        (
+            'models/replay.py',
+            "f'{scheme}://{host}', method='POST'",
+            "f'{scheme}://localhost', method='POST'",
+        ),
+    ),
+    (
+        'replay-request',
+        "nothing of an imitated request is left behind",
+        '    finally:\n        http._request_stack.pop()\n',
+        '    finally:\n        pass\n',
+        'TestWebRequests',
+    ),
+)
+_plant(
+    'P3',
+    'models/replay.py',
+    (
+        'replay-readonly',
+        "a warm-up writes nothing",
+        "                cr.execute('SET TRANSACTION READ ONLY')\n",
+        '',
+        'TestWarmupRuns',
+    ),
+    (
+        'replay-raises',
+        "a call that raises stops no other",
+        '            outcome = Outcome(FAILED, _text(error))\n',
+        '            raise\n',
+        'TestWarmupRuns',
+    ),
+    (
+        'replay-bottom',
+        "a call is made where it was recorded, below all overrides",
+        'getattr(Base, call.method)(records, *args, **kwargs)',
+        'getattr(records, call.method)(*args, **kwargs)',
+        'TestWarmupRuns',
+    ),
+    (
+        'replay-slow',
+        "a statement of a warm-up ends after a while",
+        "                cr.execute('SET LOCAL statement_timeout = %s', [STATEMENT_TIMEOUT_MS])\n",
+        '',
+        'TestWarmupRuns',
+    ),
+)
+_plant(
+    'P10',
+    'services/preload.py',
+    (
+        'preload-share',
+        "what is brought takes half of the memory at most",
+        'int(engine.settings.l1_max_mb * 2**20 * MAX_SHARE)',
+        '2**40',
+        'TestPreload',
+    ),
+    (
+        'preload-newer',
+        "what memory has is not replaced by what is older",
+        ' or l1.has_newer(entry):',
+        ':',
+        'TestPreload',
+    ),
+    (
+        'preload-life',
+        "it lives in memory as long as memory may keep it",
+        "min(entry.expires, entry.created + plan.ttl_s['l1'])",
+        'entry.expires',
+        'TestPreload',
+    ),
+    (
+        'warmup-follow',
+        "processes that run bring what a warm-up has stored",
+        'if progress != self._progress:',
+        'if False:',
+        'TestPreload',
+    ),
+)
+
+# -- the command line: what it says is so, and programs can rely on its exit code ----------------
+
+_plant(
+    'P1',
+    'cli/cache.py',
+    (
+        'cli-check-code',
+        "check fails where it has found errors",
+        'return FAILED if errors else OK',
+        'return OK',
+        'TestCommand.test_check_is_content_then_finds_a_switched_off_trigger_and_guards_repairs_it',
+    ),
+    (
+        'cli-guards-code',
+        "guards fails where a table could not be guarded",
+        'return FAILED if failed else OK',
+        'return OK',
+        'TestCommand.test_what_could_not_be_done_is_told_by_the_exit_code',
+    ),
+    (
+        'cli-warm-code',
+        "warm fails where a call has failed",
+        'return OK if done else FAILED',
+        'return OK',
+        'TestCommand.test_what_could_not_be_done_is_told_by_the_exit_code',
+    ),
+    (
+        'cli-user-error',
+        "what does not exist is a wrong argument, not a fault",
+        'code = _say(Failure(USAGE, str(error)))',
+        'code = _say(Failure(FAILED, str(error)))',
+        'TestCommand.test_a_model_that_does_not_exist_is_a_wrong_argument',
+    ),
+    (
+        'cli-commit',
+        "what is removed is removed for all processes",
+        '    env.cr.commit()  # pylint: disable=invalid-commit  # a cursor of our own\n'
+        '    counts |=',
+        '    counts |=',
+        'TestCommand.test_invalidate_counts_first_and_then_removes_for_the_running_workers_too',
+    ),
+    (
+        'cli-dry-run',
+        "a dry run removes nothing",
+        '    if args.dry_run:\n        records =',
+        '    if not args:\n        records =',
+        'TestCommand.test_invalidate_counts_first_and_then_removes_for_the_running_workers_too',
+    ),
+)
+_plant(
+    'P4',
+    'services/inspection.py',
+    (
+        'inspect-guards',
+        "check finds guards that are not as they were made",
+        '    for guard in broken:\n        yield (',
+        '    for guard in ():\n        yield (',
+        'TestInspection',
+    ),
+    (
+        'inspect-functions',
+        "check finds functions that do something else",
+        '    for name in altered:\n',
+        '    for name in ():\n',
+        'TestInspection',
+    ),
+    (
+        'inspect-bounds',
+        "check finds a journal out of its bounds",
+        '        if count:\n            yield (',
+        '        if False:\n            yield (',
+        'TestInspection',
+    ),
+    (
+        'inspect-auditor',
+        "check finds what the auditor has switched off",
+        'enabled AND sequence = -1',
+        'enabled AND sequence = -2',
+        'TestInspection',
+    ),
+    (
+        'inspect-redis',
+        "check finds a Redis that is away",
+        'yield ERROR, f"L2: {error}"',
+        'yield OK, f"L2: {error}"',
+        'TestInspection',
+    ),
+    (
+        'inspect-limits',
+        "check finds a tier beyond its limits",
+        'if value and limit and value > limit * _LIMIT_SLACK:',
+        'if False:',
+        'TestInspection',
+    ),
+    (
+        'inspect-maintenance',
+        "check finds that maintenance does not run",
+        'if row is None or not row[0]:',
+        'if row is None:',
+        'TestInspection',
+    ),
+)
+_plant(
+    'P1',
+    'services/sampling.py',
+    (
+        'sample-compare',
+        "check compares entries with the database",
+        '        _compare(env, entry, rows)\n',
+        '        pass\n',
+        'TestSampling',
+    ),
+    (
+        'sample-outdated',
+        "what nobody would be served is no error",
+        'if reading.judge(engine, entry, state, False)[0]:',
+        'if False:',
+        'TestSampling',
+    ),
+    (
+        'sample-dependencies',
+        "check finds an entry without what all depend on",
+        '    _check_dependencies(engine, entry)\n    rows',
+        '    rows',
+        'TestSampling',
+    ),
+    (
+        'sample-future',
+        "check finds clocks that differ",
+        'if entry.created > time.time() + _CLOCK_SLACK_S:',
+        'if False:',
+        'TestSampling',
+    ),
+    (
+        'sample-damage',
+        "check finds damaged bytes",
+        'ERROR if kind in _DAMAGE else WARNING',
+        'WARNING',
+        'TestSampling',
+    ),
+)
+_plant(
+    'P1',
+    'services/figures.py',
+    (
+        'figures-hours',
+        "figures are those of the hours that were asked for",
+        '"active AND bucket >= now() AT TIME ZONE \'utc\' - make_interval(hours => %(hours)s)"',
+        '"active"',
+        'TestFigures',
+    ),
+    (
+        'figures-twice',
+        "figures count minutes once, not again as hours and days",
+        '"active AND bucket >=',
+        '"bucket >=',
+        'TestFigures',
+    ),
+)
+_plant(
+    'P1',
+    'services/walking.py',
+    (
+        'walk-keeps',
+        "a preview removes nothing",
+        '            found.append(key)\n        return False',
+        '            found.append(key)\n        return True',
+        'TestPreview',
+    ),
+    (
+        'walk-user',
+        "a preview for a user counts what is theirs",
+        'return lambda entry: entry.uid == target',
+        'return lambda entry: False',
+        'TestPreview',
     ),
 )
 

@@ -31,6 +31,7 @@ from ..breaker import CLOSED, CircuitBreaker
 from ..entry import DIGEST_BYTES, CorruptEntry, Entry, ForgedEntry, Seal, from_bytes
 from ..keys import Target, redis_glob
 from ..miss import MISS, Miss
+from ..pool_figures import total
 from . import redis_limits
 from .base import PROBE_KEY, Step, Tier, slices
 
@@ -494,7 +495,8 @@ class RedisTier(Tier):
 
     def health(self) -> dict:
         """What is known without asking: ``state``, ``address``, ``since`` and ``last_fault`` of
-        :meth:`stats`."""
+        :meth:`stats`, and the figures of the connections of this process (``pool``), see
+        :mod:`..pool_figures`."""
         servers = self._servers
         nodes = [] if servers is None else servers.known()
         opened = [node.breaker.opened_at for node in nodes]
@@ -503,6 +505,7 @@ class RedisTier(Tier):
             'address': self._address,
             'since': min((at for at in opened if at is not None), default=None),
             'last_fault': self._last_fault,
+            'pool': total([stats for node in nodes for stats in node.link.pool_stats()]),
         }
 
     def _state(self, nodes) -> str:

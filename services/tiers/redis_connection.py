@@ -37,6 +37,7 @@ from redis._parsers import _RESP2Parser
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 
 from ..redis_url import UNIX, RedisUrl
+from .redis_pool import CountedPool
 
 MAX_CONNECTIONS = 256
 """Per process.  Odoo's threaded server has at most ``db_maxconn`` (64) threads with a
@@ -200,8 +201,10 @@ class BoundedSocket:
 class _Bounded:
     """Mixed into redis-py's connection classes."""
 
-    def __init__(self, *, deadline: Deadline, **kwargs):
+    def __init__(self, *, deadline: Deadline, figures=None, **kwargs):
         self._deadline = deadline
+        self._figures = figures
+        self.opened_at = 0.0
         super().__init__(**kwargs)
 
     def _connect(self):
@@ -209,7 +212,15 @@ class _Bounded:
         self._share_time()
         sock = super()._connect()
         self._deadline.start()  # what follows is the handshake and the caller's command
+        self.opened_at = time.monotonic()
+        if self._figures is not None:
+            self._figures.created += 1
         return BoundedSocket(sock, self._deadline)
+
+    def disconnect(self, *args):
+        if self._figures is not None and self._sock is not None:
+            self._figures.closed += 1
+        return super().disconnect(*args)
 
     def _share_time(self) -> None:
         """Find out where to connect, and set what each step of it may take."""
@@ -275,6 +286,10 @@ class Link:
     def client(self) -> redis.Redis:
         return self._new_client()
 
+    def pool_stats(self) -> list[dict]:
+        """Figures of its pool, if it has one by now."""
+        return [self.client.connection_pool.stats()] if 'client' in self.__dict__ else []
+
     def close(self) -> None:
         if 'client' in self.__dict__:
             self.client.connection_pool.disconnect()
@@ -295,7 +310,7 @@ def open_link(url: RedisUrl, deadline: Deadline, connection_class=None, **option
     """
 
     def new_client() -> redis.Redis:
-        pool = redis.ConnectionPool(
+        pool = CountedPool(
             connection_class=connection_class or (Tls if url.tls else Tcp),
             max_connections=MAX_CONNECTIONS,
             **connection_options(url, deadline, **options),

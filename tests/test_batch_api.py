@@ -1,0 +1,172 @@
+"""``POST /cache/1/batch``: one snapshot, exact merges, errors apart, ETags."""
+
+import threading
+
+from odoo.tests import new_test_user, tagged
+
+from .api_case import ApiCase
+
+
+def read(model, ids, *fields):
+    return {'model': model, 'method': 'read', 'ids': ids, 'arguments': {'fields': list(fields)}}
+
+
+def search_read(model, domain, *fields, **arguments):
+    arguments = {'domain': domain, 'fields': list(fields), **arguments}
+    return {'model': model, 'method': 'search_read', 'arguments': arguments}
+
+
+@tagged('post_install', '-at_install')
+class TestBatchApi(ApiCase):
+    def setUp(self):
+        super().setUp()
+        self.bank = self.make('res.bank', {'name': 'Azure', 'bic': 'AZ'})
+        self.other = self.make('res.bank', {'name': 'Blue', 'bic': 'BL'})
+
+    def test_answers_come_in_order_and_equal_those_of_the_calls_alone(self):
+        calls = [
+            read('res.bank', [self.other, self.bank], 'name'),
+            search_read('res.bank', [['id', '=', self.bank]], 'name', 'bic'),
+            {'model': 'res.bank', 'method': 'search_count', 'arguments': {'domain': []}},
+            {'model': 'res.bank', 'method': 'name_search', 'arguments': {'name': 'Azure'}},
+            {
+                'model': 'res.bank',
+                'method': 'formatted_read_group',
+                'arguments': {'domain': [], 'groupby': ['bic'], 'aggregates': ['__count']},
+            },
+            read('res.bank', [self.bank], 'name'),
+        ]
+        together = self.results(*calls)
+        self.assertEqual(together, [self.results(call)[0] for call in calls])
+        self.assertEqual([row['name'] for row in together[0]['result']], ['Blue', 'Azure'])
+
+    def test_a_failing_call_harms_no_other(self):
+        answers = self.results(
+            read('res.bank', [self.bank], 'name'),
+            read('res.bank', [self.bank], 'no_such_field'),
+            search_read('res.bank', [['id', '=', 'x']], 'name'),
+            search_read('res.bank', [], 'name', order='nothing'),
+            {'model': 'res.bank', 'method': 'unlink'},
+            read('res.bank', [self.bank, self.other], 'bic'),
+        )
+        self.assertEqual(answers[0]['result'][0]['name'], 'Azure')
+        self.assertEqual([row['bic'] for row in answers[5]['result']], ['AZ', 'BL'])
+        for answer in answers[1:5]:
+            self.assertIn(answer.get('error', {}).get('status', 200), (200, 400))
+
+    def test_a_poller_gets_304_until_something_has_changed(self):
+        def ask(etag=None):
+            return self.batch(read('res.bank', [self.bank], 'name'), etag=etag)
+
+        first = self.warm_up(ask)
+        self.assertEqual(first.headers['Cache-Control'], 'private, no-cache')
+        again = ask(first.headers['ETag'])
+        self.assertEqual((again.status_code, again.data), (304, b''))
+        self.assertEqual(again.headers['ETag'], first.headers['ETag'])
+        self.sql("UPDATE res_bank SET name = 'Cyan' WHERE id = %s", [self.bank])
+        changed = ask(first.headers['ETag'])
+        self.assertEqual(changed.status_code, 200)
+        self.assertEqual(changed.json['results'][0]['result'][0]['name'], 'Cyan')
+        self.assertNotEqual(changed.headers['ETag'], first.headers['ETag'])
+
+    def test_the_rights_are_those_of_the_key(self):
+        user = self.commit(lambda env: new_test_user(env, 'tc_batch', 'base.group_user').id)
+        self.addCleanup(self.remove, 'res.users', user)
+        key = self.make_key(user)
+        call = search_read('ir.config_parameter', [], 'key')
+        self.assertIn('result', self.results(call)[0])
+        response = self.batch(call, key=key)
+        self.assertEqual(response.status_code, 403)
+        self.assertEqual(response.json['results'][0]['error']['type'], 'access')
+
+    def test_an_answer_of_hits_depends_on_what_they_depend_on(self):
+        call = search_read('res.bank', [['id', '=', self.bank]], 'name')
+
+        def ask(number, etag=None):
+            return self.batch(call, {**call, 'context': {'n': number}}, etag=etag)
+
+        self.warm_up(lambda: ask(1))
+        response = self.warm_up(lambda: ask(2))  # its first part is a hit by now
+        self.sql("UPDATE res_bank SET name = 'Cyan' WHERE id = %s", [self.bank])
+        changed = ask(2, response.headers['ETag'])
+        self.assertEqual(changed.status_code, 200)
+        self.assertEqual(changed.json['results'][0]['result'][0]['name'], 'Cyan')
+
+    def test_what_may_be_older_than_the_snapshot_has_no_etag(self):
+        self.make('cache.rule', {'model': 'res.bank', 'consistency': 'weak'})
+        self.addCleanup(self.configure)
+        call = search_read('res.bank', [['id', '=', self.bank]], 'name')
+
+        def ask(number):
+            return self.batch(call, {**call, 'context': {'n': number}})
+
+        for number in range(6):
+            ask(number)
+            self.settle()
+        self.make('res.bank', {'name': 'Changed'})
+        self.engine._local_writes.clear()
+        self.assertNotIn('ETag', ask(100).headers)
+
+    def test_an_answer_lives_no_longer_than_its_parts(self):
+        call = search_read('res.bank', [['id', '=', self.bank]], 'name')
+
+        def ask(number):
+            return self.batch(call, {**call, 'context': {'n': number}})
+
+        self.warm_up(lambda: ask(1))
+        parts = [
+            entry
+            for entry in self.engine.hierarchy.tiers['l1'].entries()
+            if entry.method == 'search_read'
+        ]
+        self.warm_up(lambda: ask(2))
+        whole = [
+            entry
+            for entry in self.engine.hierarchy.tiers['l1'].entries()
+            if entry.method == 'batch'
+        ]
+        newest = max(whole, key=lambda entry: entry.created)
+        self.assertLessEqual(newest.expires, min(entry.expires for entry in parts) + 0.001)
+
+    def test_users_languages_and_companies_have_etags_of_their_own(self):
+        call = search_read('res.bank', [['id', '=', self.bank]], 'name')
+        first = self.warm_up(lambda: self.batch(call)).headers['ETag']
+        key = self.new_key('base.group_user')
+        second = self.warm_up(lambda: self.batch(call, key=key)).headers['ETag']
+        french = {**call, 'context': {'lang': 'fr_FR'}}
+        third = self.warm_up(lambda: self.batch(french)).headers['ETag']
+        self.assertEqual(len({first, second, third}), 3)
+        self.assertEqual(self.batch(call, key=key, etag=first).status_code, 200)
+
+    def test_another_worker_gives_the_same_etag(self):
+        call = read('res.bank', [self.bank], 'name')
+        etag = self.warm_up(lambda: self.batch(call)).headers['ETag']
+        with self.other_worker():
+            self.assertEqual(self.batch(call, etag=etag).status_code, 304)
+
+    def test_a_poller_costs_one_query_besides_its_login(self):
+        call = read('res.bank', [self.bank], 'name')
+        etag = self.warm_up(lambda: self.batch(call)).headers['ETag']
+
+        def texts(ask):
+            """What was asked of PostgreSQL."""
+            seen = []
+            thread = threading.current_thread()
+            hooks = thread.__dict__.setdefault('query_hooks', [])
+
+            def hook(cr, query, params, start, delay):
+                seen.append(cr._obj.query.decode())
+
+            hooks.append(hook)
+            try:
+                response = ask()
+            finally:
+                hooks.remove(hook)
+            return response, seen
+
+        ask = {'method': 'POST', 'content_type': 'application/json'}
+        empty, login = texts(lambda: self.open('/json/2/res.users/context_get', data='{}', **ask))
+        polled, all_ = texts(lambda: self.batch(call, etag=etag))
+        self.assertEqual((empty.status_code, polled.status_code), (200, 304))
+        self.assertEqual(len([text for text in all_ if 'cache_look' in text]), 1, all_)
+        self.assertLessEqual(len(all_), len(login) + 1, (login, all_))

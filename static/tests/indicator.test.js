@@ -82,10 +82,10 @@ describe("indicator", () => {
     test("the last view, from a tier and then computed", async () => {
         await answer("L1; age=12; saved=48ms", LIST);
         expect(".o_tiered_cache_indicator button").toHaveText("L1");
-        expect(".o_tiered_cache_indicator .fa-bolt").toHaveClass("text-warning");
+        expect(".o_tiered_cache_indicator .fa-bolt").toHaveClass("o_tiered_cache_hit");
         await answer("miss; reason=stale", LIST);
         expect(".o_tiered_cache_indicator button").toHaveText("computed");
-        expect(".o_tiered_cache_indicator .fa-bolt").not.toHaveClass("text-warning");
+        expect(".o_tiered_cache_indicator .fa-bolt").not.toHaveClass("o_tiered_cache_hit");
     });
 
     test("what is no view is listed, but is not the last view", async () => {

@@ -34,7 +34,8 @@ _SET_SLOT = '_tiered_cache_set'
 _SETTING = re.compile(
     r"""(?: ^ | ; ) \s* (?: set | reset | discard ) \s+
         (?! (?: local \s+ | session \s+ )?
-            (?: lock_timeout | statement_timeout | application_name | work_mem | jit ) \b )
+            (?: lock_timeout | statement_timeout | application_name | synchronous_commit
+              | work_mem | jit | enable_\w+ | transaction \s+ (?: read \s+ only | snapshot ) ) \b )
       | \b set_config \b""",
     re.IGNORECASE | re.VERBOSE,
 )

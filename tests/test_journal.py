@@ -27,6 +27,8 @@ class JournalCase(CacheCase):
 
     def setUp(self):
         super().setUp()
+        # the background would notice what happens to tables here, and mend it
+        self.patch(self.engine, '_follow_catalogue', lambda: None)
         self.table = f'tc_test_{uuid.uuid4().hex[:10]}'
         self.sql(f"CREATE TABLE {self.table} (id int PRIMARY KEY, value text)")
         self.addCleanup(self.sql, "DELETE FROM cache_version WHERE relation = %s", [self.table])

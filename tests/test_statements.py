@@ -110,7 +110,13 @@ SETTINGS = (
     sql.SQL("SET LOCAL TimeZone = {}").format(sql.Literal('Asia/Tokyo')),
     "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
 )
-HARMLESS = ("SET LOCAL lock_timeout = '1s'", "SELECT 'reset'", "UPDATE res_bank SET name = name;")
+HARMLESS = (
+    "SET LOCAL lock_timeout = '1s'",
+    "SET LOCAL statement_timeout TO DEFAULT; SET LOCAL enable_seqscan TO off",
+    "SET TRANSACTION READ ONLY",
+    "SELECT 'reset'",
+    "UPDATE res_bank SET name = name;",
+)
 
 
 @tagged('post_install', '-at_install')
@@ -142,8 +148,8 @@ class TestSettings(CacheCase):
 
     def test_time_limits_change_no_answer(self):
         with self.request(commit=False) as env:
-            env.cr.execute(HARMLESS[0])
-            env.cr.execute(HARMLESS[1])
+            for statement in HARMLESS[:-1]:
+                env.cr.execute(statement)
             with self.assertHit():
                 self.ask(env)
 
@@ -160,7 +166,7 @@ class TestSettings(CacheCase):
 
     def test_writes_are_no_settings(self):
         with self.request(commit=False) as env:
-            env.cr.execute(HARMLESS[2])
+            env.cr.execute(HARMLESS[-1])
             self.assertFalse(statements.has_set(env.cr))
 
     @staticmethod

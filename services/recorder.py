@@ -23,6 +23,7 @@ from psycopg2.extensions import AsIs
 from psycopg2.sql import Composable
 
 from . import journal
+from .transaction import HAS_WRITTEN
 
 INNER = (journal.KEY, journal.PATTERN)
 """How dependencies on named entries begin."""
@@ -92,7 +93,7 @@ class Recording:
     def _hook(self, cr, query, params, start, delay) -> None:
         self.queries += 1
         self.last_query = cr._obj.query
-        if self.refusal:
+        if self.refusal or query == HAS_WRITTEN:
             return
         try:
             self._note(cr, query, params)

@@ -24,6 +24,7 @@ from psycopg2.sql import Composable
 
 from . import journal
 from .statements import sent
+from .transaction import HAS_WRITTEN
 
 INNER = (journal.KEY, journal.PATTERN)
 """How dependencies on named entries begin."""
@@ -97,7 +98,7 @@ class Recording:
     def _hook(self, cr, query, params, start, delay) -> None:
         self.queries += 1
         self.sent += cr._obj is self.cr._obj
-        if self.refusal:
+        if self.refusal or query == HAS_WRITTEN:
             return
         try:
             self._note(cr, query, params)

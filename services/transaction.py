@@ -19,6 +19,9 @@ from .statements import sent
 
 _SLOT = 'tiered_cache.transaction'
 
+HAS_WRITTEN = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL"
+"""Our own question about the transaction; nothing that is kept is made from its answer."""
+
 
 class TransactionState:
     """:param dirty: an ORM hook fired: the transaction has written or is about to
@@ -81,7 +84,7 @@ class TransactionState:
         """
         if self.dirty or cr.readonly or sent(cr) == self._sent:
             return self.dirty
-        cr.execute("SELECT pg_current_xact_id_if_assigned() IS NOT NULL")
+        cr.execute(HAS_WRITTEN)
         self.dirty = cr.fetchone()[0]
         self.looked_now(cr)
         return self.dirty

@@ -119,8 +119,14 @@ class TestCatalogueApi(CatalogueCase):
             return [env[model].create(values).id for model in ('sale.order', 'purchase.order')]
 
         sale, purchase = self.commit(make)
-        self.addCleanup(self.remove, 'purchase.order', purchase)
-        self.addCleanup(self.remove, 'sale.order', sale)
+
+        def cancel_and_remove(env):
+            env['sale.order'].browse(sale)._action_cancel()
+            env['sale.order'].browse(sale).unlink()
+            env['purchase.order'].browse(purchase).button_cancel()
+            env['purchase.order'].browse(purchase).unlink()
+
+        self.addCleanup(self.commit, cancel_and_remove)
         self.get(f'/cache/1/orders/{sale}/status', 400)
         path = f'/cache/1/orders/{sale}/status?kind=sale'
         response = self.warm_up(lambda: self.open(path))

@@ -31,12 +31,13 @@ UNKNOWN = math.nan
 _SLOT = '_tiered_cache_sent'
 _SET_SLOT = '_tiered_cache_set'
 
+_HARMLESS = r"""(?: lock_timeout | statement_timeout | application_name | synchronous_commit
+    | work_mem | jit | enable_\w+ | transaction \s+ (?: read \s+ only | snapshot ) ) \b"""
+
 _SETTING = re.compile(
-    r"""(?: ^ | ; ) \s* (?: set | reset | discard ) \s+
-        (?! (?: local \s+ | session \s+ )?
-            (?: lock_timeout | statement_timeout | application_name | synchronous_commit
-              | work_mem | jit | enable_\w+ | transaction \s+ (?: read \s+ only | snapshot ) ) \b )
-      | \b set_config \b""",
+    rf"""(?: ^ | ; ) \s* (?: set | reset | discard ) \s+
+        (?! (?: (?: local | session ) \s+ )? {_HARMLESS} )
+      | \b set_config \b (?! \s* \( \s* ' {_HARMLESS} )""",
     re.IGNORECASE | re.VERBOSE,
 )
 """A statement that may change what others answer."""

@@ -113,6 +113,7 @@ SETTINGS = (
 HARMLESS = (
     "SET LOCAL lock_timeout = '1s'",
     "SET LOCAL statement_timeout TO DEFAULT; SET LOCAL enable_seqscan TO off",
+    "SELECT set_config('lock_timeout', '1s', true)",
     "SET TRANSACTION READ ONLY",
     "SELECT 'reset'",
     "UPDATE res_bank SET name = name;",

@@ -250,6 +250,11 @@ class TestCookbook(CacheCase):
         self.addCleanup(self.sql, 'DELETE FROM cache_entry')
         self.cook('Warm a method')
         other = self.user('cook_warm')
+        zone = self.commit(lambda env: env['res.users'].browse(ADMIN).tz)
+        set_zone = 'UPDATE res_partner SET tz = %s WHERE id = (SELECT partner_id FROM res_users'
+        set_zone += ' WHERE id = %s)'
+        self.addCleanup(self.sql, set_zone, [zone or None, ADMIN])
+        self.sql(set_zone, ['Europe/Brussels', ADMIN])
         self.addCleanup(warming._decorated_names.discard, '_warm_branch_counts')
         self.warm(self.of_bank('branch_count'))  # guards the tables
         self.sql('DELETE FROM cache_entry')

@@ -217,6 +217,15 @@ class CacheCase(BaseCase):
             self.engine.outbox.flush()
         self.engine.guards.work()
 
+    @contextlib.contextmanager
+    def unavailable(self):
+        """Within it, the engine could not start, and it is not time yet to make another one."""
+        with (
+            patch.object(self.engine, 'available', False),
+            patch.object(self.engine, '_retry_at', float('inf')),
+        ):
+            yield
+
     def forget(self) -> None:
         """Empty all tiers, and forget what did not pay."""
         self.engine.hierarchy.each('clear')

@@ -201,8 +201,7 @@ env.cr.commit()
     def test_it_removes_in_a_process_whose_engine_could_not_start(self):
         self.rule()
         id_ = self.bank()
-        self.patch(self.engine, 'available', False)
-        self.patch(self.engine, '_retry_at', float('inf'))  # or another one would be made
+        self.enterContext(self.unavailable())
         with self.removals() as rows, self.request() as env:
             env['res.bank'].browse(id_).name = 'New'
         self.assertRemoves(rows, id_)

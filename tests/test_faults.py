@@ -334,10 +334,7 @@ class TestOwnFaults(StatesCase):
         self.warm(self.read)
 
     def test_p7_a_missing_journal_turns_the_cache_off(self):
-        with (
-            patch.object(self.engine, 'available', False),
-            patch.object(self.engine, '_retry_at', float('inf')),
-        ):
+        with self.unavailable():
             self.assertRight()
 
     def test_p7_an_engine_that_could_not_start_is_made_anew_and_closed(self):

@@ -1001,6 +1001,7 @@ class TestFailSafe(NamedCase):
     def test_the_newest_value_stands_in_and_not_that_of_a_tier_that_is_behind(self):
         self.configure(l3_enabled='1')
         self.addCleanup(self.sql, 'DELETE FROM cache_entry')
+        self.sql('DELETE FROM cache_entry')
         self.expire(ttl_s=0.2)
         time.sleep(0.1)
         self.settle()

@@ -112,6 +112,7 @@ class AdversaryCase(StatesCase):
         return {key: self.server.call('GET', key) for key in self.server.call('KEYS', 'tc:*')}
 
     def put(self, values: dict[bytes, bytes]) -> None:
+        self.engine.outbox.flush()  # what was computed just now would replace them
         for key, value in values.items():
             self.server.call('SET', key, value)
 

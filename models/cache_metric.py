@@ -43,7 +43,12 @@ class CacheMetric(models.Model):
         help="The beginning of the minute, the hour or the day it happened in.",
     )
     granularity = fields.Selection(
-        [('minute', "Minute"), ('hour', "Hour"), ('day', "Day")],
+        [
+            ('minute', "Minute"),
+            ('hour', "Hour"),
+            ('day', "Day"),
+            ('ever', "Since the Beginning"),
+        ],
         string="Per",
         required=True,
         readonly=True,

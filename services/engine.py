@@ -413,6 +413,7 @@ class Engine:
             # nobody knew: entries made before do not depend on it
             if now.beneath != before.beneath or catalogue.contradicts(self.catalogue):
                 journal.note(cr, [journal.ALL])
+                _logger.info("Tiered Cache: the schema has changed; what was kept is dropped.")
         self._catalogue_print, self.catalogue = now, catalogue
         # a table that has taken the name of another one has no triggers, or notes another name
         self.guards.check()

@@ -176,7 +176,7 @@ def latest(engine, plan: NamedPlan, now: bool = False):
 
 
 class _Judge:
-    """Whether an entry may be served; remembers one whose time alone is over."""
+    """Whether an entry may be served; remembers the newest one whose time alone is over."""
 
     def __init__(self, engine, versions, plan: NamedPlan):
         self._engine = engine
@@ -196,7 +196,9 @@ class _Judge:
             return 'stale', 'removal'
         if now < entry.expires - self._plan.keep_s:
             return '', ''
-        self.expired = entry
+        # a tier may be behind the ones above it
+        if self.expired is None or self.expired.created < entry.created:
+            self.expired = entry
         return 'expired', ''
 
 

@@ -81,6 +81,7 @@ class RemoteCase(CacheCase):
         self.addCleanup(self.engine.follower.clients.close)
         self.engine.follower._wanted.clear()
         self.patch(self.engine.follower, 'tick', lambda: None)  # tests say when
+        self.settle()  # what was removed just now would take new entries with it
 
     def make_remote(self, **values):
         values = {

@@ -139,6 +139,7 @@ class OtherCase(CacheCase):
         self.addCleanup(self.engine.follower.clients.close)
         self.engine.follower._wanted.clear()
         self.patch(self.engine.follower, 'tick', lambda: None)
+        self.settle()
         self.other.sql("DELETE FROM res_bank WHERE name LIKE 'tc%'")
 
     def ask(self, work):

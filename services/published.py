@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import collections
 
+from . import pool_figures
 from .exposition import Family, source
 from .latency import BINS, BOUNDS_MS, add, new_bins
 from .metrics import HITS, REASONS
@@ -177,6 +178,44 @@ def processes(engine, env):
             help_,
             [({'tier': n}, int(t[what])) for n, t in tiers.items() if t.get(what) is not None],
         )
+
+
+@source
+def pools(engine, env):
+    """Connections of all processes to Redis and to other Odoos; by the names of these, which
+    administrators choose."""
+    found = collections.defaultdict(list)
+    for row in env['cache.worker']._alive():
+        details = row['details']
+        found['redis'].append((details.get('redis') or {}).get('pool'))
+        for name, stats in (details.get('remotes') or {}).items():
+            found[f'remote:{name}'].append(stats.get('pool'))
+    totals = {name: pool_figures.total(list(filter(None, some))) for name, some in found.items()}
+    totals = {name: total for name, total in totals.items() if total}
+    yield Family(
+        'tiered_cache_pool_connections',
+        'gauge',
+        "Connections that are active, idle or healthy, and callers that wait in the queue.",
+        [
+            ({'pool': name, 'state': state}, total[state])
+            for name, total in totals.items()
+            for state in ('active', 'idle', 'healthy', 'queued')
+        ],
+    )
+    for what, help_ in (
+        ('created', "Connections that living processes have opened."),
+        ('closed', "Connections that living processes have closed."),
+        ('timeouts', "Callers of living processes that waited too long for a connection."),
+    ):
+        samples = [({'pool': name}, total[what]) for name, total in totals.items()]
+        yield Family(f'tiered_cache_pool_{what}', 'gauge', help_, samples)
+    for what, field, divisor, help_ in (
+        ('acquire_mean_seconds', 'mean_acquire_ms', 1000, "Mean wait for a connection."),
+        ('acquire_p95_seconds', 'p95_acquire_ms', 1000, "Wait of all but 5 % of the callers."),
+        ('age_mean_seconds', 'mean_age_s', 1, "Mean age of the connections."),
+    ):
+        samples = [({'pool': name}, total[field] / divisor) for name, total in totals.items()]
+        yield Family(f'tiered_cache_pool_{what}', 'gauge', f'{help_} The slowest process.', samples)
 
 
 @source

@@ -4,12 +4,13 @@ import datetime
 import json
 import pathlib
 import re
+import types
 from unittest.mock import patch
 
 from odoo.tests import tagged
 from odoo.tests.common import BaseCase
 
-from ..services import exposition, published, rollup
+from ..services import exposition, pool_figures, published, rollup
 from ..services.exposition import Family
 from .api_case import ApiCase
 
@@ -105,6 +106,32 @@ class TestMetrics(ApiCase):
         )
         self.assertTrue(all(value for _labels, value in after['tiered_cache_source_up']), after)
 
+    def test_pools_of_all_processes_are_added_up(self):
+        one = pool_figures.PoolFigures()
+        one.created = 3
+        one.acquired_in(0.004)
+        pool = one.as_dict([10.0, 20.0], active=1, idle=2, healthy=2, queued=0)
+        rows = [
+            {'details': {'redis': {'pool': pool}, 'remotes': {'hq': {'pool': pool}}}},
+            {'details': {'redis': {'pool': pool}}},
+            {'details': {}},
+        ]
+        workers = types.SimpleNamespace(_alive=lambda: rows)
+        found = {
+            (family.name, *labels.values()): value
+            for family in published.pools(self.engine, {'cache.worker': workers})
+            for labels, value in family.samples
+        }
+        for value, name, *labels in (
+            (4, 'connections', 'redis', 'idle'),
+            (2, 'connections', 'remote:hq', 'idle'),
+            (6, 'created', 'redis'),
+            (0.004, 'acquire_mean_seconds', 'redis'),
+            (15.0, 'age_mean_seconds', 'remote:hq'),
+        ):
+            key = (f'tiered_cache_pool_{name}', *labels)
+            self.assertAlmostEqual(found[key], value, 6)
+
     def test_types_and_help_are_there_and_labels_few(self):
         text = self.scrape().get_data(as_text=True)
         for family in text_string_to_metric_families(text):
@@ -174,6 +201,10 @@ class TestMetrics(ApiCase):
 
 @tagged('post_install', '-at_install')
 class TestHealth(ApiCase):
+    def setUp(self):
+        super().setUp()
+        self.patch(self.engine.guards, 'errors', {})  # of tables of earlier tests
+
     def health(self, key=False):
         return self.open('/cache/1/health', key=key)
 

@@ -520,17 +520,22 @@ class Engine:
         return done
 
     def retire_metrics(self) -> int:
-        """Remove old figures; see :func:`.rollup.retire`."""
+        """Remove old figures; see :func:`.rollup.retire`.
+
+        :return: how many rows went; 0 also where others are writing figures: next time
+        """
         settings = self.settings
         now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
-        with self.cursor() as cr:
-            return rollup.retire(
-                cr,
-                now,
-                settings.metrics_minutes_days,
-                settings.metrics_hours_days,
-                settings.metrics_keep_days,
-            )
+        days = (
+            settings.metrics_minutes_days,
+            settings.metrics_hours_days,
+            settings.metrics_keep_days,
+        )
+        try:
+            with self.cursor() as cr:
+                return rollup.retire(cr, now, *days)
+        except psycopg2.errors.LockNotAvailable:
+            return 0
 
     def flush(self) -> None:
         """Run everything that is queued, in this thread."""

@@ -205,7 +205,8 @@ def retire(cr, now: datetime.datetime, minutes_days: int, hours_days: int, days:
     """
     hours_days = max(hours_days, minutes_days)
     # writers take rows of three levels in the order of their key, this one level by level
-    cr.execute("LOCK TABLE cache_metric, cache_total IN SHARE ROW EXCLUSIVE MODE")
+    lock = "LOCK TABLE cache_metric, cache_total IN SHARE ROW EXCLUSIVE MODE"
+    cr.execute(lock, log_exceptions=False)
     removed = 0
     for finer, coarser, kept_days in (
         ('minute', 'hour', minutes_days),

@@ -635,6 +635,12 @@ class TestGuards(JournalCase):
             self.assertEqual(self.engine.maintain()['broken'], 1)
         self.assertFalse(self.broken())
 
+    def test_the_scheduled_action_goes_on_where_figures_are_being_written(self):
+        connection = self.engine.connect()
+        self.addCleanup(connection.close)
+        connection.cursor().execute("LOCK TABLE cache_metric IN ROW EXCLUSIVE MODE")
+        self.assertEqual(self.engine.maintain()['figures'], 0)
+
     def test_a_name_that_cannot_be_quoted_keeps_no_other_from_its_guard(self):
         name = f'{self.table} "0"'
         table = '"{}"'.format(name.replace('"', '""'))

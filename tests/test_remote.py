@@ -111,7 +111,9 @@ class RemoteCase(CacheCase):
     def ask(self, work):
         """``work(remote)`` in a request of its own."""
         with self.request() as env:
-            return work(self.remote(env))
+            answer = work(self.remote(env))
+        self.settle()  # what is removed in the background would take newer entries with it
+        return answer
 
     def names(self, *ids):
         rows = self.ask(lambda remote: remote.read_batch('res.partner', ids, ['name']))

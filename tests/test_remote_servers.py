@@ -264,7 +264,6 @@ class TestRemoteOdoo(OtherCase):
             " + interval '2 s' WHERE id = %s",  # polls are seconds apart, but for those of tests
             [bank],
         )
-        self.assertEqual(self.banks(), ['tc'])
         self.poll()
         self.assertEqual(self.banks(), ['tc new'])
 

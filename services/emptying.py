@@ -3,6 +3,7 @@
 The one idea: a tier removes in *steps* of at most some hundred entries, so neither it nor
 whoever waits for it is held up; a removal takes steps until its caller has waited long enough,
 and what is left is taken up by the outbox, a few steps at a time between its other work.
+By then there may be newer entries, which stay where a tier can tell their age (L1 and L3).
 Nothing depends on it: what was removed is invalid from the commit on (:mod:`.removal`), and
 this only frees the space.
 
@@ -72,6 +73,7 @@ class _Removal:
     """:param steps: ``steps(removal, tier)`` returns those of a tier
     :param size: ``size(tier)`` estimates how many keys a tier has to look at, None is unknown
     :param names: what it removes, if that is a list of keys
+    :param asked_at: in seconds since 1970; what was created later is none of its business
     :param tell: ``tell(progress)`` is called after each round in the background
     """
 
@@ -79,6 +81,7 @@ class _Removal:
     steps: Callable[[_Removal, Tier], Iterator[Step]]
     size: Callable[[Tier], int | None] = lambda _tier: None
     names: tuple[str, ...] = ()
+    asked_at: float = dataclasses.field(default_factory=time.time)
     started_at: float = 0.0
     finished_at: float | None = None
     tiers: dict[str, _Progress] = dataclasses.field(default_factory=dict)
@@ -164,12 +167,12 @@ class Emptying:
 
     def user(self, uid: int, wait_s: float) -> dict[str, int]:
         """What was computed for a user, in the tiers that can tell."""
-        removal = _Removal(f'user {uid}', lambda _removal, tier: tier.removing_user(uid))
+        removal = _Removal(f'user {uid}', _steps_of_user(uid))
         return self._run(removal, wait_s)
 
     def matching(self, what: str, wants: Callable[..., object]) -> dict[str, int]:
         """The entries that are ``wants(entry)``, in the tiers that can tell at once."""
-        removal = _Removal(what, lambda _removal, tier: tier.removing_entries(wants))
+        removal = _Removal(what, _steps_of_entries(wants))
         return self._run(removal, float('inf'))
 
     # -- doing it ------------------------------------------------------------------------------
@@ -205,6 +208,7 @@ class Emptying:
             if other.started_at:
                 continue
             if other.what == removal.what and not removal.names:
+                other.asked_at = removal.asked_at
                 return True
             if other.names and removal.names:
                 if len(other.names) >= MAX_NAMES:
@@ -212,6 +216,7 @@ class Emptying:
                     return True
                 other.names = tuple(dict.fromkeys([*other.names, *removal.names]))
                 other.what = f'{len(other.names)} keys'
+                other.asked_at = removal.asked_at
                 return True
         return False
 
@@ -261,21 +266,33 @@ class Emptying:
 def _of_target(what: str, target: keys.Target) -> _Removal:
     return _Removal(
         what,
-        lambda _removal, tier: tier.removing(target),
+        lambda removal, tier: tier.removing(target, removal.asked_at),
         lambda tier: tier.count(target.candidates),
     )
 
 
+def _steps_of_user(uid: int):
+    return lambda removal, tier: tier.removing_user(uid, removal.asked_at)
+
+
+def _steps_of_entries(wants: Callable[..., object]):
+    def steps(removal: _Removal, tier: Tier) -> Iterator[Step]:
+        until = removal.asked_at
+        return tier.removing_entries(lambda entry: entry.created <= until and wants(entry))
+
+    return steps
+
+
 def _steps_of_names(removal: _Removal, tier: Tier) -> Iterator[Step]:
     for part in slices(removal.names, NAMES):
-        yield len(part), tier.delete(part)
+        yield len(part), tier.delete(part, removal.asked_at)
     wide = tuple(filter(keys.may_have_variants, removal.names))
     if not tier.finds_prefixes and wide:
         # it goes through all its keys each time, so one time for all
-        yield from tier.removing(keys.names_target(wide))
+        yield from tier.removing(keys.names_target(wide), removal.asked_at)
         return
     for name in wide:
-        yield from tier.removing(keys.names_target([name]))
+        yield from tier.removing(keys.names_target([name]), removal.asked_at)
 
 
 def _size_of_names(tier: Tier) -> int | None:

@@ -145,7 +145,7 @@ class OtherCase(CacheCase):
     def ask(self, work):
         with self.request() as env:
             answer = work(env['cache.remote']._get(NAME))
-        self.settle()  # what is removed in the background would take newer entries with it
+        self.settle()
         return answer
 
     def banks(self):
@@ -158,6 +158,7 @@ class OtherCase(CacheCase):
         self.settle()
         self.sql("UPDATE cache_remote_follow SET polled_at = NULL")
         self.engine.follower.poll(self.engine.follower.claim())
+        self.settle()
         return self.sql("SELECT error FROM cache_remote_follow WHERE error <> ''")
 
     def speak(self, protocol):
@@ -264,6 +265,7 @@ class TestRemoteOdoo(OtherCase):
             " + interval '2 s' WHERE id = %s",  # polls are seconds apart, but for those of tests
             [bank],
         )
+        self.assertEqual(self.banks(), ['tc'], "nobody has asked yet")
         self.poll()
         self.assertEqual(self.banks(), ['tc new'])
 

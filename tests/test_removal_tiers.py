@@ -20,6 +20,7 @@ from odoo.addons.tiered_cache.services.configuration import redis_prefix
 from odoo.addons.tiered_cache.services.emptying import Emptying
 from odoo.addons.tiered_cache.services.tiers import MemoryTier
 from odoo.addons.tiered_cache.services.tiers import database as database_tier
+from odoo.addons.tiered_cache.services.tiers.base import EVER
 from odoo.tests import BaseCase, tagged
 
 from .redis_server import REDIS_SERVER, RedisServer, wait_until
@@ -149,6 +150,29 @@ class TestCounts(RemovalCase):
         self.assertEqual([done['tiers'][tier]['removed'] for tier in ('l2', 'l3')], [3, 3])
         self.assertTrue(done['finished_at'] >= done['started_at'])
 
+    def test_the_background_leaves_what_is_newer(self):
+        self.posted = []
+        self.patch(self.engine.emptying, '_post', self.posted.append)
+        removals = {
+            'key': lambda cr: removal.remove_key(self.engine, cr, NAME, wait_ms=0),
+            'pattern': lambda cr: removal.remove_pattern(self.engine, cr, f'{NAME}*', wait_ms=0),
+            'user': lambda cr: removal.remove_user(self.engine, cr, 77, wait_ms=0),
+        }
+        old, new = self.variants(count=2)
+        for what, remove in removals.items():
+            for tier in ('l1', 'l3'):
+                self.put(tier, old, uid=77, created=time.time() - 1)
+            with self.request() as env:
+                remove(env.cr)
+            for tier in ('l1', 'l3'):
+                self.put(tier, new, uid=77, created=time.time() + 1)
+            while self.posted:
+                self.posted.pop(0)()
+            for tier in ('l1', 'l3'):
+                with self.subTest(what=what, tier=tier):
+                    got = self.engine.hierarchy.tiers[tier].get_many([old, new])
+                    self.assertEqual(list(got), [new])
+
     def finish(self):
         def is_through():
             self.engine.outbox.flush()
@@ -230,7 +254,7 @@ class TestCounts(RemovalCase):
             (database_tier._KEYS, self.page('v1:tc_many:99*', 'v1:tc_many:995')),
             (database_tier._KEYS, self.page('*', 'v1:tc_many:995')),
             (database_tier._COUNT, database_tier._bounds('v1:tc_many:99*')),
-            (database_tier._DELETE_USER, (77, 1000)),
+            (database_tier._DELETE_USER, (77, EVER, 1000)),
         ):
             _limits, _semicolon, query = statement.rpartition('%s;')
             plan = '\n'.join(row for (row,) in self.sql(f'EXPLAIN {query}', params))
@@ -293,12 +317,12 @@ class Steps:
     def __init__(self, steps=3):
         self.steps, self.began = steps, 0
 
-    def removing(self, target):
+    def removing(self, target, before):
         self.began += 1
         for _ in range(self.steps):
             yield 1000, 10
 
-    def delete(self, names):
+    def delete(self, names, before):
         return 0
 
     def count(self, pattern):

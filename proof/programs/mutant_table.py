@@ -3673,6 +3673,24 @@ _plant(
         "   AND (TRUE OR f.polled_at IS NULL\n",
         'TestRemote.test_one_request_per_interval_whoever_asks',
     ),
+    (
+        'follow-dates',
+        "following: what has a new write_date goes",
+        "            elif changed:\n",
+        "            elif False:\n",
+        'TestRemoteOdoo.test_dates_are_polled',
+    ),
+)
+_plant(
+    'P7',
+    'services/emptying.py',
+    (
+        'emptying-newer',
+        "removal in the background: what was computed after it stays",
+        "    asked_at: float = dataclasses.field(default_factory=time.time)\n",
+        "    asked_at: float = float('inf')\n",
+        'TestCounts.test_the_background_leaves_what_is_newer',
+    ),
 )
 
 # -- named entries: renewal, time limits, early refresh -------------------------------------------

@@ -22,6 +22,9 @@ from ..miss import Miss
 
 _logger = logging.getLogger(__name__)
 
+EVER = float('inf')
+"""Of entries to be removed: however new they are."""
+
 Step = tuple[int, int]
 """How many keys a tier has looked at, about, and how many entries it has removed."""
 
@@ -73,18 +76,20 @@ class Tier(abc.ABC):
         return sum(self.set(entry) for entry in entries)
 
     @abc.abstractmethod
-    def delete(self, keys: Iterable[str]) -> int:
+    def delete(self, keys: Iterable[str], before: float = EVER) -> int:
         """Remove entries.
 
+        :param before: only those created until then, in seconds since 1970, where the tier can
+            tell without reading them (Redis cannot)
         :return: how many there were
         """
 
     @abc.abstractmethod
-    def removing(self, target: Target) -> Iterator[Step]:
+    def removing(self, target: Target, before: float = EVER) -> Iterator[Step]:
         """Remove entries in steps, each of which holds nobody up; the caller goes on with it
         when it likes, in any thread."""
 
-    def removing_user(self, _uid: int) -> Iterator[Step]:
+    def removing_user(self, _uid: int, _before: float = EVER) -> Iterator[Step]:
         """Likewise what was computed for a user; no step where it would have to read all."""
         return iter(())
 

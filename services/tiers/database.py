@@ -31,7 +31,7 @@ from ..breaker import CLOSED, CircuitBreaker
 from ..entry import FLAG_SUPERUSER, CorruptEntry, Entry, from_bytes
 from ..keys import Target, pattern_prefix, sql_like
 from ..miss import MISS, Miss
-from .base import Step, Tier, slices
+from .base import EVER, Step, Tier, slices
 
 _logger = logging.getLogger(__name__)
 
@@ -121,7 +121,9 @@ _DELETE = (
     _WRITE_LIMITS
     + """
 DELETE FROM cache_entry WHERE key IN (
-       SELECT key FROM cache_entry WHERE key = ANY(%s) ORDER BY key FOR UPDATE)
+       SELECT key FROM cache_entry
+        WHERE key = ANY(%s) AND created <= to_timestamp(%s) AT TIME ZONE 'utc'
+        ORDER BY key FOR UPDATE)
 """
 )
 
@@ -129,7 +131,9 @@ _DELETE_USER = (
     _WRITE_LIMITS
     + """
 DELETE FROM cache_entry WHERE key IN (
-       SELECT key FROM cache_entry WHERE uid = %s LIMIT %s FOR UPDATE SKIP LOCKED)
+       SELECT key FROM cache_entry
+        WHERE uid = %s AND created <= to_timestamp(%s) AT TIME ZONE 'utc'
+        LIMIT %s FOR UPDATE SKIP LOCKED)
 """
 )
 
@@ -258,7 +262,7 @@ class DatabaseTier(Tier):
             entry = None
         if entry is None or entry.key != key:
             self._note('corrupt')
-            self._run(_DELETE, ([key],), self._limits_ms)
+            self._run(_DELETE, ([key], EVER), self._limits_ms)
             return MISS
         return entry if entry.expires > self._clock() else MISS
 
@@ -306,30 +310,30 @@ class DatabaseTier(Tier):
         if rows:
             yield rows
 
-    def delete(self, keys: Iterable[str]) -> int:
+    def delete(self, keys: Iterable[str], before: float = EVER) -> int:
         removed = 0
         for part in slices(sorted(set(keys)), DELETE_ROWS):
-            count = self._run_patiently(_DELETE, (part,))
+            count = self._run_patiently(_DELETE, (part, before))
             if count is None:
                 break
             removed += count
         return removed
 
-    def removing(self, target: Target) -> Iterator[Step]:
+    def removing(self, target: Target, before: float = EVER) -> Iterator[Step]:
         # Not TRUNCATE, which waits for every reader and makes every reader wait.
         like, bounds, last = sql_like(target.candidates), _bounds(target.candidates), ''
         while rows := self._run_patiently(_KEYS, (like, *bounds, last, DELETE_ROWS)):
             ((count, last, keys),) = rows
             if not count:
                 return
-            yield count, self.delete(filter(target.wants, keys or ()))
+            yield count, self.delete(filter(target.wants, keys or ()), before)
             if count < DELETE_ROWS:
                 return
 
-    def removing_user(self, uid: int) -> Iterator[Step]:
+    def removing_user(self, uid: int, before: float = EVER) -> Iterator[Step]:
         count = DELETE_ROWS
         while count == DELETE_ROWS:
-            count = self._run_patiently(_DELETE_USER, (uid, DELETE_ROWS)) or 0
+            count = self._run_patiently(_DELETE_USER, (uid, before, DELETE_ROWS)) or 0
             yield count, count
 
     def count(self, pattern: str) -> int | None:

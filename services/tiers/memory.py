@@ -34,7 +34,7 @@ import cachetools
 from ..entry import Entry
 from ..keys import Target
 from ..miss import MISS, Miss
-from .base import Step, Tier, slices
+from .base import EVER, Step, Tier, slices
 from .greedy_dual import GreedyDualCache
 
 SPARE_DATES = 64
@@ -163,6 +163,10 @@ _SIZE_BYTES = operator.attrgetter('size_bytes')
 _COST_MS = operator.attrgetter('cost_ms')
 
 
+# to look at an entry is no use of it
+_peek = cachetools.Cache.__getitem__
+
+
 class MemoryTier(Tier):
     """The entries of one process and database.
 
@@ -235,8 +239,7 @@ class MemoryTier(Tier):
         with self._lock:
             if entry.key not in self._cache:
                 return False
-            # to look at an entry is no use of it
-            return cachetools.Cache.__getitem__(self._cache, entry.key).created >= entry.created
+            return _peek(self._cache, entry.key).created >= entry.created
 
     def set(self, entry: Entry) -> bool:
         max_bytes = self._max_bytes * self._share
@@ -252,24 +255,27 @@ class MemoryTier(Tier):
         self._tell(*gone)
         return stored
 
-    def delete(self, keys: Iterable[str]) -> int:
+    def delete(self, keys: Iterable[str], before: float = EVER) -> int:
+        gone = 0
         with self._lock:
-            gone = [self._cache.pop(key, None) for key in keys]
-        return len(gone) - gone.count(None)
+            for key in keys:
+                if key in self._cache and _peek(self._cache, key).created <= before:
+                    del self._cache[key]
+                    gone += 1
+        return gone
 
-    def removing(self, target: Target) -> Iterator[Step]:
+    def removing(self, target: Target, before: float = EVER) -> Iterator[Step]:
         with self._lock:
             keys = list(self._cache)
-        yield len(keys), self.delete(list(filter(target.wants, keys)))
+        yield len(keys), self.delete(list(filter(target.wants, keys)), before)
 
-    def removing_user(self, uid: int) -> Iterator[Step]:
-        return self.removing_entries(lambda entry: entry.uid == uid)
+    def removing_user(self, uid: int, before: float = EVER) -> Iterator[Step]:
+        return self.removing_entries(lambda entry: entry.uid == uid and entry.created <= before)
 
     def entries(self) -> list[Entry]:
         """All of them, to look at."""
-        peek = cachetools.Cache.__getitem__  # to look at an entry is no use of it
         with self._lock:
-            return [peek(self._cache, key) for key in self._cache]
+            return [_peek(self._cache, key) for key in self._cache]
 
     def removing_entries(self, wants: Callable[[Entry], object]) -> Iterator[Step]:
         entries = self.entries()

@@ -33,7 +33,7 @@ from ..keys import Target, redis_glob
 from ..miss import MISS, Miss
 from ..pool_figures import total
 from . import redis_limits
-from .base import PROBE_KEY, Step, Tier, slices
+from .base import EVER, PROBE_KEY, Step, Tier, slices
 
 BATCH_ENTRIES = 100
 BATCH_BYTES = 1_000_000
@@ -174,10 +174,10 @@ class RedisTier(Tier):
             servers.store(bool, commands).count(True) for commands in self._write_batches(entries)
         )
 
-    def delete(self, keys: Iterable[str]) -> int:
+    def delete(self, keys: Iterable[str], before: float = EVER) -> int:
         return self._unlink([self._name(key) for key in keys])
 
-    def removing(self, target: Target) -> Iterator[Step]:
+    def removing(self, target: Target, before: float = EVER) -> Iterator[Step]:
         """SCAN a page, UNLINK what is wanted of it, over and over: Redis is never asked for
         more than it does in a fraction of a millisecond."""
         servers = self._open()

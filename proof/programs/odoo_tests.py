@@ -14,7 +14,8 @@ installs itself), one Odoo at a time:
     ``services/test_snapshot.py``)
 
 What may go wrong: a test that is not the same twice.  What failed in one mode only is run once
-more, and called flaky when it passes then; both outcomes are in the results.
+more, and called flaky when it passes then; both outcomes are in the results.  Or a test that fails
+because it is asked in between: its class is run once more with the asking and without hits.
 """
 
 import argparse
@@ -79,6 +80,8 @@ ENVIRONMENT = {
         'TIERED_CACHE_TIME_DEPENDENT_TTL_S': '0',
     },
 }
+
+NO_HITS = {'ODOO_TESTS_NO_HITS': '1'}
 
 
 class Failed(Exception):
@@ -172,8 +175,11 @@ def run_modes(module, names, options, work, path, template):
     for mode in options.modes:
         row[mode] = run_mode(module, mode, options, work, path, template, tags)
     reports.compare(row)
+    if 'cache' in row and row['cache']['only']:
+        _leave_out_what_asking_breaks(module, options, work, path, template, row['cache'])
     for mode in set(options.modes) - {'without'}:
         again = [test for test in row[mode]['only'] if reports.tag_of(test) != test]
+        again = [test for test in again if test not in row[mode]['by_asking']]
         if again:
             chosen = ','.join(reports.tag_of(test) for test in again)
             print(f'{module} {mode}: once more: {chosen}', flush=True)
@@ -182,7 +188,20 @@ def run_modes(module, names, options, work, path, template):
     return row
 
 
-def run_mode(module, mode, options, work, path, template, tags, suffix=''):
+def _leave_out_what_asking_breaks(module, options, work, path, template, result):
+    """Run the classes of what failed once more, asking again all the same but without hits: what
+    fails there, too, is no fault of the cache."""
+    classes = {reports.tag_of(test).partition('.')[0] for test in result['only']}
+    chosen = ','.join(sorted(name for name in classes if name.startswith('/')))
+    if chosen:
+        print(f'{module} cache: once more, without hits: {chosen}', flush=True)
+        control = run_mode(
+            module, 'cache', options, work, path, template, chosen, '-no-hits', NO_HITS
+        )
+        result['by_asking'] = sorted(set(result['only']) & set(control['failed']))
+
+
+def run_mode(module, mode, options, work, path, template, tags, suffix='', more=None):
     database = f'{PREFIX}_{module}_{mode}'
     log = work / f'{module}-{mode}{suffix}.log'
     figures = log.with_suffix('.json')
@@ -196,6 +215,7 @@ def run_mode(module, mode, options, work, path, template, tags, suffix=''):
     try:
         environment = {
             **ENVIRONMENT[mode],
+            **(more or {}),
             'ODOO_TESTS_REPORT': str(figures),
             'ODOO_TESTS_SEED': str(options.seed),
         }

@@ -81,6 +81,7 @@ def compare(row):
             continue
         result['only'] = sorted(set(result['failed']) - set(base['failed']))
         result['flaky'] = []
+        result['by_asking'] = []
         result['missing'] = sorted(base['queries'].keys() - result['queries'].keys())
         logged = set(result['logged']) - set(base['logged'])
         result['logged_only'] = sorted(line for line in logged if SWITCH not in line)
@@ -96,7 +97,7 @@ def is_wrong(row):
     """Whether something is left to explain or to mend."""
     for mode in ('with', 'cache'):
         result = row.get(mode) or {}
-        if set(result.get('only', ())) - set(result.get('flaky', ())) - set(_excused(result, mode)):
+        if set(result.get('only', ())) - set(_excused(result, mode)):
             return True
         if result.get('missing') or result.get('logged_only'):
             return True
@@ -107,7 +108,8 @@ def is_wrong(row):
 
 def _excused(result, mode):
     # where answers come from the cache, and are computed again, queries cannot be counted
-    return result['counts'] if mode == 'cache' else ()
+    counts = result['counts'] if mode == 'cache' else ()
+    return {*counts, *result.get('flaky', ()), *result.get('by_asking', ())}
 
 
 def tell(row):
@@ -115,6 +117,7 @@ def tell(row):
         result = row.get(mode) or {}
         for name in result.get('only', ()):
             note = ' (flaky)' if name in result['flaky'] else ''
+            note = ' (also without hits)' if name in result['by_asking'] else note
             print(f'  {row["module"]} {mode}: {name}{note}: {result["failed"][name]}')
         missing = result.get('missing', ())
         if missing:
@@ -149,6 +152,7 @@ COLUMNS = (
     'differ',
     'only with hits',
     'of these count queries',
+    'also without hits',
 )
 
 
@@ -174,8 +178,9 @@ def _cells(row):
         yield from (cache['cache'][name] for name in ('hits', 'audited', 'differences'))
         yield len(cache['only'])
         yield len(set(cache['only']) & set(cache['counts']))
+        yield len(cache.get('by_asking', ()))
     else:
-        yield from ('',) * 5
+        yield from ('',) * 6
 
 
 def saved_table(path):

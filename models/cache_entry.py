@@ -21,7 +21,7 @@ from odoo import api, fields, models
 from odoo.exceptions import UserError
 from odoo.tools import SQL
 
-from ..services import codec, journal, keys, pretty, preview, versions
+from ..services import codec, journal, keys, positions, pretty, preview, versions
 from ..services import entry as entry_format
 from ..services.keys import sql_like
 from ..services.removal import ANY
@@ -265,9 +265,14 @@ class CacheEntry(models.Model):
             and all(
                 state.versions.get(relation) == version
                 or state.removals.is_current(relation, version, uid)
+                or self._stands(relation, version)
                 for relation, version, uid in entry.dependencies
             )
         )
+
+    def _stands(self, name, version):
+        """Whether a sequence is where it was."""
+        return name.startswith(positions.PREFIX) and positions.stands(self.env.cr, name, version)
 
     def _dependency_table(self, entry, state):
         if not entry or not entry.dependencies:
@@ -290,6 +295,8 @@ class CacheEntry(models.Model):
     def _relation_label(self, relation):
         if relation.startswith(journal.TAG):
             return self.env._("tag %s", relation.removeprefix(journal.TAG))
+        if relation.startswith(positions.PREFIX):
+            return self.env._("sequence %s", relation.removeprefix(positions.PREFIX))
         if relation == ANY:
             return self.env._("(very many entries)")
         if relation.startswith(journal.KEY):
@@ -300,7 +307,7 @@ class CacheEntry(models.Model):
         if state is None:
             return ""
         current = state.removals.is_current(relation, version, uid)
-        if state.versions.get(relation) == version or current:
+        if state.versions.get(relation) == version or current or self._stands(relation, version):
             return Markup("<i class='fa fa-check text-success'></i> {}").format(
                 self.env._("unchanged")
             )

@@ -52,6 +52,7 @@ from . import (
     test_outbox,
     test_own_snapshot,
     test_policy,
+    test_positions,
     test_pressure,
     test_pretty,
     test_processes,

@@ -115,6 +115,22 @@ class TestBatchApi(ApiCase):
         self.engine._local_writes.clear()
         self.assertNotIn('ETag', ask(100).headers)
 
+    def test_what_has_read_a_sequence_has_no_etag(self):
+        """No version of a snapshot tells that it has moved on."""
+        id_ = self.make('ir.sequence', {'name': 'tc', 'implementation': 'standard'})
+        call = search_read('ir.sequence', [['id', '=', id_]], 'number_next_actual')
+
+        def ask(number):
+            return self.batch(call, {**call, 'context': {'n': number}})
+
+        for number in (1, 1, 1, 2, 3):
+            response = ask(number)
+            self.settle()
+            self.assertNotIn('ETag', response.headers)
+        self.sql(f"SELECT nextval('ir_sequence_{id_:03d}'), nextval('ir_sequence_{id_:03d}')")
+        rows = ask(1).json['results']
+        self.assertEqual([row['result'][0]['number_next_actual'] for row in rows], [3, 3])
+
     def test_an_answer_lives_no_longer_than_its_parts(self):
         call = search_read('res.bank', [['id', '=', self.bank]], 'name')
 

@@ -43,6 +43,96 @@ def _plant(promise: str, file: str, *faults) -> None:
         MUTANTS.append(Mutant(name, promise, protection, ((file, old, new), *also), tests))
 
 
+# -- positions of sequences, which belong to no snapshot -------------------------------------------
+
+_plant(
+    'P1',
+    'services/reading.py',
+    (
+        'position-asked',
+        "a sequence is asked again where it stands",
+        "    return positions.moved(env.cr, stood)\n",
+        "    return ''\n",
+        'TestPositions',
+    ),
+    (
+        'position-memory',
+        "a number that the transaction holds in memory is not asked for again",
+        "    if engine.orm_cache.computed(env.transaction):\n",
+        "    if False:\n",
+        'TestPositions.test_a_number_in_memory_is_not_asked_for_again',
+    ),
+    (
+        'position-strong',
+        "what has read a sequence is kept only where hits are of the reader's snapshot",
+        "engine.read_text, plan.consistency == 'strong')",
+        "engine.read_text, True)",
+        'TestPositions.test_nothing_is_kept_where_hits_may_be_older_than_their_transaction',
+    ),
+    (
+        'position-audit',
+        "a sequence that moves is no difference",
+        "lambda: positions.moved(records.env.cr, hit.positions)",
+        "lambda: False",
+        'TestPositions.test_an_audit_is_not_fooled_by_a_sequence_that_moves',
+    ),
+)
+_plant(
+    'P1',
+    'services/recorder.py',
+    (
+        'position-one',
+        "a computation that saw two positions of a sequence is not kept",
+        "self.positions.setdefault(name, version) != version",
+        "self.positions.setdefault(name, version) is None",
+        'TestPositions.test_two_positions_in_one_computation_are_refused',
+    ),
+    (
+        'position-refused',
+        "named entries and batch answers that read a sequence are not kept",
+        "        if self.positions is None or",
+        "        if self.positions is None:\n            return\n        if",
+        'TestPositions.test_named_entries_do_not_depend_on_it'
+        ' TestBatchApi.test_what_has_read_a_sequence_has_no_etag',
+    ),
+    (
+        'position-inherited',
+        "who uses such an answer depends on the sequence as well",
+        "                self._stood(name, version)\n            else:",
+        "                pass\n            else:",
+        'TestPositions.test_an_outer_read_takes_it_over',
+    ),
+)
+_plant(
+    'P1',
+    'services/positions.py',
+    (
+        'position-step',
+        "where a sequence stands includes its step, and whether its number is taken",
+        "    digest = hashlib.blake2b(repr(rows).encode(), digest_size=8).digest()",
+        "    digest = hashlib.blake2b(repr(rows[0][0]).encode(), digest_size=8).digest()",
+        'TestPositions.test_it_is_computed_once_the_sequence_has_moved',
+    ),
+    (
+        'position-names',
+        "the two names in the question are the same",
+        "return match[1].decode() if match and match[1] == match[2] else ''",
+        "return match[1].decode() if match else ''",
+        'TestPositions.test_only_the_question_of_odoo_is_understood',
+    ),
+)
+_plant(
+    'P1',
+    'models/ir_sequence.py',
+    (
+        'position-clock',
+        "a prefix with the time of day lives briefly",
+        "        if reading.is_recording():",
+        "        if False:",
+        'TestPositions.test_a_prefix_with_the_time_of_day_lives_briefly',
+    ),
+)
+
 # -- versions: a hit is valid in the snapshot of its reader ----------------------------------------
 
 _plant(

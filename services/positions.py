@@ -29,7 +29,8 @@ REFUSAL = 'sequence'
 
 _QUESTION = re.compile(
     rb"""\s*SELECT\ last_value,
-         \s*\(SELECT\ increment_by\ FROM\ pg_sequences\ WHERE\ sequencename\ =\ '(ir_sequence_\d+(?:_\d+)?)'\),
+         \s*\(SELECT\ increment_by\ FROM\ pg_sequences
+            \ WHERE\ sequencename\ =\ '(ir_sequence_\d+(?:_\d+)?)'\),
          \s*is_called
          \s*FROM\ "(ir_sequence_\d+(?:_\d+)?)"\s*""",
     re.VERBOSE,

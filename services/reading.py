@@ -557,8 +557,9 @@ def judge(engine, entry: Entry, versions: State, weak: bool, env=None) -> tuple[
         return 'expired', detail_of_expiry(entry)
     removals, stood = versions.removals, []
     if weak:
-        if relation := engine.written_since(entry):
-            return 'stale', relation
+        stale = _stale_weak(engine, entry, versions)
+        if stale:
+            return 'stale', stale
     else:
         known = versions.versions
         for relation, version, uid in entry.dependencies:
@@ -566,15 +567,20 @@ def judge(engine, entry: Entry, versions: State, weak: bool, env=None) -> tuple[
                 if env is None or not relation.startswith(positions.PREFIX):
                     return 'stale', relation
                 stood.append((relation, version))
-    if weak and entry.dependencies[0][1] != versions.versions[ALL]:
-        return 'stale', ALL
-    if weak and (met := removals.met_dependency(entry)):
-        return 'stale', met
     if entry.removal_version != removals.version(entry.key, entry.uid):
         return 'stale', 'removal'
     if stood and (name := _moved(engine, env, stood)):
         return 'stale', name
     return '', ''
+
+
+def _stale_weak(engine, entry: Entry, versions: State) -> str:
+    """What is known to have changed without comparing versions of tables, or ''."""
+    if relation := engine.written_since(entry):
+        return relation
+    if entry.dependencies[0][1] != versions.versions[ALL]:
+        return ALL
+    return versions.removals.met_dependency(entry)
 
 
 def _moved(engine, env, stood) -> str:

@@ -208,9 +208,9 @@ class OrmCacheReader:
     def computed(self, transaction) -> str:
         """The name of a field that was computed from whatever, and is kept in memory, or ''."""
         for field, values in transaction.field_data.items():
-            if values and not field.store and not _is_filtered_by_user(field):
-                if opaque := self.relations(field)[1]:
-                    return opaque
+            is_computed = values and not field.store and not _is_filtered_by_user(field)
+            if is_computed and (opaque := self.relations(field)[1]):
+                return opaque
         return ''
 
     def relations(self, field) -> tuple[frozenset[str], str]:

@@ -20,13 +20,13 @@ class TestPositions(CacheCase):
         self.sql(f'ALTER SEQUENCE {self.sequence} INCREMENT BY 1 RESTART WITH 7')
         self.forget()
 
-    def read(self, env):
+    def rows(self, env):
         return env['ir.sequence'].search_read(
             [('id', '=', self.row)], ['name', 'number_next_actual']
         )
 
     def next(self, env):
-        return self.read(env)[0]['number_next_actual']
+        return self.rows(env)[0]['number_next_actual']
 
     def test_it_is_served_while_the_sequence_stands_still(self):
         self.warm(self.next)

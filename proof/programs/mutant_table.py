@@ -1934,7 +1934,7 @@ _plant(
     (
         'weak-removal-of-all',
         "\"invalidate everything\" reaches entries that trust their time to live",
-        "if weak and entry.dependencies[0][1] != versions.versions[ALL]:",
+        "if entry.dependencies[0][1] != versions.versions[ALL]:",
         "if False:",
         'TestAttack TestConsistency',
     ),

@@ -186,7 +186,7 @@ class TestRecording(RecordingCase):
 
         self.warm(inner)
         self.warm(outer)
-        self.sql("UPDATE res_partner_industry SET full_name = 'x' WHERE id = %s", [industry])
+        self.sql("UPDATE res_partner_industry SET active = FALSE WHERE id = %s", [industry])
         with self.assertMiss('stale', 'res_partner_industry'), self.request() as env:
             outer(env)
 

@@ -1301,6 +1301,7 @@ _plant(
         'set(SIGNAL_RELATIONS) | {"ir_config_parameter", "cache_namespace", "cache_rule"}',
         'set(SIGNAL_RELATIONS) | {"cache_namespace", "cache_rule"}',
         'TestCodeSafety',
+        ('services/memory.py', "    'ir.config_parameter',\n", ""),
     ),
     (
         'always-rules',
@@ -1315,6 +1316,11 @@ _plant(
         "        relations.add(model._table)\n",
         "        pass\n",
         'TestCodeSafety',
+        (
+            'services/engine.py',
+            "    relations.update(registry[name]._table for name in BEHIND if name in registry)\n",
+            "",
+        ),
     ),
     (
         'always-groups',

@@ -205,6 +205,7 @@ class TestBatchPage(ApiCase):
         for text in (
             f'| calls in a batch | {batch_calls.MAX_CALLS} |',
             f'{batch_calls.MAX_LEAVES} conditions, {batch_calls.MAX_DEPTH} levels',
+            f'counts as {batch_calls.LINK_LEAVES} conditions',
             f'| ids or values in a list | {batch_calls.MAX_IDS:,} |',
             f'number 1 to {endpoints.MAX_PAGE:,}',
             f'Up to {following.MAX_MODELS}\nmodels and {following.MAX_IDS} ids',

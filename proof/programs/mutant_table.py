@@ -3425,8 +3425,46 @@ _plant(
     (
         'batch-time',
         "no call is made after the time of the request",
-        "if self._ends is not None and time.monotonic() > self._ends:",
+        "        if self._is_late():\n            self.is_over = True\n",
+        "        if False:\n            self.is_over = True\n",
+        'TestBadInput',
+    ),
+    (
+        'batch-time-within',
+        "a call of many short queries ends with the time of the request",
+        "if cr is self._cr and self._is_late():",
         "if False:",
+        'TestBadInput',
+    ),
+)
+
+_plant(
+    'P6',
+    'services/quiet.py',
+    (
+        'batch-quiet',
+        "what the ORM refuses in a stranger's call is no error in the log",
+        "'odoo.domains', ",
+        "",
+        'TestBadInput',
+    ),
+)
+
+_plant(
+    'P7',
+    'services/batch_calls.py',
+    (
+        'batch-links',
+        "steps into other models count: a query of thousands of joins takes PostgreSQL's memory",
+        "LINK_LEAVES = 5",
+        "LINK_LEAVES = 0",
+        'TestBadInput',
+    ),
+    (
+        'batch-path-depth',
+        "a path is as deep as it has dots",
+        "    steps = field.count('.')\n",
+        "    steps = 0\n",
         'TestBadInput',
     ),
 )
@@ -3466,6 +3504,13 @@ _plant(
         "before[1] == self.links",
         "True",
         'TestFollowing',
+    ),
+    (
+        'changes-cursor',
+        "a cursor that was not given here is refused, and no error",
+        "all(isinstance(id_, int) for id_ in state[3] or ())",
+        "True",
+        'TestBadInput',
     ),
 )
 

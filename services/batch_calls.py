@@ -246,6 +246,12 @@ def _names(name: str, value):
         raise BadCall(f'"{name}" must be a list of texts.')
     if len(value) > MAX_FIELDS:
         raise BadCall(f'"{name}" has at most {MAX_FIELDS} names, and these are {len(value)}.')
+    steps = [item.count('.') for item in value]
+    if max(steps, default=0) > MAX_DEPTH or LINK_LEAVES * sum(steps) > MAX_LEAVES:
+        raise BadCall(
+            f'A path in "{name}" has at most {MAX_DEPTH} steps, and all of them '
+            f'{MAX_LEAVES // LINK_LEAVES}.'
+        )
     _check_value(value, name)
     return value
 

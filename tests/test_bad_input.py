@@ -153,6 +153,12 @@ class TestBadInput(ApiCase):
             self.refused(400, self.post('{"calls":[%s]}' % (call % nested)))
         self.assertFalse(self.computed)
 
+    def test_paths_of_groups_are_bounded_like_those_of_domains(self):
+        for groupby in (['country.' * 21 + 'name'], ['country.name'] * 101):
+            call = {'model': 'res.bank', 'method': 'formatted_read_group'}
+            self.refused(400, self.batch({**call, 'arguments': {'groupby': groupby}}), 'steps')
+        self.assertFalse(self.computed)
+
     def test_domains_that_are_none(self):
         for domain in (
             'name',

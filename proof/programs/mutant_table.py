@@ -3461,6 +3461,13 @@ _plant(
         'TestBadInput',
     ),
     (
+        'batch-group-paths',
+        "the paths of groups are bounded like those of domains",
+        "if max(steps, default=0) > MAX_DEPTH or LINK_LEAVES * sum(steps) > MAX_LEAVES:",
+        "if False:",
+        'TestBadInput',
+    ),
+    (
         'batch-path-depth',
         "a path is as deep as it has dots",
         "    steps = field.count('.')\n",

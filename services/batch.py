@@ -195,7 +195,7 @@ def _run(env, calls: list, budget: Budget) -> list[dict | str]:
     """What each call gives."""
     maker = _Maker(env, budget)
     good = [call for call in calls if isinstance(call, Call)]
-    answers = iter(batching.run(good, maker, LocalDomains(env)))
+    answers = iter(batching.run(good, maker, _Domains(env, maker)))
     texts: dict[int, str] = {}
     parts = []
     for call in calls:
@@ -264,6 +264,20 @@ class _Maker(Attempts):
         if bounded and len(value) > MAX_IDS and 'limit' not in call.arguments:
             raise BadCall(f'There are more than {MAX_IDS} rows: give a limit, and page.', 413)
         return value
+
+
+class _Domains(LocalDomains):
+    """What taking apart asks of PostgreSQL may fail like a call.
+
+    :param attempts: see :class:`Attempts`
+    """
+
+    def __init__(self, env, attempts: Attempts):
+        super().__init__(env)
+        self._attempts = attempts
+
+    def select(self, call: Call, domain: list, ids: list[int]):
+        return self._attempts.attempt(lambda: super(_Domains, self).select(call, domain, ids))
 
 
 # -- answers ---------------------------------------------------------------------------

@@ -3377,6 +3377,13 @@ _plant(
         'TestBatching',
     ),
     (
+        'merge-apart-failed',
+        "where taking apart fails, each is made by itself",
+        "        if isinstance(wanted, Failure):\n            return None\n",
+        "",
+        'TestBatchApi',
+    ),
+    (
         'merge-failed',
         "where the common read fails, each is made by itself",
         "    if isinstance(rows, Failure):\n        return None\n    by_id",

@@ -138,6 +138,15 @@ SCREENS = (
     Screen("schedule-form", action("cache_schedule_action", "/{schedule}"), FORM),
     Screen("warm-ups", action("cache_warmup_action"), LIST),
     Screen("warm-up", action("cache_warmup_action", "/{warmup}"), FORM),
+    Screen("remotes", action("cache_remote_action"), LIST),
+    Screen("remotes-list", action("cache_remote_action"), LIST, click(".o_switch_view.o_list"),
+           ".o_list_view .o_data_row", wide=True),
+    Screen("remote", action("cache_remote_action", "/{remote}"), FORM),
+    Screen("remote-statistics", action("cache_remote_action", "/{remote}"), FORM,
+           click(".o_notebook_headers a", "Statistics"), "[name=statistics_text]"),
+    Screen("remote-followed", action("cache_remote_action", "/{remote}"), FORM,
+           click(".o_notebook_headers a", "Followed"), "[name=follow_ids]"),
+    Screen("remote-bad", action("cache_remote_action", "/{remote_bad}"), FORM),
     Screen("calls", action("cache_call_action"), LIST),
     Screen("call", action("cache_call_action", "/{call}"), FORM),
     Screen("log", action("cache_log_action"), LIST),
@@ -178,6 +187,19 @@ class Server:
         if not record_id:
             record_id = self.rpc.call(model, "create", [values])
         return record_id
+
+    def api_key(self):
+        """:return str: a key of the user for a day, made as a person makes one."""
+        day = datetime.datetime.now() + datetime.timedelta(days=1)
+        values = {"name": "Pictures", "duration": "-1", "expiration_date": str(day)[:19]}
+        asked = self.rpc.call("res.users.apikeys.description", "create", [values])
+        answer = self.rpc.call("res.users.apikeys.description", "make_key", [[asked]])
+        if answer["res_model"] == "res.users.identitycheck":
+            password = {"context": {**self.rpc.context, "password": "admin"}}
+            answer = self.rpc.call(
+                "res.users.identitycheck", "run_check", [[answer["res_id"]]], password
+            )
+        return answer["context"]["default_key"]
 
     def install_language(self, code):
         """:return str: the language that the user had."""
@@ -267,6 +289,7 @@ def furnish(server):
     if not server.first("cache.log", [["action", "=", "remove"]]):
         server.rpc.call("cache.manager", "invalidate_model", ["res.partner"])
         server.rpc.call("cache.manager", "invalidate_pattern", ["v1:orm:res.currency:*"])
+    names["remote"], names["remote_bad"] = furnish_remotes(server)
     names["log"] = server.first("cache.log", [["action", "=", "remove"]])
     names["event"] = server.first("cache.event.rule", [], "sequence")
     of_admin = [["uid", "=", server.rpc.uid], ["method", "=", "web_search_read"]]
@@ -277,6 +300,28 @@ def furnish(server):
         "cache.call", []
     )
     return names
+
+
+def furnish_remotes(server):
+    """Three other Odoos: this server itself, which works, one that nobody listens at, and one that
+    was not tested yet.
+
+    :return tuple: ids of the first two
+    """
+    found = []
+    for name, values in (
+        ("headquarters", {"url": f"http://localhost:{server.rpc.port}",
+                          "allowed_hosts": "127.0.0.1, ::1", "database": server.database}),
+        ("warehouse", {"url": "http://localhost:9", "allowed_hosts": "127.0.0.1, ::1",
+                       "connect_timeout_s": 1}),
+        ("partner_shop", {"url": "https://shop.example.com", "login": "reader"}),
+    ):  # fmt: skip
+        known = server.first("cache.remote", [["name", "=", name]])
+        values = {"name": name, "api_key": "not known" if known else server.api_key(), **values}
+        found.append(known or server.ensure("cache.remote", [["name", "=", name]], values))
+    for record_id in found[:2]:
+        server.rpc.call("cache.remote", "action_test", [[record_id]])
+    return found[0], found[1]
 
 
 class Photographer:

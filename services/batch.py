@@ -11,8 +11,10 @@ rest is answered, and nothing of it is kept.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import threading
 import time
 
 import psycopg2
@@ -154,9 +156,30 @@ class Budget:
         if self._ends is not None:
             self._cr.execute('SET LOCAL statement_timeout TO DEFAULT')
 
+    @contextlib.contextmanager
+    def watching(self):
+        """Within it, the first query that ends too late is the last one: a call may make thousands
+        of short ones, as a read of records does that are gone.
+
+        :raise psycopg2.errors.QueryCanceled: as if PostgreSQL had stopped it
+        """
+        hooks = threading.current_thread().__dict__.setdefault('query_hooks', [])
+        hooks.append(self._after_query)
+        try:
+            yield
+        finally:
+            hooks.remove(self._after_query)
+
+    def _after_query(self, cr, _query, _params, _start, _delay) -> None:
+        if cr is self._cr and self._is_late():
+            raise psycopg2.errors.QueryCanceled('The time of this request is over.')
+
+    def _is_late(self) -> bool:
+        return self._ends is not None and time.monotonic() > self._ends
+
     def check(self) -> None:
         """:raise BadCall: there is no time left"""
-        if self._ends is not None and time.monotonic() > self._ends:
+        if self._is_late():
             self.is_over = True
             raise BadCall(
                 f'The time of this request, {self._seconds:g} seconds, was over before this. '
@@ -172,7 +195,7 @@ def _run(env, calls: list, budget: Budget) -> list[dict | str]:
     """What each call gives."""
     maker = _Maker(env, budget)
     good = [call for call in calls if isinstance(call, Call)]
-    answers = iter(batching.run(good, maker, LocalDomains(env)))
+    answers = iter(batching.run(good, maker, _Domains(env, maker)))
     texts: dict[int, str] = {}
     parts = []
     for call in calls:
@@ -205,7 +228,8 @@ class Attempts:
         """What ``work()`` returns, or a :class:`.batching.Failure`."""
         try:
             self._budget.check()
-            return work()
+            with self._budget.watching():
+                return work()
         except _RETRIED:
             raise
         except psycopg2.Error as error:
@@ -240,6 +264,20 @@ class _Maker(Attempts):
         if bounded and len(value) > MAX_IDS and 'limit' not in call.arguments:
             raise BadCall(f'There are more than {MAX_IDS} rows: give a limit, and page.', 413)
         return value
+
+
+class _Domains(LocalDomains):
+    """What taking apart asks of PostgreSQL may fail like a call.
+
+    :param attempts: see :class:`Attempts`
+    """
+
+    def __init__(self, env, attempts: Attempts):
+        super().__init__(env)
+        self._attempts = attempts
+
+    def select(self, call: Call, domain: list, ids: list[int]):
+        return self._attempts.attempt(lambda: super(_Domains, self).select(call, domain, ids))
 
 
 # -- answers ---------------------------------------------------------------------------
@@ -289,7 +327,7 @@ def describe(error: Exception) -> tuple[int, str, str]:
     if isinstance(error, UserError):
         return 400, 'invalid', str(error)
     if isinstance(error, psycopg2.errors.QueryCanceled):
-        return 429, 'out_of_time', 'A query of this call took longer than a request may take.'
+        return 429, 'out_of_time', 'This call took longer than a request may take.'
     if isinstance(error, psycopg2.DataError | psycopg2.ProgrammingError):
         return 400, 'invalid', 'The database cannot compare or order by what was asked for.'
     if isinstance(error, _CALLERS_FAULT):

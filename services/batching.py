@@ -15,8 +15,8 @@ This module knows no Odoo: ``make(call)`` computes a call, ``domains`` says whic
 merged and evaluates them.  The same planning serves calls to another server, where nothing can be
 evaluated here.
 
-What may go wrong: the common call fails, for one caller has asked for what it may not read.  Then
-each is made by itself, and only that one fails.
+What may go wrong: the common call fails, for one caller has asked for what it may not read, or
+taking it apart does.  Then each is made by itself, and only that one fails.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Domains:
         return None
 
     def select(self, call: Call, domain: list, ids: list[int]) -> set[int]:
-        """Which of these records a domain of :meth:`normal` holds for."""
+        """Which of these records a domain of :meth:`normal` holds for; may be a :class:`Failure`."""
         raise NotImplementedError
 
     def order(self, call: Call) -> str | None:
@@ -164,6 +164,8 @@ def _search(group: Group, make, domains: Domains) -> dict[int, list] | None:
     answers = {}
     for number, call, domain in normal:
         wanted = ids_of(domain) if group.kind == 'ids' else domains.select(call, domain, ids)
+        if isinstance(wanted, Failure):
+            return None
         answers[number] = [row for row in rows if row['id'] in wanted]
     return answers
 

@@ -232,4 +232,5 @@ def _is_state(state) -> bool:
         and all(part is None or isinstance(part, bytes) for part in state[:2])
         and (state[2] is None or isinstance(state[2], dict))
         and (state[3] is None or isinstance(state[3], list))
+        and all(isinstance(id_, int) for id_ in state[3] or ())
     )

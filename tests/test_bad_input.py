@@ -1,7 +1,11 @@
 """What strangers send: the right status, a sentence, nothing computed, nothing logged at ERROR."""
 
+import base64
 import json
 import logging
+import threading
+
+import msgpack
 
 from odoo.tests import tagged
 
@@ -133,6 +137,10 @@ class TestBadInput(ApiCase):
             ['|'] * 9_999 + [leaf] * 10_000,
             ['!'] * 500 + [leaf],
             alternating,
+            [['country.' * 21 + 'name', '=', 'x']],
+            [['country', 'any', [['state_ids.' * 20 + 'name', '=', 'x']]]],
+            [['country.name', '=', 'x']] * 101,
+            [['country', 'any', [['name', '=', 'x']]]] * 101,
             [['id', 'in', list(range(1, 10_002))]],
             [['name', '=', 'x' * 10_001]],
         ):
@@ -143,6 +151,12 @@ class TestBadInput(ApiCase):
             nested = f'{opening * 500}{condition}{closing * 500}'
             call = '{"model":"res.bank","method":"search_count","arguments":{"domain":[%s]}}'
             self.refused(400, self.post('{"calls":[%s]}' % (call % nested)))
+        self.assertFalse(self.computed)
+
+    def test_paths_of_groups_are_bounded_like_those_of_domains(self):
+        for groupby in (['country.' * 21 + 'name'], ['country.name'] * 101):
+            call = {'model': 'res.bank', 'method': 'formatted_read_group'}
+            self.refused(400, self.batch({**call, 'arguments': {'groupby': groupby}}), 'steps')
         self.assertFalse(self.computed)
 
     def test_domains_that_are_none(self):
@@ -181,6 +195,28 @@ class TestBadInput(ApiCase):
             with self.subTest(call=call):
                 response = self.call(**call)
                 self.refused(400, response)
+
+    def test_what_the_orm_would_log_as_an_error_is_none(self):
+        call = {'model': 'res.partner', 'arguments': {'fields': ['name'], 'limit': 1}}
+        for leaf in (['image_1920', '=', 'x'], ['name', 'ILIKE', 'x'], ['name', '<>', 'x']):
+            call['arguments']['domain'] = [leaf]
+            self.assertEqual(self.call(**call).status_code, 200)
+            self.assertFalse(self.errors.lines, leaf)
+
+    def test_cursors_that_nobody_has_given(self):
+        for states in (
+            {'res.bank': [b'', b'', None, [[1]]]},
+            {'res.bank': [b'', b'', {}, [{}]]},
+            {'res.bank': [b'', b'', [], None]},
+            {'res.bank': [b'', b'']},
+            {'res.bank': None},
+            [],
+        ):
+            cursor = base64.urlsafe_b64encode(msgpack.packb([1, states])).rstrip(b'=').decode()
+            for models in ('res.bank', 'res.bank:1'):
+                with self.subTest(states=states, models=models):
+                    path = f'/cache/1/changes?models={models}&since={cursor}'
+                    self.refused(400, self.open(path), '"since"')
 
     def test_the_models_of_the_cache_are_not_served(self):
         for model in self.registry.models:
@@ -266,6 +302,15 @@ class TestBadInput(ApiCase):
         results = self.batch(*calls).json['results']
         self.assertEqual(results[-1]['error']['status'], 429)
         self.assertLess(len(self.computed), 20)
+
+    def test_a_call_of_many_short_queries_ends_in_time_as_well(self):
+        self.configure(api_time_budget_s='0.2')
+        gone = {'model': 'res.bank', 'method': 'read', 'arguments': {'fields': ['name']}}
+        gone['ids'] = list(range(10**9, 10**9 + 3000))  # two queries for each
+        queries = threading.current_thread().__dict__.get('query_hooks', [])
+        before = list(queries)
+        self.refused(429, self.batch(gone))
+        self.assertEqual(threading.current_thread().__dict__.get('query_hooks', []), before)
 
     def test_too_many_rows_are_413(self):
         self.patch(batch, 'MAX_IDS', 3)

@@ -7,7 +7,7 @@ import threading
 
 from odoo.tests import new_test_user, tagged
 
-from ..services import batch_calls, endpoints, following, options
+from ..services import batch_calls, domains, endpoints, following, options
 from .api_case import ApiCase
 
 TTLS = {'l1_ttl_s': 600, 'use_l2': False, 'use_l3': False}
@@ -61,6 +61,17 @@ class TestBatchApi(ApiCase):
         self.assertEqual([row['bic'] for row in answers[5]['result']], ['AZ', 'BL'])
         for answer in answers[1:5]:
             self.assertIn(answer.get('error', {}).get('status', 200), (200, 400))
+
+    def test_taking_apart_that_fails_harms_no_call(self):
+        def fails(domains, call, domain, ids):
+            domains._env.cr.execute('SELECT 1 / 0')
+
+        self.patch(domains.LocalDomains, 'select', fails)
+        calls = [
+            search_read('res.bank', [['bic', '=', bic]], 'name', order='id') for bic in ('AZ', 'BL')
+        ]
+        answers = self.results(*calls)
+        self.assertEqual([answer['result'][-1]['name'] for answer in answers], ['Azure', 'Blue'])
 
     def test_a_poller_gets_304_until_something_has_changed(self):
         def ask(etag=None):
@@ -221,6 +232,7 @@ class TestBatchPage(ApiCase):
         for text in (
             f'| calls in a batch | {batch_calls.MAX_CALLS} |',
             f'{batch_calls.MAX_LEAVES} conditions, {batch_calls.MAX_DEPTH} levels',
+            f'counts as {batch_calls.LINK_LEAVES} conditions',
             f'| ids or values in a list | {batch_calls.MAX_IDS:,} |',
             f'number 1 to {endpoints.MAX_PAGE:,}',
             f'Up to {following.MAX_MODELS}\nmodels and {following.MAX_IDS} ids',

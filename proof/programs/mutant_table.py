@@ -3473,6 +3473,13 @@ _plant(
         'TestBatching',
     ),
     (
+        'merge-apart-failed',
+        "where taking apart fails, each is made by itself",
+        "        if isinstance(wanted, Failure):\n            return None\n",
+        "",
+        'TestBatchApi',
+    ),
+    (
         'merge-failed',
         "where the common read fails, each is made by itself",
         "    if isinstance(rows, Failure):\n        return None\n    by_id",
@@ -3521,8 +3528,53 @@ _plant(
     (
         'batch-time',
         "no call is made after the time of the request",
-        "if self._ends is not None and time.monotonic() > self._ends:",
+        "        if self._is_late():\n            self.is_over = True\n",
+        "        if False:\n            self.is_over = True\n",
+        'TestBadInput',
+    ),
+    (
+        'batch-time-within',
+        "a call of many short queries ends with the time of the request",
+        "if cr is self._cr and self._is_late():",
         "if False:",
+        'TestBadInput',
+    ),
+)
+
+_plant(
+    'P6',
+    'services/quiet.py',
+    (
+        'batch-quiet',
+        "what the ORM refuses in a stranger's call is no error in the log",
+        "'odoo.domains', ",
+        "",
+        'TestBadInput',
+    ),
+)
+
+_plant(
+    'P7',
+    'services/batch_calls.py',
+    (
+        'batch-links',
+        "steps into other models count: a query of thousands of joins takes PostgreSQL's memory",
+        "LINK_LEAVES = 5",
+        "LINK_LEAVES = 0",
+        'TestBadInput',
+    ),
+    (
+        'batch-group-paths',
+        "the paths of groups are bounded like those of domains",
+        "if max(steps, default=0) > MAX_DEPTH or LINK_LEAVES * sum(steps) > MAX_LEAVES:",
+        "if False:",
+        'TestBadInput',
+    ),
+    (
+        'batch-path-depth',
+        "a path is as deep as it has dots",
+        "    steps = field.count('.')\n",
+        "    steps = 0\n",
         'TestBadInput',
     ),
 )
@@ -3562,6 +3614,13 @@ _plant(
         "before[1] == self.links",
         "True",
         'TestFollowing',
+    ),
+    (
+        'changes-cursor',
+        "a cursor that was not given here is refused, and no error",
+        "all(isinstance(id_, int) for id_ in state[3] or ())",
+        "True",
+        'TestBadInput',
     ),
 )
 

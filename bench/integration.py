@@ -128,6 +128,7 @@ def measure(options):
                 for name, values in shop.ask("alone", options.alone, options.seed).items()
             }
             away, results["outage"] = outage(shop, away, options.seed)
+            results["faults"] = shop.ask("faults")
     finally:
         away.stop()
     return results

@@ -184,6 +184,13 @@ class Shop:
         self._threads("remote", threads, seed, started + seconds, Notes, ttl_s=ttl_s)
         return [buckets[second].summary() for second in range(int(seconds))]
 
+    def faults(self):
+        """:return dict: by tier, what it could not do"""
+        from odoo.addons.tiered_cache.services.engine import engine_for
+
+        tiers = engine_for(self.registry).hierarchy.tiers
+        return {name: dict(tier.faults) for name, tier in tiers.items()}
+
     def _threads(self, way, threads, seed, ends, notes, **how):
         page = getattr(self, f"_{way}_page")
 

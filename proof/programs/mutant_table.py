@@ -3321,7 +3321,7 @@ _plant(
         "an answer that ran out of time is not kept",
         "if not computed.lasting:",
         "if False:",
-        'TestBadInput',
+        'TestBatchApi',
     ),
 )
 
@@ -3608,8 +3608,7 @@ _plant(
         "values from outside: removals by tag count",
         "            if version != _version(self._versions, name):",
         "            if False:",
-        'TestRemote.test_a_call_removes_what_it_may_have_changed_for_everybody'
-        ' TestRemote.test_removal_by_name_tag_and_pattern',
+        'TestRemote.test_a_removal_by_tag_reaches_what_another_worker_has_in_memory',
     ),
     (
         'outside-refusal',

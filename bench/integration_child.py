@@ -1,8 +1,8 @@
-"""The shop of bench/integration.py: many threads that read one catalogue; runs inside ``odoo shell``.
+"""The shop of bench/integration.py: threads that read one catalogue; runs inside ``odoo shell``.
 
 The one idea: all ways of reading run in this one process, by the same threads, with products drawn
-from the same seeded Zipf distribution, so that nothing but the way differs.  ``cache.remote`` is the
-addon of this process's own Odoo; the other ways are what a program without Odoo would do.
+from the same seeded Zipf distribution, so that nothing but the way differs.  ``cache.remote`` is
+that of this process's own Odoo; the other ways are what a program without Odoo would do.
 
 What may go wrong: a read fails.  It is counted by the name of its exception, never swallowed.
 """
@@ -107,17 +107,14 @@ class Shop:
         :raise ValueError: they do not
         """
         for id_ in ids:
-            found = {}
-            for way in WAYS:
-                getattr(self, f"_{way}_page")(
-                    [id_], lambda _ms, _origin, row, way=way: found.update({way: row})
-                )
-            values = {
-                way: [row[name] for name in ("name", "default_code", "list_price")]
-                for way, row in found.items()
-            }
+            values = {way: self._shown(way, id_) for way in WAYS}
             if any(value != values["plain"] for value in values.values()):
                 raise ValueError(f"product {id_}: {values}")
+
+    def _shown(self, way, id_):
+        rows = []
+        getattr(self, f"_{way}_page")([id_], lambda _ms, _origin, row: rows.append(row))
+        return [rows[0][name] for name in ("name", "default_code", "list_price")]
 
     # -- measuring ---------------------------------------------------------------------
 
@@ -146,7 +143,7 @@ class Shop:
         """One thread, everything in turns.
 
         :return dict: lists of milliseconds: ``plain`` and ``addon`` JSON-RPC, ``etag``, ``network``
-            (a call of cache.remote that is not answered from the cache) and ``remote`` (one that is)
+            (a call of cache.remote that is made) and ``remote`` (one that the cache answers)
         """
         zipf = Zipf(self.known["ids"], seed)
         found = {name: [] for name in ("plain", "addon", "etag", "network", "remote")}

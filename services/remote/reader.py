@@ -32,8 +32,8 @@ PAUSE_S = 2.0
 """So long nobody asks again for what an old answer stands in for."""
 
 LOOKS = 3
-"""Into the cache before a read fails with the other server.  Each of them waits 100 ms for an L3 that
-is busy; 20 threads that share one interpreter made some 500 of 270,000 looks longer."""
+"""Into the cache before a read fails with the other server.  Each of them waits 100 ms for an L3
+that is busy; 20 threads that share one interpreter made some 500 of 270,000 looks longer."""
 
 
 class Remote:

@@ -17,6 +17,7 @@ from odoo.exceptions import AccessError, UserError
 from odoo.tools.misc import formatLang
 
 from ..services import advice, clock, dashboard, options
+from ..services.engine import engine_for
 from . import plain_words
 from .cache_manager import GROUP_ADMIN, GROUP_USER
 from .cache_rule import split_methods
@@ -53,8 +54,7 @@ class CacheDashboard(models.AbstractModel):
         curves = dashboard.curves(cr, when)
         admin = self.env['cache.manager']._may(GROUP_ADMIN)
         shown = None if admin else self.env['cache.metric']._shown_models()
-        memo = self._remembered().setdefault('days', {})
-        methods = dashboard.methods(cr, when, shown, memo)
+        methods = dashboard.methods(cr, when, shown, self._sum_book())
         totals = curves['totals']
         audit = totals['audit']
         figures = {
@@ -235,6 +235,12 @@ class CacheDashboard(models.AbstractModel):
     @api.model
     def _remembered(self):
         return self.env.registry.__dict__.setdefault(_SLOT, {})
+
+    @api.model
+    def _sum_book(self):
+        engine = engine_for(self.env.registry)
+        # without an engine there is no background: nothing is remembered then
+        return engine.sums if engine else None
 
     @api.model
     def _tables(self):

@@ -18,7 +18,7 @@ from datetime import timedelta
 from odoo import api, fields, models
 from odoo.tools import SQL
 
-from ..services import rollup
+from ..services import rollup, sums
 
 ADMIN = 'tiered_cache.group_cache_admin'
 
@@ -163,6 +163,7 @@ class CacheMetric(models.Model):
 
     def init(self):
         rollup.install(self.env.cr)
+        sums.install(self.env.cr)
 
     def _compute_hit_rate(self):
         for row in self:

@@ -13,6 +13,7 @@ and what it got is kept in the background.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 
@@ -31,6 +32,9 @@ LEAD = datetime.timedelta(minutes=1)
 """How long before it is needed a sum is prepared; less than :data:`.dashboard.CLOSED_AFTER`."""
 
 _LOCK = 7211966048923351  # as journal.LOCK: one arbitrary number, for whoever prepares
+
+_BUSY = (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected)
+"""Another process writes the same."""
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS cache_sum (
@@ -172,14 +176,14 @@ class Preparer:
         self._engine = engine
         self._parts = parts
         self._prepared: set[Part] = set()
+        self._asked: dict[Part, tuple[str, list[tuple]]] = {}
 
     def work(self) -> None:
         """Add up what will be asked for in a minute, unless it is there."""
-        with self._engine.cursor() as cr:
+        with contextlib.suppress(*_BUSY), self._engine.cursor() as cr:
             soon = cr.now().replace(microsecond=0) + LEAD
             # in whatever time zone, days begin with an hour, and the last 24 hours then end
-            wanted = self._parts(soon, ['UTC'])
-            if wanted <= self._prepared:
+            if self._parts(soon, ['UTC']) <= self._prepared:
                 return
             cr.execute("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK])
             if not cr.fetchone()[0]:
@@ -189,15 +193,15 @@ class Preparer:
                 stamp = stamp_of(cr, part)
                 if read(cr, part, stamp) is None:
                     write(cr, part, stamp, add_up(cr, part))
-        self._prepared = wanted
+            self._prepared = wanted
 
     def keep(self, part: Part, stamp: str, rows: list[tuple]) -> None:
         """Write down soon what a request had to add up."""
-        self._engine.outbox.post_job(f'sum {part}', lambda: self._write(part, stamp, rows))
+        self._asked[part] = stamp, rows
+        self._engine.outbox.post_job('sums asked for', self._write)
 
-    def _write(self, part: Part, stamp: str, rows: list[tuple]) -> None:
-        try:
-            with self._engine.cursor() as cr:
+    def _write(self) -> None:
+        with contextlib.suppress(*_BUSY), self._engine.cursor() as cr:
+            while self._asked:
+                part, (stamp, rows) = self._asked.popitem()
                 write(cr, part, stamp, rows)
-        except psycopg2.errors.LockNotAvailable:
-            pass  # another process is writing the same

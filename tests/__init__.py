@@ -81,6 +81,7 @@ from . import (
     test_settings,
     test_statements,
     test_strong,
+    test_sums,
     test_tier_database,
     test_tier_memory,
     test_tier_redis,

@@ -529,7 +529,10 @@ class CacheDashboard(models.AbstractModel):
             writers=writers,
             call=_call(found),
         )
-        if not found['own']:
+        engine = engine_for(self.env.registry)
+        if engine and found['relation'] in engine.always:
+            text += " " + self.env._("Every answer depends on this table, whatever its columns.")
+        elif not found['own']:
             fields = self._fields_reading(found['model'], found['relation'])
             text += " " + (
                 self.env._(
@@ -549,6 +552,34 @@ class CacheDashboard(models.AbstractModel):
         return {
             'title': self.env._("Changes of %s cost most", found['relation']),
             'text': text,
+            'button': self.env._("Write a Rule"),
+        }
+
+    def _words_needless_column(self, found, _settings):
+        model, column = self.env.get(found['model']), found['column']
+        field = model is not None and model._fields.get(column)
+        label = field and field._description_string(self.env)
+        writers = ", ".join(self._writers(found['relation'])) or found['relation']
+        return {
+            'title': self.env._(
+                "Column %(column)s makes %(call)s out of date, mostly for nothing",
+                column=f"\u201c{label}\u201d" if label else column,
+                call=_call(found),
+            ),
+            'text': self.env._(
+                "%(count)s answers (%(share)s of those computed) had to be computed again since "
+                "table %(relation)s had changed, which %(writers)s writes. %(same)s of them "
+                "(%(same_share)s) came out as before. Of the columns asked for, only %(column)s "
+                "reads that table. If the list can do without it, hide this column; if a few "
+                "seconds of delay do no harm there, a rule can allow them.",
+                count=self._number(found['count']),
+                share=_percent(found['of_misses']),
+                relation=found['relation'],
+                writers=writers,
+                same=self._number(found['same']),
+                same_share=_percent(found['share']),
+                column=column,
+            ),
             'button': self.env._("Write a Rule"),
         }
 

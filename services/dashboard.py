@@ -190,6 +190,8 @@ class Method:
     :ivar reasons: calls that were computed, by reason
     :ivar cost_ms: time that these took, by reason
     :ivar details: calls by reason and detail, e.g. ('stale', 'res_partner')
+    :ivar same: answers that came out as before after a table had changed, by table and the only
+        column that reads it, e.g. ('res_country', 'country_id'); '' where there are several
     """
 
     model: str
@@ -201,12 +203,18 @@ class Method:
     reasons: dict[str, int] = dataclasses.field(default_factory=dict)
     cost_ms: dict[str, float] = dataclasses.field(default_factory=dict)
     details: dict[tuple[str, str], int] = dataclasses.field(default_factory=dict)
+    same: dict[tuple[str, str], int] = dataclasses.field(default_factory=dict)
 
     @property
     def misses(self) -> int:
         return self.calls - self.hits
 
     def add(self, outcome, reason, relation, calls, duration_ms, saved_ms) -> None:
+        if outcome == 'same':
+            if relation:
+                table, _, column = relation.partition(': ')
+                self.same[table, column] = self.same.get((table, column), 0) + calls
+            return
         self.calls += calls
         self.duration_ms += duration_ms
         self.saved_ms += saved_ms

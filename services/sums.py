@@ -55,10 +55,10 @@ SELECT concat_ws(' ', sum(count), sum(calls), sum(hits), sum(bytes), count(*)) F
 # whole numbers only: those with fractions differ in their last digits with the order of rows
 
 _ADD_UP = """
-SELECT model, method, outcome, coalesce(reason, ''), relation, sum(calls)::bigint,
+SELECT model, method, outcome, coalesce(reason, ''), relation, sum(count)::bigint,
        sum(duration_ms)::float8, sum(saved_ms)::float8
   FROM cache_metric
- WHERE granularity = %s AND bucket >= %s AND bucket < %s AND calls > 0
+ WHERE granularity = %s AND bucket >= %s AND bucket < %s AND (calls > 0 OR outcome = 'same')
  GROUP BY 1, 2, 3, 4, 5
 """
 

@@ -14,6 +14,7 @@ from . import (
     test_cli,
     test_clock,
     test_codec,
+    test_columns,
     test_consistency,
     test_cookbook,
     test_crawl,

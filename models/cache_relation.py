@@ -26,6 +26,8 @@ OWN_TABLES = (
     'cache_guard_failure',
     'cache_log',
     'cache_metric',
+    'cache_sum',
+    'cache_total',
     'cache_version',
 )
 """Nothing that is cached is read from these."""

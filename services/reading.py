@@ -22,7 +22,7 @@ import threading
 import time
 import typing
 
-from . import auditor, codec, keys, positions, shapes, trail
+from . import auditor, codec, columns, keys, positions, shapes, trail
 from .clock import dates, mentions_clock, searches_clock, uses
 from .engine import Engine
 from .entry import FLAG_CLOCK, FLAG_SUPERUSER, Entry
@@ -49,6 +49,8 @@ class Ticket(typing.NamedTuple):
 
     :param reason: why there was no answer, for the figures
     :param started: ``time.perf_counter()`` when the call began
+    :param before: the payload that was stale, b'' for none
+    :param columns: those that the call wants, see :func:`.columns.asked`
     """
 
     name: tuple[str, str]
@@ -63,6 +65,8 @@ class Ticket(typing.NamedTuple):
     relation: str
     started: float
     writer_epoch: int
+    before: bytes = b''
+    columns: typing.Any = None
 
 
 PLAIN = object()
@@ -229,6 +233,8 @@ def _look_up(engine, read: Read, plan, key, transaction, versions) -> Hit | Tick
         found.relation,
         read.started,
         engine.writer_epoch(),
+        found.before,
+        columns.asked(read.method, read.args, read.kwargs) if found.before else None,
     )
 
 
@@ -324,7 +330,7 @@ def keep(engine: Engine, ticket: Ticket, records, value, cost_ms: float) -> None
     engine.suspender.computed(ticket.name, cost_ms, ticket.plan.least_cost_ms)
     reason, detail = objection(engine, ticket, records, cost_ms)
     if not reason:
-        reason, detail = _store(engine, ticket, value, cost_ms)
+        reason, detail = _store(engine, ticket, records, value, cost_ms)
     engine.suspender.kept(ticket.name, not reason)
     if not reason:
         reason, detail = ticket.reason, ticket.relation
@@ -695,7 +701,7 @@ def _unguarded(engine, ticket: Ticket) -> tuple[str, str]:
     return '', ''
 
 
-def _store(engine, ticket: Ticket, value, cost_ms: float) -> tuple[str, str]:
+def _store(engine, ticket: Ticket, records, value, cost_ms: float) -> tuple[str, str]:
     try:
         payload = codec.pack(shapes.plain(ticket.name[1], value))
     except codec.Unserializable as error:
@@ -704,7 +710,17 @@ def _store(engine, ticket: Ticket, value, cost_ms: float) -> tuple[str, str]:
     if item is None:
         return 'large', size_class(len(payload))
     engine.hierarchy.put_many([item])
+    if payload == ticket.before:
+        _same_again(engine, ticket, records)
     return '', ''
+
+
+def _same_again(engine, ticket: Ticket, records) -> None:
+    """An answer was out of date and came out as it had been: nobody sees in it what had changed."""
+    relation = ticket.relation
+    wanted = None if relation in engine.always else ticket.columns
+    column = columns.only_reader(records, wanted, relation)
+    engine.metrics.same(*ticket.name, relation, column)
 
 
 def dependencies_of(recording: Recording, versions: State):

@@ -269,6 +269,14 @@ class TestFigures(DashboardCase):
         figures = self.figures()
         self.assertEqual((figures['audited'], figures['differences']), (3, 1))
 
+    def test_answers_that_came_out_the_same_are_no_calls(self):
+        self.count(lambda c: c.miss('stale', 'res.partner', 'read', 20.0, 'res_country'))
+        self.count(lambda c: c.same('res.partner', 'read', 'res_country', 'country_id'))
+        for period in dashboard.PERIODS:
+            figures = self.figures(period)
+            (row,) = figures['methods']
+            self.assertEqual((figures['calls'], row['calls'], row['reasons']), (1, 1, {'stale': 1}))
+
     def test_who_writes_to_a_table(self):
         self.count(lambda c: c.miss('stale', 'res.users', 'read', 20.0, 'res_groups_users_rel'))
         (relation,) = self.figures()['methods'][0]['relations']
@@ -345,7 +353,7 @@ class TestAccess(DashboardCase):
 class TestAdviceInWords(DashboardCase):
     def stale_reads(self, counters):
         for _ in range(200):
-            counters.miss('stale', 'res.partner', 'read', 20.0, 'res_country')
+            counters.miss('stale', 'res.partner', 'read', 20.0, 'res_country_state')
             counters.miss('evicted', 'res.bank', 'read', 20.0)
         for _ in range(60):
             counters.miss('expired', 'res.partner', 'web_read', 20.0, 'clock')
@@ -375,7 +383,32 @@ class TestAdviceInWords(DashboardCase):
             with self.subTest(kind=kind):
                 self.assertTrue(words['title'] and words['text'])
                 self.assertEqual(bool(words['action']), bool(words.get('button')))
-        self.assertIn('country_id', found['busy_relation']['text'])
+        self.assertIn('state_id', found['busy_relation']['text'])
+
+    def test_a_table_that_every_answer_depends_on_is_no_matter_of_columns(self):
+        def work(counters):
+            for _ in range(200):
+                counters.miss('stale', 'res.partner', 'read', 20.0, 'res_country')
+
+        self.count(work)
+        text = self.advice()['busy_relation']['text']
+        self.assertIn("Every answer depends on this table", text)
+        self.assertNotIn('country_id', text)
+
+    def test_a_column_that_is_not_worth_it_has_words(self):
+        def work(counters):
+            for _ in range(60):
+                counters.miss('stale', 'res.partner', 'web_read', 20.0, 'res_country')
+                counters.same('res.partner', 'web_read', 'res_country', 'country_id')
+
+        self.count(work)
+        found = self.advice()
+        self.assertNotIn('busy_relation', found)
+        found = found['needless_column']
+        self.assertIn("60 of them (100 %)", found['text'])
+        self.assertIn("res.country", found['text'])
+        self.assertIn("“Country”", found['title'])
+        self.assertEqual(found['action']['do'], 'rule_form')
 
     def test_only_who_may_change_settings_gets_their_button(self):
         self.count(self.stale_reads)

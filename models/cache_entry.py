@@ -320,12 +320,19 @@ class CacheEntry(models.Model):
             )
         for start in range(0, len(names), MAX_KEYS):
             manager.invalidate_keys(names[start : start + MAX_KEYS])
+        # a form has nothing to show any more, a list shows what is left
+        in_form = self.env.context.get('tiered_cache_form')
         return {
             'type': 'ir.actions.client',
             'tag': 'display_notification',
             'params': {
                 'type': 'success',
-                'message': self.env._("%s entries are removed from all tiers.", len(self)),
-                'next': {'type': 'ir.actions.client', 'tag': 'soft_reload'},
+                'message': self.env._("The entry is removed from all tiers.")
+                if len(self) == 1
+                else self.env._("%s entries are removed from all tiers.", len(self)),
+                'next': {
+                    'type': 'ir.actions.client',
+                    'tag': 'tiered_cache_leave' if in_form else 'soft_reload',
+                },
             },
         }

@@ -137,6 +137,14 @@ class TestEntryView(TransactionCase):
         )
         self.assertEqual(self.env.cr.fetchone(), (1,))
 
+    def test_the_button_of_the_form_leaves_the_form(self):
+        for form, tag in ((True, 'tiered_cache_leave'), (False, 'soft_reload')):
+            record = self.store().with_user(self.admin)
+            action = record.with_context(tiered_cache_form=form).action_invalidate()
+            self.assertEqual(action['params']['next']['tag'], tag)
+            self.assertEqual(action['params']['message'], "The entry is removed from all tiers.")
+            self.env.cr.execute("DELETE FROM cache_entry")
+
     def test_entries_can_be_written_by_nobody(self):
         record = self.store()
         with self.assertRaises(AccessError):

@@ -127,6 +127,13 @@ class TestEntryView(TransactionCase):
         self.assertIn(record, Entry.search([('user_id', 'ilike', record.user_id.name)]))
         self.assertNotIn(record, Entry.search([('user_id', '=', self.user.id)]))
 
+    def test_a_filter_may_ask_whether_a_pattern_is_set(self):
+        record = self.store()
+        entries = self.env['cache.entry'].with_user(self.admin)
+        for field in ('pattern', 'depends_on'):
+            self.assertFalse(entries.search([(field, '=', False)]))
+            self.assertIn(record, entries.search([(field, '!=', False)]))
+
     def test_the_button_removes_for_administrators_only(self):
         record = self.store()
         with self.assertRaises(AccessError):

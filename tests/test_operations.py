@@ -228,6 +228,7 @@ class TestLog(TransactionCase):
             .create({'kind': 'relation', 'relation': 'no_such_table'})
         )
         self.assertIn('no_such_table', wizard.problem)
+        self.assertFalse(wizard.note)
         with self.assertRaises(UserError):
             wizard.action_remove()
         with self.assertRaises(AccessError):

@@ -220,6 +220,10 @@ export class CacheDashboard extends Component {
         return `${method.model}.${method.method}`;
     }
 
+    detailsOf(method) {
+        return _t("Details of %s", this.keyOf(method));
+    }
+
     toggle(method) {
         const key = this.keyOf(method);
         this.state.opened[key] = !this.state.opened[key];

@@ -71,7 +71,7 @@ export function formatSpan(ms) {
         return _t("%s min", minutes);
     }
     const hours = Math.floor(minutes / 60);
-    if (hours >= 100) {
+    if (hours >= 100 || !(minutes % 60)) {
         return _t("%s h", formatInteger(hours));
     }
     return _t("%(hours)s h %(minutes)s min", { hours, minutes: minutes % 60 });

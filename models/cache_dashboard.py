@@ -149,7 +149,14 @@ class CacheDashboard(models.AbstractModel):
             options.check(name, str(value))
         except ValueError as error:
             raise UserError(str(error)) from None
+        form = self.env['res.config.settings']
+        before = form._tiered_cache_shown(options.to_text(getattr(settings, name)))
         self.env['ir.config_parameter'].sudo().set_param(option.parameter, str(value))
+        self.env['cache.log']._note(
+            'change',
+            self.env._("Settings"),
+            form._tiered_cache_change(name, before, form._tiered_cache_shown(str(value))),
+        )
         return self.env._(
             "%(option)s is %(value)s %(unit)s now; all workers follow with their next transaction.",
             option=self._label_of(name),

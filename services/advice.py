@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from .dashboard import Method
 from .hierarchy import CLOCK
 from .pressure import SHED_AT
+from .versions import SIGNAL_RELATIONS
 
 FEW_CALLS = 100
 """Below it, a rate says nothing."""
@@ -208,6 +209,8 @@ def busy_relation(scene: Scene):
     for relation, count in counts.items():
         if count < FEW_STALE or count < STALE_SHARE * all_stale:
             continue
+        if relation in SIGNAL_RELATIONS:
+            continue  # Odoo has emptied its own caches: no rule and no column helps against that
         by_cost = readers[relation]
         model, name = max(by_cost, key=by_cost.__getitem__)
         if scene.rule_for(Method(model, name)):

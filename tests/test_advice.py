@@ -177,6 +177,10 @@ class TestBusyRelation(AdviceCase):
         details = {('stale', f'table_{number}'): 100 for number in range(5)}
         self.assertSilent(self.function, method(hits=500, stale=500, details=details))
 
+    def test_signals_of_odoo_are_nothing_that_a_rule_helps_against(self):
+        details = {('stale', 'orm_signaling_stable'): 300}
+        self.assertSilent(self.function, method(hits=500, stale=300, details=details))
+
     def test_removals_are_no_relations(self):
         details = {('stale', 'removal'): 300, ('stale', '#all'): 300}
         self.assertSilent(self.function, method(hits=500, stale=600, details=details))

@@ -4,9 +4,12 @@ import datetime
 import json
 import os
 import time
+from ast import literal_eval
 from unittest.mock import patch
 
 import psycopg2
+from freezegun import freeze_time
+from lxml import etree
 
 from odoo import fields
 from odoo.exceptions import AccessError, UserError
@@ -134,6 +137,18 @@ class TestMonth(DashboardCase):
                 self.assertEqual((figures['calls'], figures['hits']), (calls, hits))
                 self.assertAlmostEqual(figures['saved_ms'] / float(saved_ms), 1.0, places=6)
                 self.assertEqual(figures['saved_queries'], queries)
+
+    def test_filters_of_the_figures_are_the_periods_of_the_dashboard(self):
+        search = etree.fromstring(self.env.ref('tiered_cache.cache_metric_view_search').arch)
+        for period in dashboard.PERIODS:
+            (domain,) = search.xpath(f"//filter[@name='last_{period}']/@domain")
+            for zone in ('UTC', 'Europe/Brussels', 'America/New_York'):
+                metrics = self.env['cache.metric'].with_context(tz=zone)
+                figures = self.env['cache.dashboard'].with_user(self.admin)
+                with self.subTest(period=period, zone=zone), freeze_time(self.now()):
+                    figures = figures.with_context(tz=zone).get_figures(period)
+                    ((calls,),) = metrics._read_group(literal_eval(domain), [], ['calls:sum'])
+                    self.assertEqual(calls, figures['calls'])
 
     def test_curves_are_those_of_the_rows(self):
         for period in dashboard.PERIODS:
@@ -435,6 +450,13 @@ class TestAdviceInWords(DashboardCase):
         self.env['cache.dashboard'].with_user(self.both).apply_advice(action)
         self.assertEqual(self.env['ir.config_parameter'].get_param('tiered_cache.l1_max_mb'), '128')
         self.assertNotIn('l1_too_small', self.advice())
+
+    def test_who_has_set_an_option_stands_in_the_log(self):
+        self.count(self.stale_reads)
+        self.apply(self.both, **self.advice()['l1_too_small']['action'])
+        log = self.env['cache.log'].search([], limit=1)
+        self.assertEqual((log.create_uid, log.action), (self.both, 'change'))
+        self.assertEqual(log.details, "Memory for L1: 64 → 128")
 
     def test_what_the_server_sets_is_not_offered(self):
         self.count(self.stale_reads)

@@ -3684,8 +3684,15 @@ _plant(
     (
         'remote-key-moved',
         "API key: it goes to whatever URL somebody writes, who need not know it",
-        "if moved and 'api_key' not in vals:",
+        "if moved and vals.get('api_key', MASK) == MASK:",
         "if False:",
+        'TestRemote.test_saving_the_form_keeps_the_key_and_moving_the_server_drops_it',
+    ),
+    (
+        'remote-key-mask',
+        "API key: whoever moves the server gives what the form shows instead of it",
+        "if moved and vals.get('api_key', MASK) == MASK:",
+        "if moved and 'api_key' not in vals:",
         'TestRemote.test_saving_the_form_keeps_the_key_and_moving_the_server_drops_it',
     ),
     (

@@ -4,7 +4,7 @@ import psycopg2
 
 from odoo.exceptions import UserError
 
-from .services import journal, rollup
+from .services import journal, rollup, sums
 from .services.engine import forget_engine
 
 LOCK_TIMEOUT_S = 10
@@ -25,5 +25,6 @@ def uninstall_hook(env):
         ) from error
     env.cr.execute("SELECT set_config('lock_timeout', '0', true)")
     rollup.uninstall(env.cr)
+    sums.uninstall(env.cr)
     parameters = env['ir.config_parameter'].sudo()
     parameters.search([('key', '=like', 'tiered\\_cache.%')]).unlink()

@@ -21,5 +21,6 @@ from . import (
     cache_worker,
     ir_http,
     ir_rule,
+    ir_sequence,
     res_config_settings,
 )

@@ -11,12 +11,14 @@ per model only of models that they may read; everything else is added by
 """
 
 import calendar
+import itertools
 
 from odoo import api, models
 from odoo.exceptions import AccessError, UserError
 from odoo.tools.misc import formatLang
 
 from ..services import advice, clock, dashboard, options
+from ..services.engine import engine_for
 from . import plain_words
 from .cache_manager import GROUP_ADMIN, GROUP_USER
 from .cache_rule import split_methods
@@ -53,8 +55,7 @@ class CacheDashboard(models.AbstractModel):
         curves = dashboard.curves(cr, when)
         admin = self.env['cache.manager']._may(GROUP_ADMIN)
         shown = None if admin else self.env['cache.metric']._shown_models()
-        memo = self._remembered().setdefault('days', {})
-        methods = dashboard.methods(cr, when, shown, memo)
+        methods = dashboard.methods(cr, when, shown, self._sum_book())
         totals = curves['totals']
         audit = totals['audit']
         figures = {
@@ -148,7 +149,14 @@ class CacheDashboard(models.AbstractModel):
             options.check(name, str(value))
         except ValueError as error:
             raise UserError(str(error)) from None
+        form = self.env['res.config.settings']
+        before = form._tiered_cache_shown(options.to_text(getattr(settings, name)))
         self.env['ir.config_parameter'].sudo().set_param(option.parameter, str(value))
+        self.env['cache.log']._note(
+            'change',
+            self.env._("Settings"),
+            form._tiered_cache_change(name, before, form._tiered_cache_shown(str(value))),
+        )
         return self.env._(
             "%(option)s is %(value)s %(unit)s now; all workers follow with their next transaction.",
             option=self._label_of(name),
@@ -237,15 +245,27 @@ class CacheDashboard(models.AbstractModel):
         return self.env.registry.__dict__.setdefault(_SLOT, {})
 
     @api.model
+    def _sum_book(self):
+        engine = engine_for(self.env.registry)
+        # without an engine there is no background: nothing is remembered then
+        return engine.sums if engine else None
+
+    @api.model
     def _tables(self):
         """By model, its own tables: that of its records, and those of its many2many fields."""
         known = self._remembered()
         if 'tables' not in known:
-            known['tables'] = {
-                name: frozenset((model._table, *_relations_of(model)))
-                for name, model in self.env.items()
+            registry = self.env.registry
+            found = {
+                name: {model._table}
+                for name, model in registry.models.items()
                 if not model._abstract
             }
+            for (relation, *_columns), users in registry.many2many_relations.items():
+                for name, _field in users:
+                    if name in found:
+                        found[name].add(relation)
+            known['tables'] = found
         return known['tables']
 
     @api.model
@@ -293,10 +313,10 @@ class CacheDashboard(models.AbstractModel):
         known = self._remembered().setdefault('clock', {})
         if model not in known:
             records = self.env.get(model)
-            fields = [] if records is None else records._fields.values()
-            known[model] = sorted(
-                f.name for f in fields if f.compute and 'clock' in clock.uses(records, f)
-            )[:MAX_FIELDS]
+            fields = [] if records is None else sorted(records._fields.items())
+            # one by one, since to read the code of a field takes up to a millisecond
+            found = (n for n, f in fields if f.compute and 'clock' in clock.uses(records, f))
+            known[model] = list(itertools.islice(found, MAX_FIELDS))
         return known[model]
 
     # -- tiers, Redis, guards --------------------------------------------------------------
@@ -516,7 +536,10 @@ class CacheDashboard(models.AbstractModel):
             writers=writers,
             call=_call(found),
         )
-        if not found['own']:
+        engine = engine_for(self.env.registry)
+        if engine and found['relation'] in engine.always:
+            text += " " + self.env._("Every answer depends on this table, whatever its columns.")
+        elif not found['own']:
             fields = self._fields_reading(found['model'], found['relation'])
             text += " " + (
                 self.env._(
@@ -536,6 +559,34 @@ class CacheDashboard(models.AbstractModel):
         return {
             'title': self.env._("Changes of %s cost most", found['relation']),
             'text': text,
+            'button': self.env._("Write a Rule"),
+        }
+
+    def _words_needless_column(self, found, _settings):
+        model, column = self.env.get(found['model']), found['column']
+        field = model is not None and model._fields.get(column)
+        label = field and field._description_string(self.env)
+        writers = ", ".join(self._writers(found['relation'])) or found['relation']
+        return {
+            'title': self.env._(
+                "Column %(column)s makes %(call)s out of date, mostly for nothing",
+                column=f"\u201c{label}\u201d" if label else column,
+                call=_call(found),
+            ),
+            'text': self.env._(
+                "%(count)s answers (%(share)s of those computed) had to be computed again since "
+                "table %(relation)s had changed, which %(writers)s writes. %(same)s of them "
+                "(%(same_share)s) came out as before. Of the columns asked for, only %(column)s "
+                "reads that table. If the list can do without it, hide this column; if a few "
+                "seconds of delay do no harm there, a rule can allow them.",
+                count=self._number(found['count']),
+                share=_percent(found['of_misses']),
+                relation=found['relation'],
+                writers=writers,
+                same=self._number(found['same']),
+                same_share=_percent(found['share']),
+                column=column,
+            ),
             'button': self.env._("Write a Rule"),
         }
 
@@ -615,11 +666,6 @@ def _rule_of(active, model, method):
         if rule['model'] == model and (not rule['methods'] or method in rule['methods']):
             return rule
     return False
-
-
-def _relations_of(model):
-    """Tables of the many2many fields that a model has of its own."""
-    return (f.relation for f in model._fields.values() if f.type == 'many2many' and f.store)
 
 
 def _measured(workers):

@@ -21,7 +21,7 @@ from odoo import api, fields, models
 from odoo.exceptions import UserError
 from odoo.tools import SQL
 
-from ..services import codec, journal, keys, pretty, preview, versions
+from ..services import codec, journal, keys, positions, pretty, preview, versions
 from ..services import entry as entry_format
 from ..services.keys import sql_like
 from ..services.removal import ANY
@@ -152,9 +152,8 @@ class CacheEntry(models.Model):
         """Keys by a pattern with ``*``, ``?`` and ``[abc]``; without any, by a part of the key."""
         if operator not in ('in', '=', 'ilike', 'like'):
             return NotImplemented
-        values = [value] if isinstance(value, str) else list(value)
         found = set()
-        for text in values:
+        for text in _texts(value):
             if not set(text) & set('*?[]'):
                 text = f'*{text}*'
             try:
@@ -181,9 +180,8 @@ class CacheEntry(models.Model):
         if operator not in ('in', '=', 'ilike', 'like'):
             return NotImplemented
         self.env['cache.manager']._check_group(GROUP_ADMIN)
-        names = [value] if isinstance(value, str) else list(value)
         found = set()
-        for name in names:
+        for name in _texts(value):
             found.update(preview.rows_depending_on(self.env.cr, name))
         return [('id', 'in', list(found))]
 
@@ -265,9 +263,14 @@ class CacheEntry(models.Model):
             and all(
                 state.versions.get(relation) == version
                 or state.removals.is_current(relation, version, uid)
+                or self._stands(relation, version)
                 for relation, version, uid in entry.dependencies
             )
         )
+
+    def _stands(self, name, version):
+        """Whether a sequence is where it was."""
+        return name.startswith(positions.PREFIX) and positions.stands(self.env.cr, name, version)
 
     def _dependency_table(self, entry, state):
         if not entry or not entry.dependencies:
@@ -290,6 +293,8 @@ class CacheEntry(models.Model):
     def _relation_label(self, relation):
         if relation.startswith(journal.TAG):
             return self.env._("tag %s", relation.removeprefix(journal.TAG))
+        if relation.startswith(positions.PREFIX):
+            return self.env._("sequence %s", relation.removeprefix(positions.PREFIX))
         if relation == ANY:
             return self.env._("(very many entries)")
         if relation.startswith(journal.KEY):
@@ -300,7 +305,7 @@ class CacheEntry(models.Model):
         if state is None:
             return ""
         current = state.removals.is_current(relation, version, uid)
-        if state.versions.get(relation) == version or current:
+        if state.versions.get(relation) == version or current or self._stands(relation, version):
             return Markup("<i class='fa fa-check text-success'></i> {}").format(
                 self.env._("unchanged")
             )
@@ -320,12 +325,25 @@ class CacheEntry(models.Model):
             )
         for start in range(0, len(names), MAX_KEYS):
             manager.invalidate_keys(names[start : start + MAX_KEYS])
+        # a form has nothing to show any more, a list shows what is left
+        in_form = self.env.context.get('tiered_cache_form')
         return {
             'type': 'ir.actions.client',
             'tag': 'display_notification',
             'params': {
                 'type': 'success',
-                'message': self.env._("%s entries are removed from all tiers.", len(self)),
-                'next': {'type': 'ir.actions.client', 'tag': 'soft_reload'},
+                'message': self.env._("The entry is removed from all tiers.")
+                if len(self) == 1
+                else self.env._("%s entries are removed from all tiers.", len(self)),
+                'next': {
+                    'type': 'ir.actions.client',
+                    'tag': 'tiered_cache_leave' if in_form else 'soft_reload',
+                },
             },
         }
+
+
+def _texts(value):
+    """What is searched for; "not set", which a filter may ask too, is no text and finds nothing."""
+    values = [value] if isinstance(value, str) else value or ()
+    return [text for text in values if isinstance(text, str)]

@@ -18,7 +18,7 @@ from datetime import timedelta
 from odoo import api, fields, models
 from odoo.tools import SQL
 
-from ..services import rollup
+from ..services import rollup, sums
 
 ADMIN = 'tiered_cache.group_cache_admin'
 
@@ -73,11 +73,12 @@ class CacheMetric(models.Model):
             ('event', "Event"),
             ('audit', "Audit"),
             ('change', "Change"),
+            ('same', "Same Again"),
         ],
         required=True,
         readonly=True,
-        help="Which tier answered, or that the call was computed. Faults, events, audits and "
-        "changes of tables are not calls.",
+        help="Which tier answered, or that the call was computed. Faults, events, audits, "
+        "changes of tables and answers that came out the same again are not calls.",
     )
     reason = fields.Selection(
         [
@@ -106,8 +107,9 @@ class CacheMetric(models.Model):
         readonly=True,
         default='',
         groups=ADMIN,
-        help="The table whose change made an entry stale, why SQL cannot be cached, which "
-        "tier failed and how, or the name of an event.",
+        help="The table whose change made an entry stale (and the only column that reads it, where "
+        "the answer came out the same again), why SQL cannot be cached, which tier failed and how, "
+        "or the name of an event.",
     )
     count = fields.Integer(readonly=True, help="How often it happened.")
     calls = fields.Integer(readonly=True, help="Read calls: hits and computed ones.")
@@ -163,6 +165,7 @@ class CacheMetric(models.Model):
 
     def init(self):
         rollup.install(self.env.cr)
+        sums.install(self.env.cr)
 
     def _compute_hit_rate(self):
         for row in self:

@@ -26,6 +26,8 @@ OWN_TABLES = (
     'cache_guard_failure',
     'cache_log',
     'cache_metric',
+    'cache_sum',
+    'cache_total',
     'cache_version',
 )
 """Nothing that is cached is read from these."""
@@ -232,7 +234,8 @@ class CacheRelation(models.Model):
     def action_open_changes(self):
         """The recent changes of the table (button)."""
         action = self.env['ir.actions.act_window']._for_xml_id('tiered_cache.cache_change_action')
-        action['context'] = {'search_default_relation': self.name}
+        action['name'] = self.env._("Changes of %s", self.name)
+        action['domain'] = [('kind', '=', 'table'), ('relation', '=', self.name)]
         return action
 
     def _engine_of_administrator(self):

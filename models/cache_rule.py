@@ -17,6 +17,7 @@ from odoo.exceptions import ValidationError
 
 from ..services import options, policy
 from . import plain_words
+from .cache_manager import GROUP_ADMIN
 
 NUMBERS = {
     'sequence': (int, -(2**31), 2**31 - 1),
@@ -118,6 +119,9 @@ class CacheRule(models.Model):
     effect = fields.Html(
         compute='_compute_effect', sanitize=False, help="What the rule means, in words."
     )
+    figures_shown = fields.Boolean(
+        compute='_compute_figures_shown', help="Whether the user may see figures of this model."
+    )
     calls_day = fields.Integer(string="Calls in 24 Hours", compute='_compute_figures')
     hit_rate_day = fields.Float(
         string="Hit Rate in 24 Hours (%)",
@@ -146,6 +150,14 @@ class CacheRule(models.Model):
             [('model', 'in', names), ('bucket', '>=', since)], ['model', 'method'], aggregate
         )
         return {(model, method): values for model, method, *values in groups}
+
+    @api.depends_context('uid')
+    @api.depends('model_id')
+    def _compute_figures_shown(self):
+        everything = self.env['cache.manager']._may(GROUP_ADMIN)
+        shown = None if everything else set(self.env['cache.metric']._shown_models())
+        for rule in self:
+            rule.figures_shown = everything or rule.sudo().model_id.model in shown
 
     @api.depends('model_id', 'methods')
     def _compute_figures(self):

@@ -147,6 +147,21 @@ def unit(env, name):
     }.get(name, name)
 
 
+def redis_state(env, state):
+    """How Redis does in one process, in the reader's language.
+
+    :param state: as :meth:`services.tiers.redis.RedisTier.stats` says
+    """
+    return {
+        'up': env._("reachable"),
+        'partly down': env._("partly not reachable"),
+        'down': env._("not reachable"),
+        'not configured': env._("not configured"),
+        'not installed': env._("the Python package redis is missing"),
+        'bad address': env._("the URL cannot be used"),
+    }.get(state, state)
+
+
 def duration(env, seconds):
     """A time to live as people say it."""
     for unit_s, one, many in (

@@ -20,6 +20,7 @@ from odoo.tools import formatLang
 
 from ..services import options, redis_url
 from ..services.engine import engine_for
+from . import plain_words
 
 PREFIX = 'tiered_cache_'
 
@@ -147,7 +148,8 @@ class ResConfigSettings(models.TransientModel):
                 "; ".join(f"{relation}: {error}" for relation, error in sorted(errors.items())),
             )
         redis = 'l2' in stats['tiers'] and self.env._(
-            "In this worker: %s", stats['tiers']['l2']['state']
+            "In this worker: %s",
+            plain_words.redis_state(self.env, stats['tiers']['l2']['state']),
         )
         return capture, redis
 

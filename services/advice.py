@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from .dashboard import Method
 from .hierarchy import CLOCK
 from .pressure import SHED_AT
+from .versions import SIGNAL_RELATIONS
 
 FEW_CALLS = 100
 """Below it, a rate says nothing."""
@@ -41,6 +42,9 @@ SLOW_SHARE = 0.20
 
 FEW_CLOCK = 50
 CLOCK_SHARE = 0.20
+FEW_SAME = 50
+SAME_SHARE = 0.80
+"""Of the answers that a table has made out of date, how many must have come out as before."""
 CLOCK_TTL_S = 300
 
 MAX_ADVICE = 8
@@ -99,6 +103,10 @@ def advise(scene: Scene) -> list[Advice]:
     for function in ALL:
         ranked = sorted(function(scene), key=lambda advice: -advice.lost_ms)
         found += ranked[:MOST_OF_A_KIND]
+    closer = {_about(advice) for advice in found if advice.kind == 'needless_column'}
+    found = [
+        advice for advice in found if advice.kind != 'busy_relation' or _about(advice) not in closer
+    ]
     return sorted(found, key=lambda advice: -advice.lost_ms)[:MAX_ADVICE]
 
 
@@ -201,6 +209,8 @@ def busy_relation(scene: Scene):
     for relation, count in counts.items():
         if count < FEW_STALE or count < STALE_SHARE * all_stale:
             continue
+        if relation in SIGNAL_RELATIONS:
+            continue  # Odoo has emptied its own caches: no rule and no column helps against that
         by_cost = readers[relation]
         model, name = max(by_cost, key=by_cost.__getitem__)
         if scene.rule_for(Method(model, name)):
@@ -218,6 +228,34 @@ def busy_relation(scene: Scene):
             },
             {'do': 'rule_form', 'model': model, 'method': name},
         )
+
+
+def needless_column(scene: Scene):
+    """A table makes answers out of date that come out as before, and one column alone reads it."""
+    for method in scene.methods:
+        if scene.rule_for(method):
+            continue
+        for (relation, column), same in method.same.items():
+            count = method.details.get(('stale', relation), 0)
+            if not column or same < FEW_SAME or same < SAME_SHARE * count:
+                continue
+            if count < STALE_SHARE * method.misses or relation in scene.tables.get(method.model, ()):
+                continue
+            yield Advice(
+                'needless_column',
+                method.cost_ms.get('stale', 0.0) * same / method.reasons['stale'],
+                {
+                    'model': method.model,
+                    'method': method.method,
+                    'relation': relation,
+                    'column': column,
+                    'same': same,
+                    'count': count,
+                    'share': same / count,
+                    'of_misses': count / method.misses,
+                },
+                {'do': 'rule_form', 'model': method.model, 'method': method.method},
+            )
 
 
 def memory_is_scarce(scene: Scene):
@@ -304,6 +342,7 @@ ALL = (
     l1_too_small,
     just_too_large,
     busy_relation,
+    needless_column,
     memory_is_scarce,
     redis_is_slow,
     clock_shortens,
@@ -311,6 +350,10 @@ ALL = (
 
 OPTIONS = ('l1_max_entries', 'l1_max_mb', 'max_entry_kb', 'l2_min_cost_ms', 'time_dependent_ttl_s')
 """Those that advice may change."""
+
+
+def _about(advice: Advice) -> tuple:
+    return tuple(advice.evidence.get(name) for name in ('relation', 'model', 'method'))
 
 
 def _whole(number: float) -> float | int:

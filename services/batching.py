@@ -10,6 +10,9 @@ exactly.
   the same complete order, become one whose domain is the OR of theirs.  Where all domains are
   ``id in …`` the rows are dealt out by id, otherwise by what each caller's domain says of each row
   (:class:`Domains`).  Rows of a complete order keep it when some are left out.
+* ``search_count`` calls of one model and context that ask for one value each of one and the same
+  many2one field become one ``formatted_read_group`` by that field; a value without a group counts
+  nothing.
 
 This module knows no Odoo: ``make(call)`` computes a call, ``domains`` says which domains may be
 merged and evaluates them.  The same planning serves calls to another server, where nothing can be
@@ -28,6 +31,9 @@ from .batch_calls import MAX_IDS, Call
 
 ROWS = MAX_IDS + 1
 """What a merged search asks for: one more than a caller may get."""
+
+GROUPED_FROM = 3
+"""Counts.  Grouping 10,000 products by their category takes as long as counting two of them."""
 
 
 class Domains:
@@ -48,6 +54,11 @@ class Domains:
         """Which of these records a domain of :meth:`normal` holds for; may be a :class:`Failure`."""
         raise NotImplementedError
 
+    def counted_by(self, call: Call) -> str | None:
+        """The many2one field whose value is all that a count asks for, if grouping by the field
+        counts the same records."""
+        return None
+
     def order(self, call: Call) -> str | None:
         """The order of a search if it is complete, so that no two rows are equal in it, else
         None."""
@@ -67,7 +78,7 @@ class Failure(typing.NamedTuple):
 class Group(typing.NamedTuple):
     """Calls that become one.
 
-    :param kind: 'one', 'read', 'ids' or 'or'
+    :param kind: 'one', 'read', 'ids', 'or' or 'count'
     :param calls: with their numbers in the list of different calls
     """
 
@@ -100,8 +111,12 @@ def plan(calls: list[tuple[int, Call]], domains: Domains) -> list[Group]:
         key = (kind, number) if kind == 'one' else (kind, keys.digest(like))
         groups.setdefault(key, Group(kind, [])).calls.append((number, call))
     return [
-        group if len(group.calls) > 1 else group._replace(kind='one') for group in groups.values()
+        group if len(group.calls) >= _LEAST.get(group.kind, 2) else group._replace(kind='one')
+        for group in groups.values()
     ]
+
+
+_LEAST = {'count': GROUPED_FROM}
 
 
 def _kind(call: Call, domains: Domains) -> tuple[str, list]:
@@ -114,6 +129,9 @@ def _kind(call: Call, domains: Domains) -> tuple[str, list]:
         return 'one', []
     if call.method == 'read':
         return 'read', like
+    if call.method == 'search_count':
+        field = None if 'limit' in call.arguments else domains.counted_by(call)
+        return ('count', [*like, field]) if field else ('one', [])
     if call.method != 'search_read' or {'limit', 'offset'} & call.arguments.keys():
         return 'one', []
     order = domains.order(call)
@@ -127,7 +145,12 @@ def _kind(call: Call, domains: Domains) -> tuple[str, list]:
 def _answer(group: Group, make, domains: Domains) -> dict[int, typing.Any]:
     if group.kind == 'one':
         return {number: make(call) for number, call in group.calls}
-    merged = _read_all(group, make) if group.kind == 'read' else _search(group, make, domains)
+    if group.kind == 'read':
+        merged = _read_all(group, make)
+    elif group.kind == 'count':
+        merged = _count(group, make)
+    else:
+        merged = _search(group, make, domains)
     if merged is None:
         return {number: make(call) for number, call in group.calls}
     return merged
@@ -147,6 +170,26 @@ def _read_all(group: Group, make) -> dict[int, list] | None:
     return {
         number: [by_id[id_] for id_ in call.ids if id_ in by_id] for number, call in group.calls
     }
+
+
+# -- by value --------------------------------------------------------------------------
+
+
+def _count(group: Group, make) -> dict[int, int] | None:
+    wanted = {number: call.arguments['domain'][0] for number, call in group.calls}
+    field = wanted[group.calls[0][0]][0]
+    values = sorted({value for _field, _operator, value in wanted.values()})
+    arguments = {
+        'domain': [[field, 'in', values]],
+        'groupby': [field],
+        'aggregates': ['__count'],
+    }
+    first = group.calls[0][1]
+    rows = make(first._replace(method='formatted_read_group', arguments=arguments))
+    if isinstance(rows, Failure):
+        return None
+    counts = {row[field][0]: row['__count'] for row in rows if row[field]}
+    return {number: counts.get(value, 0) for number, (_f, _o, value) in wanted.items()}
 
 
 # -- by domain -------------------------------------------------------------------------

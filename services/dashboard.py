@@ -22,6 +22,7 @@ import pytz
 
 from .latency import BINS, add, new_bins, percentile
 from .metrics import CALLS, HITS
+from .sums import Part, SumBook, is_over
 
 HOUR = datetime.timedelta(hours=1)
 DAY = datetime.timedelta(days=1)
@@ -35,19 +36,9 @@ MAX_METHODS = 50
 MAX_RELATIONS = 5
 MAX_MODELS = 10
 
-MAX_REMEMBERED = 6
-"""Sums of past hours and days that a process keeps: of three periods, for two kinds of users; up to
-1 MB each."""
-
-_SELECT_SUMS = """
-SELECT model, method, outcome, coalesce(reason, ''), {detail}, sum(calls)::bigint,
-       sum(duration_ms)::float8, sum(saved_ms)::float8
-  FROM cache_metric
- WHERE granularity = %s AND bucket >= %s AND bucket < %s AND calls > 0 {models}
- GROUP BY 1, 2, 3, 4, 5
-"""
-_SUMS_OF_ALL = _SELECT_SUMS.format(detail='relation', models='')
-_SUMS_OF_SOME = _SELECT_SUMS.format(detail="''", models='AND model = ANY(%s)')
+CLOSED_AFTER = datetime.timedelta(minutes=2)
+"""How long an hour or a day that is over is still read row by row: meanwhile the last processes
+write what they did in it, and :mod:`.sums` prepares the sum without it and, then, with it."""
 
 _SUMS = ('count', 'calls', 'hits', 'duration_ms', 'saved_ms', 'saved_queries', 'audited')
 
@@ -199,6 +190,8 @@ class Method:
     :ivar reasons: calls that were computed, by reason
     :ivar cost_ms: time that these took, by reason
     :ivar details: calls by reason and detail, e.g. ('stale', 'res_partner')
+    :ivar same: answers that came out as before after a table had changed, by table and the only
+        column that reads it, e.g. ('res_country', 'country_id'); '' where there are several
     """
 
     model: str
@@ -210,12 +203,18 @@ class Method:
     reasons: dict[str, int] = dataclasses.field(default_factory=dict)
     cost_ms: dict[str, float] = dataclasses.field(default_factory=dict)
     details: dict[tuple[str, str], int] = dataclasses.field(default_factory=dict)
+    same: dict[tuple[str, str], int] = dataclasses.field(default_factory=dict)
 
     @property
     def misses(self) -> int:
         return self.calls - self.hits
 
     def add(self, outcome, reason, relation, calls, duration_ms, saved_ms) -> None:
+        if outcome == 'same':
+            if relation:
+                table, _, column = relation.partition(': ')
+                self.same[table, column] = self.same.get((table, column), 0) + calls
+            return
         self.calls += calls
         self.duration_ms += duration_ms
         self.saved_ms += saved_ms
@@ -230,69 +229,44 @@ class Method:
 
 
 def methods(
-    cr, period: Period, models: list[str] | None = None, memo: dict | None = None
+    cr, period: Period, models: list[str] | None = None, book: SumBook | None = None
 ) -> list[Method]:
     """What is per model and method, those with most misses first.
 
     :param models: names of those to look at, None for all; without details then
-    :param memo: keeps sums of past hours and days from one call to the next
+    :param book: remembers sums of past hours and days from one call to the next
     """
     found: dict[tuple[str, str], Method] = {}
-    shown = None if models is None else sorted(models)
-    for part in _closed_and_open(period):
-        for model, method, *figures in _sums(cr, part, shown, memo):
+    book = book or SumBook()
+    shown = None if models is None else frozenset(models)
+    for part in parts(period):
+        for model, method, outcome, reason, detail, *figures in book.rows(cr, part):
+            if shown is None:
+                told = detail
+            elif model in shown:
+                told = ''
+            else:
+                continue
             key = (model, method)
             if key not in found:
                 found[key] = Method(*key)
-            found[key].add(*figures)
+            found[key].add(outcome, reason, told, *figures)
     return sorted(found.values(), key=lambda m: (-m.misses, m.model, m.method))
 
 
-def _closed_and_open(period: Period) -> list[tuple]:
+def parts(period: Period) -> list[Part]:
     """Segments, with the hours or days that are over apart from the present one."""
     *before, (level, first, end) = segments(period)
-    present = _floor(period.now, **{f'{level}s': 1})
+    present = _floor(period.now - CLOSED_AFTER, **{f'{level}s': 1})
     if level == 'minute' or first >= present:
         return [*before, (level, first, end)]
     return [*before, (level, first, present), (level, present, end)]
 
 
-def _sums(cr, part: tuple, models: list[str] | None, memo: dict | None) -> list[tuple]:
-    """Sums by model, method, outcome, reason and detail.
-
-    Hours and days that are over are many rows that do not change any more, except for what a late
-    process adds.  That changes their totals as well, which are few rows: as long as these are the
-    same, so are the sums.
-    """
-    *_rest, end = part
-    if memo is None or end == datetime.datetime.max:
-        return _read_sums(cr, part, models)
-    cr.execute(
-        "SELECT sum(calls), sum(hits), sum(duration_ms), sum(bytes), count(*) FROM cache_total"
-        " WHERE granularity = %s AND bucket >= %s AND bucket < %s",
-        part,
-    )
-    key = (*part, models and tuple(models), cr.fetchone())
-    rows = memo.pop(key, None)
-    if rows is None:
-        rows = _read_sums(cr, part, models)
-    memo[key] = rows
-    while len(memo) > MAX_REMEMBERED:
-        memo.pop(next(iter(memo)), None)
-    return rows
-
-
-def _read_sums(cr, part: tuple, models: list[str] | None) -> list[tuple]:
-    # PostgreSQL takes granularity and time for independent, expects half of the table and would
-    # read all of it: 120 ms instead of 8 with a million rows
-    cr.execute("SET LOCAL enable_seqscan TO off")
-    if models is None:
-        cr.execute(_SUMS_OF_ALL, part)
-    else:
-        cr.execute(_SUMS_OF_SOME, [*part, models])
-    rows = cr.fetchall()
-    cr.execute("SET LOCAL enable_seqscan TO DEFAULT")
-    return rows
+def parts_that_are_over(now: datetime.datetime, zones: list[str]) -> set[Part]:
+    """What the dashboards of people in these time zones ask for, of the past."""
+    periods = [period(name, now, zone) for name in PERIODS for zone in zones]
+    return {part for found in periods for part in parts(found) if is_over(part)}
 
 
 def stale_relations(found: list[Method]) -> dict[str, int]:

@@ -24,11 +24,35 @@ _SEARCHING = (
     '_apply_ir_rules',
     'filtered_domain',
 )
-_PLAIN = ('odoo.orm.', 'odoo.models', 'odoo.addons.tiered_cache.models.base')
+_COUNTING = (
+    'search_count',
+    'formatted_read_group',
+    '_read_group',
+    '_read_group_select',
+    '_read_group_groupby',
+    '_search',
+    '_apply_ir_rules',
+)
+_METHODS = {'read': _READING, 'search_count': _COUNTING}
+"""By method, what it consists of; by default both reading and searching."""
+
+_PLAIN = (
+    'odoo.orm.',
+    'odoo.models',
+    'odoo.addons.web.models.models',
+    'odoo.addons.tiered_cache.models.base',
+)
 """Where the methods of all models are defined."""
 
-_REVIEWED = frozenset((('odoo.addons.product.models.product_product', '_search'),))
-"""Module and name of methods that look at the context only, which merged calls have in common."""
+_REVIEWED = frozenset(
+    (
+        # looks at the context only, which merged calls have in common
+        ('odoo.addons.product.models.product_product', '_search'),
+        # of one field that is no many2one
+        ('odoo.addons.mail.models.mail_activity_mixin', '_read_group_groupby'),
+    )
+)
+"""Module and name of methods that do not disturb."""
 
 _SLOT = '_tiered_cache_plain_models'
 
@@ -45,8 +69,8 @@ class LocalDomains(Domains):
 
     def may_merge(self, call: Call) -> bool:
         known = self._env.registry.__dict__.setdefault(_SLOT, {})
-        names = _READING if call.method == 'read' else _READING + _SEARCHING
-        key = call.model, len(names)
+        names = _METHODS.get(call.method, _READING + _SEARCHING)
+        key = call.model, names
         if key not in known:
             known[key] = _is_plain(self._env.registry[call.model], names)
         return known[key]
@@ -54,6 +78,20 @@ class LocalDomains(Domains):
     def order(self, call: Call) -> str | None:
         order = call.arguments.get('order') or self._env[call.model]._order
         return order if is_complete(order) else None
+
+    def counted_by(self, call: Call) -> str | None:
+        domain, model = call.arguments.get('domain', []), self._env[call.model]
+        if len(domain) != 1:
+            return None
+        name, operator, value = domain[0]
+        field = model._fields.get(name) if isinstance(name, str) else None
+        if field is None or field.type != 'many2one' or operator != '=' or not _is_id(value):
+            return None
+        owner, column = model, field
+        if field.inherited:  # by delegation: the parent's row is the record's only one
+            owner = self._env[field.related_field.model_name]
+            column = field.related_field
+        return name if _is_own_column(owner, column) else None
 
     def normal(self, call: Call) -> list | None:
         model, domain = self._env[call.model], call.arguments.get('domain', [])

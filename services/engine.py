@@ -25,7 +25,7 @@ from odoo.modules.registry import Registry
 from odoo.service import server
 from odoo.sql_db import connection_info_for, db_connect
 
-from . import calls, configuration, journal, metrics, preload, removal, rollup
+from . import calls, configuration, dashboard, journal, metrics, preload, removal, rollup
 from .catalogue import Catalogue, Reading
 from .catalogue import fingerprint as catalogue_fingerprint
 from .emptying import Emptying
@@ -43,6 +43,7 @@ from .recorder import OrmCacheReader
 from .refresh import Refresher
 from .remote.following import Follower
 from .rules import RuleBook
+from .sums import Preparer, SumBook
 from .tiers import redis_limits
 from .versions import SIGNAL_RELATIONS, SIGNALS, State, VersionBook
 from .workers import Reporter
@@ -163,6 +164,8 @@ class Engine:
         self.pressure = Pressure()
         self.reporter = Reporter(self)
         self.follower = Follower(self)
+        self.preparer = Preparer(self, dashboard.parts_that_are_over)
+        self.sums = SumBook(self.preparer.keep)
         self.outbox = Outbox(
             lambda: self.hierarchy.tiers | self.hierarchy.writers,
             self.tick,
@@ -217,6 +220,7 @@ class Engine:
             )
             return False
         self.outbox.post_job('preload', self.preloader.work)
+        self.outbox.post_job('sums', self.preparer.work)
         return True
 
     def _read_database(self, cr) -> list[str]:
@@ -456,6 +460,7 @@ class Engine:
         self._look_around()
         self.preloader.follow()
         self.follower.tick()
+        self.preparer.work()
 
     def glance(self) -> None:
         """L1 loses what has expired, and gives way when the process becomes too large."""

@@ -27,7 +27,7 @@ _PARTS = f"""
 SELECT outcome, CASE WHEN outcome = 'computed' THEN reason
                      WHEN outcome IN ('fault', 'event') THEN relation ELSE '' END,
        sum(count)::bigint
-  FROM cache_metric WHERE {_SINCE} AND outcome <> 'audit'
+  FROM cache_metric WHERE {_SINCE} AND outcome NOT IN ('audit', 'change', 'same')
  GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2
 """
 

@@ -39,12 +39,14 @@ class Found(typing.NamedTuple):
     :param reason: why there is none: cold, stale, expired, evicted
     :param relation: which relation's change made an entry stale; :data:`CLOCK` for one that
         expired and whose life was short because it had looked at the time of day
+    :param before: the payload that was stale, b'' for none
     """
 
     entry: Entry | None
     tier: str = ''
     reason: str = 'cold'
     relation: str = ''
+    before: bytes = b''
 
 
 def detail_of_expiry(entry: Entry | None) -> str:
@@ -95,7 +97,7 @@ class Hierarchy:
             minimum cost is above that, since it would not have admitted the answer, nor if
             it has lately taken longer than that to say anything
         """
-        reason, relation = 'cold', ''
+        reason, relation, before = 'cold', '', b''
         for name in TIERS:
             tier = self.tiers.get(name)
             if tier is None or (only_l1 and name != 'l1'):
@@ -111,9 +113,10 @@ class Hierarchy:
                 return Found(entry, name)
             if reason != 'stale':
                 reason, relation = why, what
+                before = entry.payload if why == 'stale' else b''
         if reason == 'cold':
             reason, relation = self._gone.pop(key, (reason, ''))
-        return Found(None, '', reason, relation)
+        return Found(None, '', reason, relation, before)
 
     def get_many(self, questions) -> dict[str, Found]:
         """Find several answers; each tier is asked once for all that is left.

@@ -9,8 +9,8 @@ removes what is old.
 
 Several kinds of rows.  ``l1``, ``l2``, ``l3`` (hits) and ``computed`` (misses, with a reason)
 are calls.  ``fault`` (a tier failed), ``event`` (anything else worth counting), ``audit`` (a
-hit was computed again) and ``change`` (transactions that changed a table) are not calls and
-say nothing about the hit rate.
+hit was computed again), ``change`` (transactions that changed a table) and ``same`` (an answer
+that was out of date came out as before) are not calls and say nothing about the hit rate.
 
 What may go wrong: a process dies before it drains and up to ``metrics_flush_s`` of figures
 are lost; they are figures, not data.  Someone reads a million different models: beyond
@@ -32,7 +32,7 @@ from .latency import bin_of, new_bins
 
 HITS = ('l1', 'l2', 'l3')
 CALLS = (*HITS, 'computed')
-OUTCOMES = (*CALLS, 'fault', 'event', 'audit', 'change')
+OUTCOMES = (*CALLS, 'fault', 'event', 'audit', 'change', 'same')
 
 REASONS = (
     'cold',
@@ -240,6 +240,18 @@ class Metrics:
         minute = int(self._clock() // 60)
         with self._lock:
             self._row((minute, '', '', 'change', '', relation))[_COUNT] += count
+
+    def same(self, model: str, method: str, relation: str, column: str) -> None:
+        """An answer that was out of date came out as before; the call itself is a miss.
+
+        :param relation: which had changed; :param column: the only one that reads it, or ''
+        """
+        if _aside.calls is not None:
+            return
+        minute = int(self._clock() // 60)
+        detail = f'{relation}: {column}' if column else relation
+        with self._lock:
+            self._row((minute, model, method, 'same', '', detail))[_COUNT] += 1
 
     def drain(self) -> Drained:
         """The rows since the last drain, for :func:`write`; they are forgotten here."""

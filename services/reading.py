@@ -22,7 +22,7 @@ import threading
 import time
 import typing
 
-from . import auditor, codec, keys, shapes, trail
+from . import auditor, codec, columns, keys, positions, shapes, trail
 from .clock import dates, mentions_clock, searches_clock, uses
 from .engine import Engine
 from .entry import FLAG_CLOCK, FLAG_SUPERUSER, Entry
@@ -49,6 +49,8 @@ class Ticket(typing.NamedTuple):
 
     :param reason: why there was no answer, for the figures
     :param started: ``time.perf_counter()`` when the call began
+    :param before: the payload that was stale, b'' for none
+    :param columns: those that the call wants, see :func:`.columns.asked`
     """
 
     name: tuple[str, str]
@@ -63,6 +65,8 @@ class Ticket(typing.NamedTuple):
     relation: str
     started: float
     writer_epoch: int
+    before: bytes = b''
+    columns: typing.Any = None
 
 
 PLAIN = object()
@@ -73,12 +77,14 @@ class Hit(typing.NamedTuple):
     :param clock: it may be older than the time of day, within ``time_dependent_ttl_s``
     :param key: of the entry; '' within the computation of another one
     :param saved_ms: what it would have cost to compute, less what the hit took
+    :param positions: of sequences, which it was made from, see :mod:`.positions`
     """
 
     value: object
     clock: bool = False
     key: str = ''
     saved_ms: float = 0.0
+    positions: tuple = ()
 
 
 class Replay:
@@ -186,12 +192,13 @@ def _plan(policy, records, method: str) -> Plan | None:
 
 def _look_up(engine, read: Read, plan, key, transaction, versions) -> Hit | Ticket | None:
     name, weak, replay = read.name, plan.consistency == 'weak', _local.replay
+    env = read.records.env if plan.consistency == 'strong' else None
     found = engine.hierarchy.get(
         key,
         plan,
-        (lambda entry: judge(engine, entry, versions, weak))
+        (lambda entry: judge(engine, entry, versions, weak, env))
         if replay is None
-        else (lambda entry: _first_objection(engine, entry, versions, weak)),
+        else (lambda entry: _first_objection(engine, entry, versions, weak, env)),
         engine.suspender.expected_cost_ms(name) if replay is None else None,
     )
     if replay is not None:
@@ -219,20 +226,22 @@ def _look_up(engine, read: Read, plan, key, transaction, versions) -> Hit | Tick
         plan,
         transaction,
         versions,
-        _new_recording(engine, read),
+        _new_recording(engine, read, plan),
         read.records.env.uid,
         read.records.env.su,
         found.reason,
         found.relation,
         read.started,
         engine.writer_epoch(),
+        found.before,
+        columns.asked(read.method, read.args, read.kwargs) if found.before else None,
     )
 
 
-def _new_recording(engine, read: Read) -> Recording:
+def _new_recording(engine, read: Read, plan: Plan) -> Recording:
     """A recording that starts with what is known before the first query."""
     records = read.records
-    recording = Recording(records.env.cr, engine.read_text)
+    recording = Recording(records.env.cr, engine.read_text, plan.consistency == 'strong')
     relations, opaque = engine.orm_cache.preloaded(records.env.transaction)
     recording.relations |= relations
     if opaque:
@@ -300,7 +309,8 @@ def _gather(engine: Engine, whole: Ticket, entry: Entry) -> None:
     """A part of what is being gathered was answered from the cache."""
     recording = whole.recording
     if judge(engine, entry, whole.versions, False) != ('', ''):
-        recording.refuse('consistency')  # a rule lets it be older than the snapshot
+        # a rule lets it be older than the snapshot, or it has read a sequence
+        recording.refuse('consistency')
         return
     recording.inherit(entry.dependencies, bool(entry.flags & FLAG_CLOCK))
     recording.ends = min(recording.ends, entry.expires)
@@ -320,7 +330,7 @@ def keep(engine: Engine, ticket: Ticket, records, value, cost_ms: float) -> None
     engine.suspender.computed(ticket.name, cost_ms, ticket.plan.least_cost_ms)
     reason, detail = objection(engine, ticket, records, cost_ms)
     if not reason:
-        reason, detail = _store(engine, ticket, value, cost_ms)
+        reason, detail = _store(engine, ticket, records, value, cost_ms)
     engine.suspender.kept(ticket.name, not reason)
     if not reason:
         reason, detail = ticket.reason, ticket.relation
@@ -345,7 +355,9 @@ def audited(engine: Engine, records, method: str, hit: Hit, compute):
         return hit.value
     name = (records._name, method)
     with plain_reads():
-        ok, value = auditor.audit(name, hit.value, compute)
+        ok, value = auditor.audit(
+            name, hit.value, compute, lambda: positions.moved(records.env.cr, hit.positions)
+        )
     engine.metrics.audit(*name, ok)
     if not ok:
         engine.suspend(name)
@@ -539,32 +551,53 @@ def _key(engine, read: Read) -> str | None:
 # -- judging and keeping ---------------------------------------------------------------
 
 
-def judge(engine, entry: Entry, versions: State, weak: bool) -> tuple[str, str]:
-    """Whether an entry may be served: ('', '') or why not."""
+def judge(engine, entry: Entry, versions: State, weak: bool, env=None) -> tuple[str, str]:
+    """Whether an entry may be served: ('', '') or why not.
+
+    :param env: of the reader, whose cursor is asked for :mod:`.positions`; without it, what has
+        read one is stale
+    """
     now = time.time()
     # removals are not known for longer than that
     if entry.expires <= now or entry.created + engine.config.longest_ttl_s <= now:
         return 'expired', detail_of_expiry(entry)
-    removals = versions.removals
+    removals, stood = versions.removals, []
     if weak:
-        if relation := engine.written_since(entry):
-            return 'stale', relation
+        stale = _stale_weak(engine, entry, versions)
+        if stale:
+            return 'stale', stale
     else:
         known = versions.versions
         for relation, version, uid in entry.dependencies:
             if known.get(relation) != version and not removals.is_current(relation, version, uid):
-                return 'stale', relation
-    if weak and entry.dependencies[0][1] != versions.versions[ALL]:
-        return 'stale', ALL
-    if weak and (met := removals.met_dependency(entry)):
-        return 'stale', met
+                if env is None or not relation.startswith(positions.PREFIX):
+                    return 'stale', relation
+                stood.append((relation, version))
     if entry.removal_version != removals.version(entry.key, entry.uid):
         return 'stale', 'removal'
+    if stood and (name := _moved(engine, env, stood)):
+        return 'stale', name
     return '', ''
 
 
-def _first_objection(engine, entry: Entry, versions: State, weak: bool) -> tuple[str, str]:
-    why, what = judge(engine, entry, versions, weak)
+def _stale_weak(engine, entry: Entry, versions: State) -> str:
+    """What is known to have changed without comparing versions of tables, or ''."""
+    if relation := engine.written_since(entry):
+        return relation
+    if entry.dependencies[0][1] != versions.versions[ALL]:
+        return ALL
+    return versions.removals.met_dependency(entry)
+
+
+def _moved(engine, env, stood) -> str:
+    """A sequence that does not stand where it stood, as far as this transaction can tell."""
+    if engine.orm_cache.computed(env.transaction):
+        return stood[0][0]  # the computation might find the position in memory, and not ask
+    return positions.moved(env.cr, stood)
+
+
+def _first_objection(engine, entry: Entry, versions: State, weak: bool, env) -> tuple[str, str]:
+    why, what = judge(engine, entry, versions, weak, env)
     return (why, what) if why else Replay.judge(entry)
 
 
@@ -582,7 +615,7 @@ def _hit(engine, found, read: Read) -> Hit | None:
     if trail.is_open():
         trail.hit(name, found.tier, time.time() - entry.created, saved_ms, duration_ms)
     key = '' if _local.ticket is not None else entry.key
-    return Hit(value, bool(entry.flags & FLAG_CLOCK), key, saved_ms)
+    return Hit(value, bool(entry.flags & FLAG_CLOCK), key, saved_ms, positions.of(entry))
 
 
 def _find_inner(engine, read: Read, plan) -> Hit | None:
@@ -608,7 +641,11 @@ def find_inside(engine, records, plan, make_key):
         return None
     versions = ticket.versions
     found = engine.hierarchy.get(
-        key, plan, lambda entry: judge(engine, entry, versions, False), None, only_l1=True
+        key,
+        plan,
+        lambda entry: judge(engine, entry, versions, False, records.env),
+        None,
+        only_l1=True,
     )
     if found.entry is None:
         return None
@@ -664,7 +701,7 @@ def _unguarded(engine, ticket: Ticket) -> tuple[str, str]:
     return '', ''
 
 
-def _store(engine, ticket: Ticket, value, cost_ms: float) -> tuple[str, str]:
+def _store(engine, ticket: Ticket, records, value, cost_ms: float) -> tuple[str, str]:
     try:
         payload = codec.pack(shapes.plain(ticket.name[1], value))
     except codec.Unserializable as error:
@@ -673,12 +710,21 @@ def _store(engine, ticket: Ticket, value, cost_ms: float) -> tuple[str, str]:
     if item is None:
         return 'large', size_class(len(payload))
     engine.hierarchy.put_many([item])
+    if payload == ticket.before:
+        _same_again(engine, ticket, records)
     return '', ''
+
+
+def _same_again(engine, ticket: Ticket, records) -> None:
+    """An answer was out of date and came out as it had been: nobody sees in it what had changed."""
+    relation = ticket.relation
+    wanted = None if relation in engine.always else ticket.columns
+    column = columns.only_reader(records, wanted, relation)
+    engine.metrics.same(*ticket.name, relation, column)
 
 
 def dependencies_of(recording: Recording, versions: State):
     """Name, version and owner of all that was recorded, for an :class:`.entry.Entry`."""
-    """What an entry depends on, with the versions of the snapshot."""
     inner = recording.inner
     if ANY in inner or len(inner) > MAX_INNER:
         inner = {ANY: None}
@@ -687,6 +733,8 @@ def dependencies_of(recording: Recording, versions: State):
             yield name, versions.removals.dependency_version(name), None
         else:
             yield name, versions.versions[name], None
+    for name, version in (recording.positions or {}).items():
+        yield name, version, None
     for name, uid in inner.items():
         yield name, versions.removals.dependency_version(name, uid), uid
 

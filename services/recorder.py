@@ -22,7 +22,7 @@ import threading
 from psycopg2.extensions import AsIs
 from psycopg2.sql import Composable
 
-from . import journal
+from . import journal, positions
 from .statements import sent
 from .transaction import HAS_WRITTEN
 
@@ -37,6 +37,8 @@ class Recording:
 
     :param cr: the cursor of the computation; another one has another snapshot
     :param read: ``read(text) -> Reading``, see :meth:`Catalogue.reading`
+    :param positions: whether whoever serves the result asks for :mod:`.positions` again; otherwise
+        what has read one is refused
     """
 
     __slots__ = (
@@ -47,13 +49,14 @@ class Recording:
         'domains',
         'ends',
         'inner',
+        'positions',
         'queries',
         'refusal',
         'relations',
         'sent',
     )
 
-    def __init__(self, cr, read):
+    def __init__(self, cr, read, positions: bool = False):
         self.cr = cr
         self._read = read
         self._seen: set[str] = set()
@@ -64,6 +67,7 @@ class Recording:
         self.ends = math.inf  # when what was taken over ends, epoch seconds
         self.inner: dict[str, int] = {}  # named entries that were asked for, and their owners
         self.domains: dict = {}  # of record rules that were checked
+        self.positions: dict[str, int] | None = {} if positions else None
         self.sent = 0.0  # statements of the connection, as far as they were seen
 
     def __enter__(self) -> Recording:
@@ -88,12 +92,19 @@ class Recording:
 
     def inherit(self, dependencies, clock: bool) -> None:
         """Take over what an answer from the cache depended on."""
-        for name, _version, uid in dependencies:
+        for name, version, uid in dependencies:
             if name.startswith(INNER):
                 self.inner[name] = uid
+            elif name.startswith(positions.PREFIX):
+                self._stood(name, version)
             else:
                 self.relations.add(name)
         self.clock = self.clock or clock
+
+    def _stood(self, name: str, version: int) -> None:
+        """A sequence was asked for its position."""
+        if self.positions is None or self.positions.setdefault(name, version) != version:
+            self.refuse(positions.REFUSAL)
 
     def _hook(self, cr, query, params, start, delay) -> None:
         self.queries += 1
@@ -117,6 +128,10 @@ class Recording:
             self._seen.add(query)
         reading = self._read(query)
         if reading.relations is None:
+            if name := positions.asked(cr):
+                self._seen.discard(query)  # it may say something else the next time
+                self._stood(positions.PREFIX + name, positions.answered(cr))
+                return
             self.refuse(reading.refusal)
         else:
             self.relations |= reading.relations
@@ -189,6 +204,14 @@ class OrmCacheReader:
             if opaque:
                 return relations, opaque
         return relations, ''
+
+    def computed(self, transaction) -> str:
+        """The name of a field that was computed from whatever, and is kept in memory, or ''."""
+        for field, values in transaction.field_data.items():
+            is_computed = values and not field.store and not _is_filtered_by_user(field)
+            if is_computed and (opaque := self.relations(field)[1]):
+                return opaque
+        return ''
 
     def relations(self, field) -> tuple[frozenset[str], str]:
         """What the value of a field was read from, and the name of an opaque field or ''."""

@@ -13,6 +13,7 @@ from ..services import rollup
 from ..services.engine import engine_for
 from ..services.latency import BINS
 from ..services.metrics import KEY, SUMS
+from ..services.sums import SumBook
 
 MODELS = (
     'res.partner', 'sale.order', 'product.template', 'account.move', 'stock.picking',
@@ -136,8 +137,12 @@ def _add_levels(cr):
 
 def leave_figures_alone(case):
     """The background thread of this process does not write figures while a test has them in a
-    transaction of its own: it would wait for the test, and give up."""
+    transaction of its own: it would wait for the test, and give up.  Nor sums of them."""
     engine = engine_for(case.registry)
-    stopped = patch.object(engine, 'flush_metrics', lambda: None)
-    stopped.start()
-    case.addClassCleanup(stopped.stop)
+    for stopped in (
+        patch.object(engine, 'flush_metrics', lambda: None),
+        patch.object(engine, 'sums', SumBook()),
+        patch.object(engine.preparer, 'work', lambda: None),
+    ):
+        stopped.start()
+        case.addClassCleanup(stopped.stop)

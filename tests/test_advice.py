@@ -177,6 +177,10 @@ class TestBusyRelation(AdviceCase):
         details = {('stale', f'table_{number}'): 100 for number in range(5)}
         self.assertSilent(self.function, method(hits=500, stale=500, details=details))
 
+    def test_signals_of_odoo_are_nothing_that_a_rule_helps_against(self):
+        details = {('stale', 'orm_signaling_stable'): 300}
+        self.assertSilent(self.function, method(hits=500, stale=300, details=details))
+
     def test_removals_are_no_relations(self):
         details = {('stale', 'removal'): 300, ('stale', '#all'): 300}
         self.assertSilent(self.function, method(hits=500, stale=600, details=details))
@@ -223,6 +227,49 @@ class TestRedisIsSlow(AdviceCase):
             {},
         ):
             self.assertSilent(self.function, totals=totals)
+
+
+@tagged('post_install', '-at_install')
+class TestNeedlessColumn(AdviceCase):
+    function = staticmethod(advice.needless_column)
+
+    def reads(self, count=200, same=180, column='country_id', relation='res_country', **more):
+        found = method(stale=count, details={('stale', relation): count}, **more)
+        found.same[relation, column] = same
+        return found
+
+    def test_changes_that_nobody_sees(self):
+        (found,) = self.advise(self.function, self.reads())
+        self.assertEqual(found.evidence['column'], 'country_id')
+        self.assertEqual((found.evidence['same'], found.evidence['count']), (180, 200))
+        self.assertAlmostEqual(found.lost_ms, 180 * 20.0)
+        self.assertEqual(
+            found.action, {'do': 'rule_form', 'model': 'res.partner', 'method': 'web_search_read'}
+        )
+
+    def test_changes_that_are_seen(self):
+        self.assertSilent(self.function, self.reads(same=100))
+
+    def test_too_few(self):
+        self.assertSilent(self.function, self.reads(count=49, same=49))
+
+    def test_several_columns_read_it(self):
+        self.assertSilent(self.function, self.reads(column=''))
+
+    def test_it_invalidates_little(self):
+        self.assertSilent(self.function, self.reads(cold=500))
+
+    def test_its_own_table(self):
+        tables = {'res.partner': frozenset(('res_country',))}
+        self.assertSilent(self.function, self.reads(), tables=tables)
+
+    def test_a_rule_of_its_own(self):
+        rules = [{'model': 'res.partner', 'methods': [], 'enabled': True}]
+        self.assertSilent(self.function, self.reads(), rules=rules)
+
+    def test_it_stands_for_the_coarser_advice(self):
+        kinds = [found.kind for found in advice.advise(scene(self.reads(hits=900)))]
+        self.assertEqual(kinds, ['needless_column'])
 
 
 @tagged('post_install', '-at_install')

@@ -4,10 +4,12 @@ import json
 import pathlib
 import re
 import threading
+import time
+from unittest.mock import patch
 
 from odoo.tests import new_test_user, tagged
 
-from ..services import batch_calls, domains, endpoints, following, options
+from ..services import batch, batch_calls, domains, endpoints, following, options
 from .api_case import ApiCase
 
 TTLS = {'l1_ttl_s': 600, 'use_l2': False, 'use_l3': False}
@@ -111,6 +113,48 @@ class TestBatchApi(ApiCase):
         self.assertEqual(changed.status_code, 200)
         self.assertEqual(changed.json['results'][0]['result'][0]['name'], 'Cyan')
 
+    def test_an_answer_depends_on_a_table_that_only_a_hit_has_read(self):
+        bank = search_read('res.bank', [['id', '=', self.bank]], 'name')
+
+        def ask(number, etag=None):
+            group = search_read('res.partner.category', [['id', '=', 0]], 'name')
+            return self.batch(bank, {**group, 'context': {'n': number}}, etag=etag)
+
+        self.warm_up(lambda: ask(1))
+        response = self.warm_up(lambda: ask(2))  # its banks are a hit from the first time on
+        self.sql("UPDATE res_bank SET name = 'Cyan' WHERE id = %s", [self.bank])
+        changed = ask(2, response.headers['ETag'])
+        self.assertEqual(changed.status_code, 200)
+        self.assertEqual(changed.json['results'][0]['result'][0]['name'], 'Cyan')
+
+    def test_an_answer_from_the_cache_is_whole_unless_the_asker_has_it(self):
+        call = read('res.bank', [self.bank], 'name')
+        response = self.warm_up(lambda: self.batch(call))
+        self.assertEqual(response.json['results'][0]['result'][0]['name'], 'Azure')
+        for etag in (None, 'W/"00"', '"00"', '*'):
+            with self.subTest(etag=etag):
+                again = self.batch(call, etag=etag)
+                self.assertEqual(again.status_code, 200)
+                self.assertEqual(again.json, response.json)
+
+    def test_an_answer_that_ran_out_of_time_is_not_kept(self):
+        calls = [
+            {**read('res.bank', [self.bank], 'name'), 'context': {'n': number}}
+            for number in range(3)
+        ]
+        self.warm_up(lambda: self.batch(*calls[:2]))  # tables have their triggers
+        make, slow = batch._Maker._make, [0.3]
+
+        def slowly(maker, call):
+            time.sleep(slow.pop() if slow else 0)
+            return make(maker, call)
+
+        self.configure(api_time_budget_s='0.2')
+        with patch.object(batch._Maker, '_make', slowly):
+            late = self.results(*calls)
+        self.assertEqual(late[2]['error']['status'], 429)
+        self.assertEqual(self.results(*calls), 3 * [late[0]])
+
     def test_what_may_be_older_than_the_snapshot_has_no_etag(self):
         self.make('cache.rule', {'model': 'res.bank', 'consistency': 'weak', **TTLS})
         self.addCleanup(self.configure)
@@ -125,6 +169,22 @@ class TestBatchApi(ApiCase):
         self.make('res.bank', {'name': 'Changed'})
         self.engine._local_writes.clear()
         self.assertNotIn('ETag', ask(100).headers)
+
+    def test_what_has_read_a_sequence_has_no_etag(self):
+        """No version of a snapshot tells that it has moved on."""
+        id_ = self.make('ir.sequence', {'name': 'tc', 'implementation': 'standard'})
+        call = search_read('ir.sequence', [['id', '=', id_]], 'number_next_actual')
+
+        def ask(number):
+            return self.batch(call, {**call, 'context': {'n': number}})
+
+        for number in (1, 1, 1, 2, 3):
+            response = ask(number)
+            self.settle()
+            self.assertNotIn('ETag', response.headers)
+        self.sql(f"SELECT nextval('ir_sequence_{id_:03d}'), nextval('ir_sequence_{id_:03d}')")
+        rows = ask(1).json['results']
+        self.assertEqual([row['result'][0]['number_next_actual'] for row in rows], [3, 3])
 
     def test_an_answer_lives_no_longer_than_its_parts(self):
         call = search_read('res.bank', [['id', '=', self.bank]], 'name')

@@ -203,6 +203,8 @@ class TestMergedReads(CacheCase):
         'res.bank': ['name', 'bic', 'country', 'active'],
         'res.country.state': ['name', 'code', 'country_id'],
         'res.users': ['login', 'name', 'active', 'company_id'],
+        # "model_id" by delegation
+        'ir.cron': ['interval_type', 'active', 'user_id', 'model_id'],
     }
 
     @classmethod
@@ -290,6 +292,13 @@ class TestMergedReads(CacheCase):
         fields = chance.sample(names, 2)
         order = chance.choice([None, 'id', 'id desc', 'name, id'])
         simple = chance.random() < 0.6
+        counted = [name for name in names if env[model]._fields[name].type == 'many2one']
+        if counted and chance.random() < 0.3:
+            name = chance.choice(counted)
+            pool = [*self.values(env, model, name), 10**6]
+            for value in chance.choices(pool, k=chance.randint(2, 5)):
+                arguments = {'domain': [[name, '=', value]]}
+                yield Call(model, 'search_count', None, arguments, context)
         for _call in range(chance.randint(2, 6)):
             arguments = {'fields': fields if chance.random() < 0.8 else names[:1]}
             if chance.random() < 0.4:
@@ -316,7 +325,7 @@ class TestMergedReads(CacheCase):
             uid = chance.choice([ADMIN, *self.users])
             with self.request(uid, commit=False) as env:
                 merged.update(self.compare(env, chance, seed))
-        for kind in ('read', 'ids', 'or'):
+        for kind in ('read', 'ids', 'or', 'count'):
             self.assertGreater(merged[kind], self.ROUNDS // 20, merged)
 
     def compare(self, env, chance, seed):
@@ -343,6 +352,29 @@ class TestMergedReads(CacheCase):
                 else:
                     self.assertTrue(same(answer, alone), (seed, env.uid, call, answer, alone))
         return [group.kind for group in plans]
+
+    def test_counts_by_a_field_of_delegation_are_one_query(self):
+        calls = [
+            Call('ir.cron', 'search_count', None, {'domain': [['model_id', '=', id_]]}, {})
+            for id_ in range(1, 6)
+        ]
+        with self.request() as env:
+            domains = LocalDomains(env)
+            self.assertEqual(domains.counted_by(calls[0]), 'model_id')
+            (group,) = batching.plan(list(enumerate(calls)), domains)
+            self.assertEqual(group.kind, 'count')
+            for domain in (
+                [['model_id', '!=', 1]],
+                [['model_id', '=', False]],
+                [['model_id', '=', 'x']],
+                [['model_id', 'in', [1]]],
+                [['model_id', '=', 1], ['active', '=', True]],
+                [['model_id.name', '=', 1]],
+                [['active', '=', 1]],
+                [],
+            ):
+                other = calls[0]._replace(arguments={'domain': domain})
+                self.assertIsNone(domains.counted_by(other), domain)
 
     def test_models_with_code_of_their_own_are_not_merged(self):
         with self.request() as env:

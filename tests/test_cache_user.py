@@ -50,6 +50,16 @@ class UserCase(TransactionCase):
 
 
 @tagged('post_install', '-at_install')
+class TestRules(UserCase):
+    def test_who_may_not_see_figures_is_not_told_that_there_are_none(self):
+        rules = self.env['cache.rule'].create(
+            [{'model': model} for model in ('res.partner', 'ir.config_parameter')]
+        )
+        self.assertEqual(rules.with_user(self.user).mapped('figures_shown'), [True, False])
+        self.assertEqual(rules.with_user(self.admin).mapped('figures_shown'), [True, True])
+
+
+@tagged('post_install', '-at_install')
 class TestFigures(UserCase):
     @classmethod
     def setUpClass(cls):

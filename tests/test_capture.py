@@ -359,6 +359,14 @@ class TestCaptureByOrm(BanksCase):
             self.sql(f"ALTER TABLE {table} DISABLE TRIGGER USER")
             self.addCleanup(self.sql, f"ALTER TABLE {table} ENABLE TRIGGER USER")
 
+    def assertJournalled(self, relation):
+        """By name: a deletion changes other tables as well, on which every entry depends."""
+        last = self.sql(
+            "SELECT array_agg(relation) FROM cache_change"
+            " WHERE xid = (SELECT max(xid) FROM cache_change)"
+        )[0][0]
+        self.assertIn(relation, last)
+
     def test_orm_writes_are_captured(self):
         self.assertCaptured(
             self.banks,
@@ -431,6 +439,7 @@ class TestCaptureByOrm(BanksCase):
             lambda env: env['ir.exports.line'].search_count([]),
             lambda: self.remove('ir.exports', export),
         )
+        self.assertJournalled('ir_exports_line')
 
     def test_orm_deletions_reach_what_foreign_keys_set_to_null(self):
         industry = self.make('res.partner.industry', {'name': 'Doomed'})
@@ -441,6 +450,7 @@ class TestCaptureByOrm(BanksCase):
             ),
             lambda: self.remove('res.partner.industry', industry),
         )
+        self.assertJournalled('res_partner')
 
     def test_orm_recomputation_at_flush_is_captured(self):
         company = self.make('res.partner', {'name': 'Company', 'is_company': True})

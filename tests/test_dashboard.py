@@ -4,9 +4,12 @@ import datetime
 import json
 import os
 import time
+from ast import literal_eval
 from unittest.mock import patch
 
 import psycopg2
+from freezegun import freeze_time
+from lxml import etree
 
 from odoo import fields
 from odoo.exceptions import AccessError, UserError
@@ -134,6 +137,18 @@ class TestMonth(DashboardCase):
                 self.assertEqual((figures['calls'], figures['hits']), (calls, hits))
                 self.assertAlmostEqual(figures['saved_ms'] / float(saved_ms), 1.0, places=6)
                 self.assertEqual(figures['saved_queries'], queries)
+
+    def test_filters_of_the_figures_are_the_periods_of_the_dashboard(self):
+        search = etree.fromstring(self.env.ref('tiered_cache.cache_metric_view_search').arch)
+        for period in dashboard.PERIODS:
+            (domain,) = search.xpath(f"//filter[@name='last_{period}']/@domain")
+            for zone in ('UTC', 'Europe/Brussels', 'America/New_York'):
+                metrics = self.env['cache.metric'].with_context(tz=zone)
+                figures = self.env['cache.dashboard'].with_user(self.admin)
+                with self.subTest(period=period, zone=zone), freeze_time(self.now()):
+                    figures = figures.with_context(tz=zone).get_figures(period)
+                    ((calls,),) = metrics._read_group(literal_eval(domain), [], ['calls:sum'])
+                    self.assertEqual(calls, figures['calls'])
 
     def test_curves_are_those_of_the_rows(self):
         for period in dashboard.PERIODS:
@@ -269,6 +284,14 @@ class TestFigures(DashboardCase):
         figures = self.figures()
         self.assertEqual((figures['audited'], figures['differences']), (3, 1))
 
+    def test_answers_that_came_out_the_same_are_no_calls(self):
+        self.count(lambda c: c.miss('stale', 'res.partner', 'read', 20.0, 'res_country'))
+        self.count(lambda c: c.same('res.partner', 'read', 'res_country', 'country_id'))
+        for period in dashboard.PERIODS:
+            figures = self.figures(period)
+            (row,) = figures['methods']
+            self.assertEqual((figures['calls'], row['calls'], row['reasons']), (1, 1, {'stale': 1}))
+
     def test_who_writes_to_a_table(self):
         self.count(lambda c: c.miss('stale', 'res.users', 'read', 20.0, 'res_groups_users_rel'))
         (relation,) = self.figures()['methods'][0]['relations']
@@ -345,7 +368,7 @@ class TestAccess(DashboardCase):
 class TestAdviceInWords(DashboardCase):
     def stale_reads(self, counters):
         for _ in range(200):
-            counters.miss('stale', 'res.partner', 'read', 20.0, 'res_country')
+            counters.miss('stale', 'res.partner', 'read', 20.0, 'res_country_state')
             counters.miss('evicted', 'res.bank', 'read', 20.0)
         for _ in range(60):
             counters.miss('expired', 'res.partner', 'web_read', 20.0, 'clock')
@@ -375,7 +398,32 @@ class TestAdviceInWords(DashboardCase):
             with self.subTest(kind=kind):
                 self.assertTrue(words['title'] and words['text'])
                 self.assertEqual(bool(words['action']), bool(words.get('button')))
-        self.assertIn('country_id', found['busy_relation']['text'])
+        self.assertIn('state_id', found['busy_relation']['text'])
+
+    def test_a_table_that_every_answer_depends_on_is_no_matter_of_columns(self):
+        def work(counters):
+            for _ in range(200):
+                counters.miss('stale', 'res.partner', 'read', 20.0, 'res_country')
+
+        self.count(work)
+        text = self.advice()['busy_relation']['text']
+        self.assertIn("Every answer depends on this table", text)
+        self.assertNotIn('country_id', text)
+
+    def test_a_column_that_is_not_worth_it_has_words(self):
+        def work(counters):
+            for _ in range(60):
+                counters.miss('stale', 'res.partner', 'web_read', 20.0, 'res_country')
+                counters.same('res.partner', 'web_read', 'res_country', 'country_id')
+
+        self.count(work)
+        found = self.advice()
+        self.assertNotIn('busy_relation', found)
+        found = found['needless_column']
+        self.assertIn("60 of them (100 %)", found['text'])
+        self.assertIn("res.country", found['text'])
+        self.assertIn("“Country”", found['title'])
+        self.assertEqual(found['action']['do'], 'rule_form')
 
     def test_only_who_may_change_settings_gets_their_button(self):
         self.count(self.stale_reads)
@@ -402,6 +450,13 @@ class TestAdviceInWords(DashboardCase):
         self.env['cache.dashboard'].with_user(self.both).apply_advice(action)
         self.assertEqual(self.env['ir.config_parameter'].get_param('tiered_cache.l1_max_mb'), '128')
         self.assertNotIn('l1_too_small', self.advice())
+
+    def test_who_has_set_an_option_stands_in_the_log(self):
+        self.count(self.stale_reads)
+        self.apply(self.both, **self.advice()['l1_too_small']['action'])
+        log = self.env['cache.log'].search([], limit=1)
+        self.assertEqual((log.create_uid, log.action), (self.both, 'change'))
+        self.assertEqual(log.details, "Memory for L1: 64 → 128")
 
     def test_what_the_server_sets_is_not_offered(self):
         self.count(self.stale_reads)

@@ -127,6 +127,13 @@ class TestEntryView(TransactionCase):
         self.assertIn(record, Entry.search([('user_id', 'ilike', record.user_id.name)]))
         self.assertNotIn(record, Entry.search([('user_id', '=', self.user.id)]))
 
+    def test_a_filter_may_ask_whether_a_pattern_is_set(self):
+        record = self.store()
+        entries = self.env['cache.entry'].with_user(self.admin)
+        for field in ('pattern', 'depends_on'):
+            self.assertFalse(entries.search([(field, '=', False)]))
+            self.assertIn(record, entries.search([(field, '!=', False)]))
+
     def test_the_button_removes_for_administrators_only(self):
         record = self.store()
         with self.assertRaises(AccessError):
@@ -136,6 +143,14 @@ class TestEntryView(TransactionCase):
             "SELECT count(*) FROM cache_change WHERE relation = %s", [f'key:{self.entry.key}']
         )
         self.assertEqual(self.env.cr.fetchone(), (1,))
+
+    def test_the_button_of_the_form_leaves_the_form(self):
+        for form, tag in ((True, 'tiered_cache_leave'), (False, 'soft_reload')):
+            record = self.store().with_user(self.admin)
+            action = record.with_context(tiered_cache_form=form).action_invalidate()
+            self.assertEqual(action['params']['next']['tag'], tag)
+            self.assertEqual(action['params']['message'], "The entry is removed from all tiers.")
+            self.env.cr.execute("DELETE FROM cache_entry")
 
     def test_entries_can_be_written_by_nobody(self):
         record = self.store()

@@ -43,6 +43,19 @@ class TestTables(CacheCase):
             self.assertEqual(self.relation(env).changes_hour, before + 1)
             self.assertFalse(env['cache.change'].search([('relation', '=', 'res_bank')]))
 
+    def test_changes_of_a_table_are_not_those_of_tables_that_begin_like_it(self):
+        self.warm(search_banks)
+        self.warm(lambda env: env['res.partner.bank'].search_read([], ['acc_number']))
+        self.warm(lambda env: env['res.partner'].search_read([], ['name']))
+        self.make('res.partner', {'name': 'Changed'})
+        partner = self.make('res.partner', {'name': 'Holder'})
+        self.make('res.partner.bank', {'acc_number': 'X 1', 'partner_id': partner})
+        with self.request() as env:
+            table = env['res.partner']._table
+            table = env['cache.relation'].search([('name', '=', table)])
+            shown = env['cache.change'].search(table.action_open_changes()['domain'])
+            self.assertEqual(set(shown.mapped('relation')), {'res_partner'})
+
     def test_a_released_table_has_no_triggers_and_nothing_of_it_is_served(self):
         self.warm(search_banks)
         with self.request() as env:
@@ -215,6 +228,7 @@ class TestLog(TransactionCase):
             .create({'kind': 'relation', 'relation': 'no_such_table'})
         )
         self.assertIn('no_such_table', wizard.problem)
+        self.assertFalse(wizard.note)
         with self.assertRaises(UserError):
             wizard.action_remove()
         with self.assertRaises(AccessError):

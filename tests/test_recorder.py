@@ -164,15 +164,15 @@ class TestRecording(RecordingCase):
         """The outer result comes from the inner entry, without SQL on its tables."""
         model = self.registry['res.bank']
         plain = model.web_search_read
-        country = self.make('res.country', {'name': 'Innerland', 'code': 'ZQ'})
+        industry = self.make('res.partner.industry', {'name': 'Inner'})
 
-        def with_country(records, *args, **kwargs):
+        def with_industry(records, *args, **kwargs):
             return plain(records, *args, **kwargs)
 
         def inner(env):
-            return env['res.country'].search_read([('id', '=', country)], ['name'])
+            return env['res.partner.industry'].search_read([('id', '=', industry)], ['name'])
 
-        self.patch(model, 'web_search_read', with_country)
+        self.patch(model, 'web_search_read', with_industry)
         search = model._search
 
         def nesting(records, *args, **kwargs):
@@ -186,8 +186,8 @@ class TestRecording(RecordingCase):
 
         self.warm(inner)
         self.warm(outer)
-        self.sql("UPDATE res_country SET phone_code = 7 WHERE id = %s", [country])
-        with self.assertMiss('stale', 'res_country'), self.request() as env:
+        self.sql("UPDATE res_partner_industry SET active = FALSE WHERE id = %s", [industry])
+        with self.assertMiss('stale', 'res_partner_industry'), self.request() as env:
             outer(env)
 
     def nested(self, call):

@@ -273,6 +273,18 @@ class TestRemote(RemoteCase):
                 self.commit(lambda env, k=kind, t=target: env['cache.manager']._remove(k, t))
                 self.assertEqual(self.asked(lambda: self.names(1)), 1)
 
+    def test_a_removal_by_tag_reaches_what_another_worker_has_in_memory(self):
+        with self.other_worker() as other:
+            self.names(1)
+        for tag in (f'remote:{NAME}', f'remote:{NAME}:res.partner'):
+            with self.other_worker(other):
+                self.assertEqual(self.asked(lambda: self.names(1)), 0)
+            self.commit(lambda env, tag=tag: env['cache.manager']._remove('tag', tag))
+            self.settle()
+            with self.other_worker(other):
+                other._books[False].forget()  # what a worker knows may be a second old
+                self.assertEqual(self.asked(lambda: self.names(1)), 1)
+
     # -- fail-safe -----------------------------------------------------------------------
 
     def test_a_remote_that_is_down_lets_the_last_answer_stand_in_marked_with_its_age(self):
@@ -299,6 +311,30 @@ class TestRemote(RemoteCase):
             self.assertRaises(errors.RemoteUnreachable),
         ):
             self.search()  # longer than was allowed
+
+    def test_a_tier_that_was_busy_is_looked_into_again_before_a_read_fails(self):
+        self.configure(l3_enabled='1')
+        self.search(), self.names(1, 2)
+        self.settle()
+        self.engine.hierarchy.tiers['l1'].clear()
+        self.world.down = True
+        l3, real = self.engine.hierarchy.tiers['l3'], time.time
+        busy = []
+
+        def at_first(keys, plain=l3.get_many):
+            busy.append(keys)
+            return plain(keys) if len(busy) % 2 == 0 else {}
+
+        self.patch(l3, 'get_many', at_first)
+        with (
+            patch.object(outside.time, 'time', lambda: real() + 400),
+            mute_logger(CLIENT),
+        ):
+            answer = self.ask(
+                lambda remote: remote.answer('res.partner', 'search_read', [], ['name'])
+            )
+            self.assertEqual(answer.origin, 'expired')
+            self.assertEqual(self.names(1, 2), ['name 1', 'name 2'])
 
     def test_the_remote_is_asked_again_when_it_is_back(self):
         self.search()

@@ -82,7 +82,7 @@ class CacheOperation(models.TransientModel):
                     operation.problem = str(error)
             for tier in TIERS:
                 operation[f'count_{tier}'] = self._text(tier, counts.get(tier)) if counts else False
-            operation.note = counts and operation._note()
+            operation.note = bool(counts) and operation._note()
 
     @api.model
     def _manager(self):

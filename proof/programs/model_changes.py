@@ -57,6 +57,7 @@ _MODELS = {
     'account': 'res.partner.bank',
     'currency': 'res.currency',
     'rate': 'res.currency.rate',
+    'sequence': 'ir.sequence',
     'view': 'ir.ui.view',
     'access': 'ir.model.access',
     'french': 'res.lang',
@@ -202,6 +203,11 @@ def rate_unlink(world, n, v):
     made(world.env, 'res.currency.rate')[:1].unlink()
 
 
+def sequence_next(world, n, v):
+    """Seen by everybody at once, committed or not, rolled back or not."""
+    world.at('sequence').next_by_id()
+
+
 def draft(world, n, v):
     """An onchange: a record without a row."""
     world.env['res.partner'].new({'name': 'Draft', 'parent_id': world.ids[f'partner{n}']})
@@ -295,6 +301,7 @@ ORM = (
     *(bank_name, bank_archive, account_new, account_unlink, account_move),
     *(category_name, category_parent, category_new, category_unlink),
     *(state_name, state_new, state_unlink, rate_value, rate_new, rate_unlink, draft),
+    sequence_next,
 )
 RIGHTS = (
     *(group_member, group_implies, rule_active, rule_domain, rule_groups, access),
@@ -334,6 +341,7 @@ STATEMENTS = {
     " INSERT INTO orm_signaling_default DEFAULT VALUES;"
     " INSERT INTO orm_signaling_groups DEFAULT VALUES;"
     " INSERT INTO orm_signaling_stable DEFAULT VALUES",
+    'sequence set': "SELECT setval('ir_sequence_' || to_char(%(sequence)s, 'FM000'), %(v)s + 1)",
     'signal': SIGNAL,
     'copy': "",
 }
@@ -355,6 +363,7 @@ def run_statement(cursor, ids, name: str, n: int, v: int) -> None:
             'partner': ids[f'partner{n}'],
             'category': ids[f'category{v % 3}'],
             'belgium': ids['belgium'],
+            'sequence': ids['sequence'],
             'bank': ids[f'bank{n % 2}'],
             'rule': ids[f'rule{n % 3}'],
             'user': ids[f'user{n % 2}'],

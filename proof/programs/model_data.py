@@ -104,6 +104,11 @@ RECORDS = [
         {'name': '2020-01-01', 'rate': 3.0, 'currency_id': '@currency', 'company_id': '@company2'},
     ),
     (
+        'sequence',
+        'ir.sequence',
+        {'name': 'Model', 'code': 'model', 'number_next_actual': 1},
+    ),
+    (
         'view',
         'ir.ui.view',
         {'name': 'model', 'model': 'res.bank', 'priority': 99, 'type': 'list', 'arch_db': LIST},

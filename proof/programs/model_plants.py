@@ -34,6 +34,7 @@ PLANTS = (
     'trigger-update',
     'trigger-delete',
     'record-nothing',
+    'position-asked',
     'inner-dependencies',
     'memory-ignored',
     'x2many-in-memory',

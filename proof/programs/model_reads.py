@@ -219,6 +219,13 @@ PAGES = {
         ),
         ('res.country.state', 'name_search', None, ['Model'], {}),
         (
+            'ir.sequence',
+            'search_read',
+            None,
+            [[('code', '=', 'model')], ['name', 'number_next_actual']],
+            {},
+        ),
+        (
             'res.country',
             'web_read',
             ['@belgium'],

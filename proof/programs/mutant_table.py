@@ -43,6 +43,96 @@ def _plant(promise: str, file: str, *faults) -> None:
         MUTANTS.append(Mutant(name, promise, protection, ((file, old, new), *also), tests))
 
 
+# -- positions of sequences, which belong to no snapshot -------------------------------------------
+
+_plant(
+    'P1',
+    'services/reading.py',
+    (
+        'position-asked',
+        "a sequence is asked again where it stands",
+        "    return positions.moved(env.cr, stood)\n",
+        "    return ''\n",
+        'TestPositions',
+    ),
+    (
+        'position-memory',
+        "a number that the transaction holds in memory is not asked for again",
+        "    if engine.orm_cache.computed(env.transaction):\n",
+        "    if False:\n",
+        'TestPositions.test_a_number_in_memory_is_not_asked_for_again',
+    ),
+    (
+        'position-strong',
+        "what has read a sequence is kept only where hits are of the reader's snapshot",
+        "engine.read_text, plan.consistency == 'strong')",
+        "engine.read_text, True)",
+        'TestPositions.test_nothing_is_kept_where_hits_may_be_older_than_their_transaction',
+    ),
+    (
+        'position-audit',
+        "a sequence that moves is no difference",
+        "lambda: positions.moved(records.env.cr, hit.positions)",
+        "lambda: False",
+        'TestPositions.test_an_audit_is_not_fooled_by_a_sequence_that_moves',
+    ),
+)
+_plant(
+    'P1',
+    'services/recorder.py',
+    (
+        'position-one',
+        "a computation that saw two positions of a sequence is not kept",
+        "self.positions.setdefault(name, version) != version",
+        "self.positions.setdefault(name, version) is None",
+        'TestPositions.test_two_positions_in_one_computation_are_refused',
+    ),
+    (
+        'position-refused',
+        "named entries and batch answers that read a sequence are not kept",
+        "        if self.positions is None or",
+        "        if self.positions is None:\n            return\n        if",
+        'TestPositions.test_named_entries_do_not_depend_on_it'
+        ' TestBatchApi.test_what_has_read_a_sequence_has_no_etag',
+    ),
+    (
+        'position-inherited',
+        "who uses such an answer depends on the sequence as well",
+        "                self._stood(name, version)\n            else:",
+        "                pass\n            else:",
+        'TestPositions.test_an_outer_read_takes_it_over',
+    ),
+)
+_plant(
+    'P1',
+    'services/positions.py',
+    (
+        'position-step',
+        "where a sequence stands includes its step, and whether its number is taken",
+        "    digest = hashlib.blake2b(repr(rows).encode(), digest_size=8).digest()",
+        "    digest = hashlib.blake2b(repr(rows[0][0]).encode(), digest_size=8).digest()",
+        'TestPositions.test_it_is_computed_once_the_sequence_has_moved',
+    ),
+    (
+        'position-names',
+        "the two names in the question are the same",
+        "return match[1].decode() if match and match[1] == match[2] else ''",
+        "return match[1].decode() if match else ''",
+        'TestPositions.test_only_the_question_of_odoo_is_understood',
+    ),
+)
+_plant(
+    'P1',
+    'models/ir_sequence.py',
+    (
+        'position-clock',
+        "a prefix with the time of day lives briefly",
+        "        if reading.is_recording():",
+        "        if False:",
+        'TestPositions.test_a_prefix_with_the_time_of_day_lives_briefly',
+    ),
+)
+
 # -- versions: a hit is valid in the snapshot of its reader ----------------------------------------
 
 _plant(
@@ -1211,6 +1301,7 @@ _plant(
         'set(SIGNAL_RELATIONS) | {"ir_config_parameter", "cache_namespace", "cache_rule"}',
         'set(SIGNAL_RELATIONS) | {"cache_namespace", "cache_rule"}',
         'TestCodeSafety',
+        ('services/memory.py', "    'ir.config_parameter',\n", ""),
     ),
     (
         'always-rules',
@@ -1225,6 +1316,11 @@ _plant(
         "        relations.add(model._table)\n",
         "        pass\n",
         'TestCodeSafety',
+        (
+            'services/engine.py',
+            "    relations.update(registry[name]._table for name in BEHIND if name in registry)\n",
+            "",
+        ),
     ),
     (
         'always-groups',
@@ -1844,7 +1940,7 @@ _plant(
     (
         'weak-removal-of-all',
         "\"invalidate everything\" reaches entries that trust their time to live",
-        "if weak and entry.dependencies[0][1] != versions.versions[ALL]:",
+        "if entry.dependencies[0][1] != versions.versions[ALL]:",
         "if False:",
         'TestAttack TestConsistency',
     ),
@@ -3321,7 +3417,7 @@ _plant(
         "an answer that ran out of time is not kept",
         "if not computed.lasting:",
         "if False:",
-        'TestBadInput',
+        'TestBatchApi',
     ),
 )
 
@@ -3529,6 +3625,310 @@ _plant(
 )
 
 
+# features of the interface: taken out, a test must miss them
+
+_plant(
+    'P6',
+    'services/batch.py',
+    (
+        'batch-status-kept',
+        "a batch of which nothing succeeds has the status of its errors",
+        "status = statuses.pop() if len(statuses) == 1 else 400",
+        "status = 200",
+        'TestBatchApi TestBadInput',
+    ),
+    (
+        'batch-rows',
+        "the rows of one call are bounded",
+        "if bounded and len(value) > MAX_IDS and 'limit' not in call.arguments:",
+        "if False:",
+        'TestBadInput',
+    ),
+    (
+        'batch-statement-time',
+        "a query of a request has a limit in time",
+        "f'SAVEPOINT {SAVEPOINT}; SET LOCAL statement_timeout = %s',",
+        "f'SAVEPOINT {SAVEPOINT}; SELECT %s',",
+        'TestBadInput',
+    ),
+    (
+        'batch-dates',
+        "what depends on the date is another answer tomorrow, in each time zone of the calls",
+        "    extra = forms, days, origin\n",
+        "    extra = forms, origin\n",
+        'TestBatchApi',
+    ),
+    (
+        'batch-kind',
+        "a refusal for lack of rights says so",
+        "        return 403, 'access', str(error)",
+        "        return 400, 'invalid', str(error)",
+        'TestBatchApi',
+    ),
+    (
+        'batch-abstract',
+        "abstract models are refused with a sentence",
+        "    if model._abstract:\n",
+        "    if False:\n",
+        'TestBadInput',
+    ),
+)
+_plant(
+    'P6',
+    'services/batch_calls.py',
+    (
+        'batch-count',
+        "calls in a batch are bounded",
+        "if len(raw) > MAX_CALLS:",
+        "if False:",
+        'TestBadInput',
+    ),
+    (
+        'batch-methods',
+        "no other methods than those that read",
+        "if not isinstance(method, str) or method not in METHODS:",
+        "if not isinstance(method, str):",
+        'TestBadInput',
+    ),
+    (
+        'batch-domain-size',
+        "conditions of a domain are bounded",
+        "    if leaves > MAX_LEAVES:\n",
+        "    if False:\n",
+        'TestBadInput',
+        (
+            'services/batch_calls.py',
+            "    if len(domain) > 2 * MAX_LEAVES:\n",
+            "    if False:\n",
+        ),
+    ),
+    (
+        'batch-domain-depth',
+        "the depth of a domain is bounded",
+        "        if stack[-1][1] + level > MAX_DEPTH:\n",
+        "        if False:\n",
+        'TestBadInput',
+    ),
+    (
+        'batch-bypass',
+        "operators that bypass access rights are refused",
+        "    if operator in ('any!', 'not any!'):\n",
+        "    if False:\n",
+        'TestBadInput',
+    ),
+    (
+        'batch-json-depth',
+        "the depth of values is bounded",
+        "        if depth > MAX_JSON_DEPTH:\n",
+        "        if False:\n",
+        'TestBadInput',
+    ),
+)
+_plant(
+    'P6',
+    'controllers/dispatcher.py',
+    (
+        'api-body-size',
+        "a body that is too large is not read",
+        "    http.max_content_length = max_bytes\n",
+        "    http.max_content_length = None\n",
+        'TestBadInput',
+    ),
+    (
+        'api-media-type',
+        "what is no JSON is refused as such",
+        "    if http.mimetype != 'application/json':\n",
+        "    if False:\n",
+        'TestBadInput',
+    ),
+)
+_plant(
+    'P1',
+    'controllers/answers.py',
+    (
+        'api-private',
+        "answers are private and asked for again each time",
+        "CACHE_CONTROL = 'private, no-cache'",
+        "CACHE_CONTROL = 'public, max-age=60'",
+        'TestBatchApi TestCatalogueApi TestOpenApi',
+    ),
+    (
+        'api-vary',
+        "answers differ by key",
+        "('Vary', 'Authorization')",
+        "('Vary', 'Accept')",
+        'TestBatchApi',
+    ),
+    (
+        'etag-304',
+        "304 for what the asker has",
+        "        if asker_has(served.etag):\n",
+        "        if False:\n",
+        'TestBatchApi',
+    ),
+)
+_plant(
+    'P1',
+    'services/batching.py',
+    (
+        'merge-equal',
+        "equal calls are computed once",
+        "different.setdefault(keys.digest(call.form), len(different))",
+        "different.setdefault(str(id(call)), len(different))",
+        'TestBatching',
+    ),
+    (
+        'merge-reads',
+        "reads of one model are one query",
+        "    if call.method == 'read':\n        return 'read', like",
+        "    if call.method == 'read':\n        return 'one', []",
+        'TestBatching TestMergedReads',
+    ),
+    (
+        'merge-read-order',
+        "each caller gets the rows of its ids, in its order",
+        "[by_id[id_] for id_ in call.ids if id_ in by_id]",
+        "[row for id_, row in by_id.items() if id_ in call.ids]",
+        'TestBatching TestMergedReads',
+    ),
+    (
+        'merge-counts',
+        "counts by one field are one query",
+        "        return ('count', [*like, field]) if field else ('one', [])",
+        "        return 'one', []",
+        'TestMergedReads',
+    ),
+    (
+        'merge-counts-none',
+        "a value without records counts nothing",
+        "counts.get(value, 0)",
+        "counts.get(value, 1)",
+        'TestMergedReads',
+    ),
+    (
+        'merge-counts-limit',
+        "a count with a limit is made by itself",
+        "field = None if 'limit' in call.arguments else domains.counted_by(call)",
+        "field = domains.counted_by(call)",
+        'TestMergedReads',
+    ),
+    (
+        'merge-rows',
+        "a merged search that finds too much is taken apart before it is made",
+        "    if isinstance(rows, Failure) or len(rows) >= ROWS:\n",
+        "    if isinstance(rows, Failure):\n",
+        'TestBatching TestMergedReads',
+    ),
+)
+_plant(
+    'P1',
+    'services/domains.py',
+    (
+        'merge-counts-one',
+        "counts are merged where the field's value is all that they ask for",
+        "        if len(domain) != 1:\n            return None\n        name, operator, value",
+        "        name, operator, value",
+        'TestMergedReads',
+    ),
+    (
+        'merge-translated',
+        "searches in translated fields are not merged",
+        "        and not getattr(field, 'translate', False)\n",
+        "",
+        'TestMergedReads',
+    ),
+    (
+        'merge-inherited',
+        "searches in fields of other models are not merged",
+        "        and not field.inherited\n        and not field.search\n",
+        "",
+        'TestMergedReads',
+        (
+            'services/domains.py',
+            "        field.store\n        and field.column_type\n",
+            "        True\n",
+        ),
+        (
+            'services/domains.py',
+            "        and field.model_name == model._name\n",
+            "",
+        ),
+        (
+            'services/domains.py',
+            "        and not field.related\n",
+            "",
+        ),
+    ),
+)
+_plant(
+    'P1',
+    'services/following.py',
+    (
+        'changes-gone',
+        "ids that are not there any more are told as gone",
+        "                    gone.append(id_)\n",
+        "                    pass\n",
+        'TestFollowing',
+    ),
+    (
+        'changes-delegate',
+        "a change of the row behind a delegate is one of the record",
+        "[self._model._table, *(env[name]._table for name in self._model._inherits)]",
+        "[self._model._table]",
+        'TestFollowing',
+    ),
+    (
+        'changes-everything',
+        "everything counts as changed after everything was invalidated",
+        "for name in (ALL, *relations)]",
+        "for name in relations]",
+        'TestFollowing',
+    ),
+    (
+        'changes-unguarded',
+        "a table without triggers counts as changed",
+        "        if missing:\n            self._engine.guards.want(missing)\n            return None",
+        "        if missing:\n            return b''",
+        'TestFollowing',
+    ),
+)
+_plant(
+    'P6',
+    'services/health.py',
+    (
+        'health-degraded',
+        "a tier that is down is told",
+        "    if not all(tier.is_up for tier in engine.hierarchy.tiers.values()):\n",
+        "    if False:\n",
+        'TestHealth',
+    ),
+    (
+        'health-off',
+        "a cache that is switched off is told",
+        "    if not engine.settings.enabled:\n",
+        "    if False:\n",
+        'TestHealth',
+    ),
+)
+_plant(
+    'P10',
+    'services/published.py',
+    (
+        'metrics-cardinality',
+        "labels come from what is known beforehand",
+        "group = NAMED if not group else group if group in known else OTHER",
+        "group = group or NAMED",
+        'TestMetrics',
+    ),
+    (
+        'metrics-ever',
+        "a counter does not fall when old days go",
+        "LEVELS = ('day', 'ever')",
+        "LEVELS = ('day',)",
+        'TestMetrics',
+    ),
+)
+
 # -- another Odoo: bounded, not mixed up, and nothing leaks ----------------------------------------
 
 _plant(
@@ -3667,8 +4067,7 @@ _plant(
         "values from outside: removals by tag count",
         "            if version != _version(self._versions, name):",
         "            if False:",
-        'TestRemote.test_a_call_removes_what_it_may_have_changed_for_everybody'
-        ' TestRemote.test_removal_by_name_tag_and_pattern',
+        'TestRemote.test_a_removal_by_tag_reaches_what_another_worker_has_in_memory',
     ),
     (
         'outside-refusal',
@@ -3756,6 +4155,295 @@ _plant(
         "    asked_at: float = dataclasses.field(default_factory=time.time)\n",
         "    asked_at: float = float('inf')\n",
         'TestCounts.test_the_background_leaves_what_is_newer',
+    ),
+)
+_plant(
+    'P10',
+    'services/remote/pool.py',
+    (
+        'remote-pool-checked',
+        "pool: a connection that was idle for long is used unseen",
+        "self._clock() - slot.checked_at < self._check_after_s",
+        "True",
+        'TestRemotePool',
+    ),
+    (
+        'remote-pool-age',
+        "pool: connections live for ever",
+        "return self._clock() - slot.created_at >= self._max_age_s",
+        "return False",
+        'TestRemotePool',
+    ),
+    (
+        'remote-pool-idle',
+        "pool: what nobody uses stays open",
+        "over = self._is_old(slot) or (spare and unused_s >= self._idle_timeout_s)",
+        "over = self._is_old(slot)",
+        'TestRemotePool',
+    ),
+    (
+        'remote-pool-minimum',
+        "pool: the least number is not kept open",
+        "while self._places < self._min_size and not self.is_closed:",
+        "while False:",
+        'TestRemotePool',
+    ),
+    (
+        'remote-pool-close',
+        "pool: closing leaves waiters waiting",
+        "                waiter.closed = True\n                waiter.event.set()\n",
+        "                pass\n",
+        'TestRemotePool',
+    ),
+    (
+        'remote-pool-failed-place',
+        "pool: a place whose connection failed is lost",
+        "        except BaseException:\n            self._free_place()\n            raise",
+        "        except BaseException:\n            raise",
+        'TestRemotePool',
+    ),
+    (
+        'remote-pool-wait',
+        "pool: a caller's own limit does not count",
+        "wait_s = min(wait_s, timeout_s)",
+        "pass",
+        'TestRemotePool',
+    ),
+)
+_plant(
+    'P6',
+    'services/remote/transport.py',
+    (
+        'remote-redirect',
+        "redirects: the key goes to whatever server is named",
+        "        if target.origin != self.target.origin:\n",
+        "        if False:\n",
+        'TestRemoteTransport',
+    ),
+    (
+        'remote-redirects',
+        "redirects: they go on for ever",
+        "for _redirect in range(MAX_REDIRECTS + 1):",
+        "while True:",
+        'TestRemoteTransport.test_redirects_in_circles_end',
+    ),
+    (
+        'remote-tls',
+        "TLS: certificates are not verified",
+        "context = self._ssl or ssl.create_default_context()",
+        "context = ssl._create_unverified_context()",
+        'TestRemoteTransport',
+        (
+            'services/remote/transport.py',
+            "cert_reqs='CERT_REQUIRED'",
+            "cert_reqs='CERT_NONE'",
+        ),
+    ),
+)
+_plant(
+    'P7',
+    'services/remote/client.py',
+    (
+        'remote-repeat',
+        "repetitions: an outage of a moment fails a read",
+        "for left in range(self.settings.retries, -1, -1):",
+        "for left in (0,):",
+        'TestRemoteClient',
+    ),
+    (
+        'remote-repeat-change',
+        "repetitions: a change is sent twice",
+        "            return self._once(lambda: self._call(call, deadline))\n        finally:",
+        "            return self._repeat(call, deadline)\n        finally:",
+        'TestRemoteClient',
+    ),
+    (
+        'remote-repeat-deadline',
+        "repetitions: they outlast the time of the call",
+        "spared or deadline.left_s() <= wait_s:",
+        "spared:",
+        'TestRemoteClient',
+    ),
+    (
+        'remote-jitter',
+        "repetitions: everybody comes back at the same moment",
+        "wait_s = pause_s * random.uniform(0.5, 1.0)",
+        "wait_s = pause_s",
+        'TestRemoteClient',
+    ),
+    (
+        'remote-backoff',
+        "repetitions: pauses do not grow",
+        "            pause_s *= 2\n",
+        "",
+        'TestRemoteClient',
+    ),
+    (
+        'remote-breaker',
+        "breaker: a server that is down is asked by everybody",
+        "        if not self._breaker.allow():\n",
+        "        if False:\n",
+        'TestRemoteClient',
+    ),
+    (
+        'remote-breaker-refusal',
+        "breaker: a refusal counts as an outage",
+        "            if error.outage:\n                if self._breaker.failure():",
+        "            if True:\n                if self._breaker.failure():",
+        'TestRemoteClient',
+    ),
+    (
+        'remote-log-out',
+        "a user's number is kept after the server has refused it",
+        "            protocol.log_out()\n            raise",
+        "            raise",
+        'TestRemoteProtocols TestRemoteClient',
+    ),
+    (
+        'remote-batch-api',
+        "what cannot be merged here does not go to the other addon's batch API",
+        "group = merging.group_of(call, bool(self._has_batch_api))",
+        "group = merging.group_of(call, False)",
+        'TestRemoteBatching',
+    ),
+)
+_plant(
+    'P7',
+    'services/remote/batcher.py',
+    (
+        'remote-batch-alone',
+        "batching: who is alone waits",
+        "            if group.under_way or group.batch is not None:\n",
+        "            if True:\n",
+        'TestRemoteBatching',
+    ),
+    (
+        'remote-batch-refused',
+        "batching: a refusal of the merged call is everybody's",
+        "return [error if error.outage else ALONE] * len(items)",
+        "return [error] * len(items)",
+        'TestRemoteBatching',
+    ),
+    (
+        'remote-batch-outage',
+        "batching: an outage of the merged call is tried by everybody",
+        "return [error if error.outage else ALONE] * len(items)",
+        "return [ALONE] * len(items)",
+        'TestRemoteBatching',
+    ),
+    (
+        'remote-batch-most',
+        "batching: more than the most go out together",
+        "        if len(batch.items) >= self._max_calls:\n",
+        "        if False:\n",
+        'TestRemoteBatching',
+    ),
+    (
+        'remote-batch-wait',
+        "batching: those who keep coming keep the first waiting",
+        "until = min(batch.last_at + self._delay_s, batch.first_at + limit_s)",
+        "until = batch.last_at + self._delay_s",
+        'TestRemoteBatching',
+    ),
+)
+_plant(
+    'P1',
+    'services/remote/dedup.py',
+    (
+        'remote-shared',
+        "sharing: equal calls at the same time are all made",
+        "            mine = flight is None\n",
+        "            mine = True\n",
+        'TestRemoteClient',
+        (
+            'services/remote/dedup.py',
+            "                del self._flights[key]\n",
+            "                self._flights.pop(key, None)\n",
+        ),
+    ),
+)
+_plant(
+    'P6',
+    'services/remote/errors.py',
+    (
+        'remote-error-secret',
+        "errors: what the other server says is told with the key in it",
+        "            text = text.replace(secret, HIDDEN)\n",
+        "            pass\n",
+        'TestRemoteProtocols',
+    ),
+    (
+        'remote-error-traceback',
+        "errors: a traceback is told",
+        "    line = lines[-1] if lines[0].startswith('Traceback') else lines[0]\n",
+        "    line = ' '.join(lines)\n",
+        'TestRemoteProtocols',
+    ),
+)
+_plant(
+    'P1',
+    'services/remote/reader.py',
+    (
+        'remote-hundreds',
+        "reading: all ids go out in one request",
+        "for start in range(0, len(wanted), MAX_IDS):",
+        "for start in range(0, len(wanted), 10**9):",
+        'TestRemote.test_records_are_kept_one_by_one_and_fetched_in_hundreds',
+        (
+            'services/remote/reader.py',
+            "part = wanted[start : start + MAX_IDS]",
+            "part = wanted[start:]",
+        ),
+    ),
+    (
+        'remote-context',
+        "reading: one context's answer is another's",
+        "extra = (self._settings.identity, 'read', fields, context)",
+        "extra = (self._settings.identity, 'read', fields)",
+        'TestRemote.test_fields_and_context_tell_values_apart',
+    ),
+    (
+        'remote-only-reads',
+        "reading: what may change something is answered from the cache",
+        "        if method not in READS:\n",
+        "        if False:\n",
+        'TestRemote.test_only_reads_are_answered_from_the_cache',
+    ),
+    (
+        'remote-forget',
+        "changing: what a call may have changed stays",
+        "        finally:  # also after a timeout: it may have happened\n"
+        "            self.forget(removes)",
+        "        finally:\n            pass",
+        'TestRemote.test_a_call_removes_what_it_may_have_changed_for_everybody'
+        ' TestRemote.test_a_call_that_fails_removes_too',
+    ),
+    (
+        'remote-looks',
+        "fail-safe: a busy tier fails a read",
+        "        for _look in range(LOOKS):\n",
+        "        for _look in ():\n",
+        'TestRemote.test_a_tier_that_was_busy_is_looked_into_again_before_a_read_fails',
+    ),
+)
+_plant(
+    'P1',
+    'services/outside.py',
+    (
+        'outside-stand-in',
+        "fail-safe: an outage fails a read whose old answer is there",
+        "            if getattr(error, 'outage', False) and all(spare):\n"
+        if False
+        else "        if getattr(error, 'outage', False) and all(spare):\n",
+        "        if False:\n",
+        'TestRemote.test_a_remote_that_is_down_lets_the_last_answer_stand_in_marked_with_its_age',
+    ),
+    (
+        'outside-stand-in-time',
+        "fail-safe: an old answer stands in for longer than is allowed",
+        "if entry is None or time.time() >= entry.expires - plan.keep_s + plan.fail_safe_s:",
+        "if entry is None:",
+        'TestRemote.test_a_remote_that_is_down_lets_the_last_answer_stand_in_marked_with_its_age',
     ),
 )
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import json
 import shutil
 import sys
 import time
@@ -25,7 +26,8 @@ from .mutant_runs import REPO, DoesNotApply, Outcome, Workshop, replace_once
 from .mutant_table import MUTANTS, NOT_PROTECTIONS, Mutant
 
 ALL_TESTS = '/tiered_cache'
-DOCS = REPO / 'docs' / 'reliability.md'
+DOCS = REPO / 'docs' / 'planted-faults.md'
+RECORD = REPO / 'proof' / 'results' / 'mutants.json'
 BEGIN, END = '<!-- proof/mutants writes from here -->', '<!-- to here -->'
 
 FOUND, SURVIVED, TIMEOUT, BROKEN, STALE = (
@@ -49,6 +51,9 @@ class Result(typing.NamedTuple):
 def main() -> int:
     options = _options()
     mutants = _chosen(options.names)
+    if options.left:
+        known = _recorded()
+        mutants = [one for one in mutants if known.get(one.name, {}).get('outcome') != FOUND]
     if options.list:
         for mutant in mutants:
             print(f'{mutant.name:36} {mutant.promise:4} {mutant.protection}')
@@ -67,7 +72,7 @@ def main() -> int:
             return 1
         results = _run_all(workshop, mutants, options)
     if options.docs:
-        _write_docs(results)
+        _write_docs()
     return _verdict(results, time.monotonic() - started)
 
 
@@ -100,6 +105,9 @@ def _options():
     )
     parser.add_argument('--limit-s', type=float, default=600, help="longest time of one run")
     parser.add_argument('--logs', type=Path, help="folder for the logs of what was not found")
+    parser.add_argument(
+        '--left', action='store_true', help=f"only those not found yet, says {RECORD.name}"
+    )
     parser.add_argument('--docs', action='store_true', help=f"write the table to {DOCS.name}")
     return parser.parse_args()
 
@@ -137,6 +145,7 @@ def _run_all(workshop: Workshop, mutants: list[Mutant], options) -> list[Result]
             for number, future in enumerate(concurrent.futures.as_completed(waiting), 1):
                 result = future.result()
                 results.append(result)
+                _record(result)
                 print(
                     f'{number:3}/{len(mutants)} {result.outcome:9} {result.mutant.name:36}'
                     f' {result.seconds:4.0f} s  {result.by}',
@@ -196,29 +205,41 @@ def _verdict(results: list[Result], seconds: float) -> int:
 # -- the table in the docs -----------------------------------------------------------------------
 
 
-def _write_docs(results: list[Result]) -> None:
+def _recorded() -> dict[str, dict]:
+    return json.loads(RECORD.read_text()) if RECORD.exists() else {}
+
+
+def _record(result: Result) -> None:
+    """After each one: a run takes more than an hour, and may be ended."""
+    outcome = {'outcome': result.outcome, 'by': result.by, 'seconds': round(result.seconds)}
+    known = _recorded() | {result.mutant.name: outcome}
+    RECORD.write_text(json.dumps(known, indent=1, sort_keys=True) + '\n')
+
+
+def _write_docs() -> None:
+    """The last outcome of each planted fault that is in the table now."""
     text = DOCS.read_text()
     before, _begin, rest = text.partition(BEGIN)
     _old, end, after = rest.partition(END)
     if not end:
         sys.exit(f'{DOCS} has no place for the table: {BEGIN}')
-    DOCS.write_text(f'{before}{BEGIN}\n\n{_markdown(results)}\n{END}{after}')
+    DOCS.write_text(f'{before}{BEGIN}\n\n{_markdown(_recorded())}\n{END}{after}')
 
 
-def _markdown(results: list[Result]) -> str:
-    found = sum(result.outcome == FOUND for result in results)
+def _markdown(known: dict[str, dict]) -> str:
+    never = {'outcome': 'not run yet', 'by': '', 'seconds': 0}
+    rows = [(mutant, known.get(mutant.name, never)) for mutant in MUTANTS]
+    found = sum(row['outcome'] == FOUND for _mutant, row in rows)
     lines = [
-        f'{found} of {len(results)} planted faults were found'
-        f' ({100 * found / len(results):.0f} %).',
+        f'{found} of {len(rows)} planted faults were found ({100 * found / len(rows):.1f} %).',
         '',
         '| removed | promise | planted fault | found by | s |',
         '|---|---|---|---|---|',
     ]
     lines += [
-        f'| {result.mutant.protection} | {result.mutant.promise} | `{result.mutant.name}`'
-        f' | {result.by if result.outcome == FOUND else result.outcome}'
-        f' | {result.seconds:.0f} |'
-        for result in results
+        f'| {mutant.protection} | {mutant.promise} | `{mutant.name}`'
+        f' | {row["by"] if row["outcome"] == FOUND else row["outcome"]} | {row["seconds"]} |'
+        for mutant, row in rows
     ]
     lines += ['', 'Looked at and left out, since another part gives the same protection:', '']
     lines += [f'* {what}: {why}' for what, why in NOT_PROTECTIONS]

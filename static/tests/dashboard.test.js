@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, getFixture, mockDate, mockTimeZone, test } from "@odoo/hoot";
-import { queryAllTexts } from "@odoo/hoot-dom";
+import { queryAllTexts, resize } from "@odoo/hoot-dom";
 import { advanceTime, animationFrame } from "@odoo/hoot-mock";
 import {
     contains,
@@ -9,8 +9,11 @@ import {
     mountWithCleanup,
     onRpc,
     patchTranslations,
+    patchWithCleanup,
     preloadBundle,
 } from "@web/../tests/web_test_helpers";
+import { localization } from "@web/core/l10n/localization";
+import { ControllerNotFoundError } from "@web/webclient/actions/action_service";
 import { WebClient } from "@web/webclient/webclient";
 import { putInto } from "@tiered_cache/dashboard/cache_chart";
 import {
@@ -19,11 +22,14 @@ import {
     formatCount,
     formatMs,
     formatPerHour,
+    formatPower,
     formatShare,
     formatSpan,
     sharesOf,
+    spanTicks,
 } from "@tiered_cache/dashboard/format";
 import { columnLabel, columnTitle, PERIODS, periodOf } from "@tiered_cache/dashboard/periods";
+import { leave } from "@tiered_cache/leave/leave";
 import { Poller } from "@tiered_cache/dashboard/poller";
 
 preloadBundle("web.chartjs_lib");
@@ -62,14 +68,36 @@ describe("format", () => {
         expect(formatMs(null)).toBe("–");
     });
 
+    test("marks of a logarithmic axis", () => {
+        const marks = [0.01, 0.1, 1, 100, 1000, 10000].map(formatPower);
+        expect(marks).toEqual(["0.01 ms", "0.1 ms", "1 ms", "100 ms", "1 s", "10 s"]);
+        patchWithCleanup(localization, { decimalPoint: "," });
+        expect(formatPower(0.1)).toBe("0,1 ms");
+    });
+
     test("long times are hours and minutes", () => {
         expect(formatSpan(0)).toBe("0 s");
+        expect(formatSpan(500)).toBe("0.5 s");
+        expect(formatSpan(1250)).toBe("1.3 s");
+        expect(formatSpan(9000)).toBe("9 s");
+        expect(formatSpan(12300)).toBe("12 s");
         expect(formatSpan(59999)).toBe("59 s");
         expect(formatSpan(60000)).toBe("1 min");
         expect(formatSpan(77900)).toBe("1 min 17 s");
         expect(formatSpan(617000)).toBe("10 min");
         expect(formatSpan(11520000)).toBe("3 h 12 min");
         expect(formatSpan(3600000 * 1234)).toBe("1,234 h");
+    });
+
+    test("an axis of time is marked at whole seconds, minutes, hours, no two alike", () => {
+        expect(spanTicks(2000)).toEqual([0, 500, 1000, 1500, 2000]);
+        expect(spanTicks(4000000).map(formatSpan)).toEqual(["0 s", "15 min", "30 min", "45 min", "1 h"]);
+        for (let maxMs = 1000; maxMs < 1e11; maxMs *= 1.7) {
+            const labels = spanTicks(maxMs).map(formatSpan);
+            expect(new Set(labels).size).toBe(labels.length);
+            expect(labels.length).toBeWithin(3, 6);
+        }
+        expect(spanTicks(0)).toEqual([0]);
     });
 
     test("bytes", () => {
@@ -221,6 +249,20 @@ describe("charts", () => {
     });
 });
 
+describe("leave", () => {
+    test("back to where one came from, or to the entries", async () => {
+        const restore = () => expect.step("back");
+        expect(await leave({ services: { action: { restore } } })).toBe(undefined);
+        expect.verifySteps(["back"]);
+        const nothing = () => {
+            throw new ControllerNotFoundError("No controller to restore");
+        };
+        expect(await leave({ services: { action: { restore: nothing } } })).toBe(
+            "tiered_cache.cache_entry_action"
+        );
+    });
+});
+
 const zeros = () => Array(24).fill(0);
 
 function figuresOf(changes = {}) {
@@ -340,6 +382,41 @@ describe("dashboard", () => {
         await openDashboard(() => figuresOf({ is_empty: true }));
         expect.verifySteps(["day"]);
         expect(".o_view_nocontent_smiling_face").toHaveText("Nothing measured yet");
+    });
+
+    test("links lead to what belongs to the row in this period, and to nothing else", async () => {
+        const call = [
+            ["model", "=", "res.partner"],
+            ["method", "=", "read"],
+        ];
+        await openDashboard(() => figuresOf());
+        expect.verifySteps(["day"]);
+        patchWithCleanup(getService("action"), {
+            loadAction: (id) => ({ res_model: id }),
+            doAction: ({ res_model, domain }) => expect.step([res_model, domain]),
+        });
+        await contains("button[name='entries']").click();
+        await animationFrame();
+        await contains("button[name='figures']").click();
+        expect.verifySteps([
+            ["tiered_cache.cache_entry_action", call],
+            [
+                "cache.metric",
+                [...call, ["outcome", "=", "computed"], ["bucket", ">=", "2031-03-09 13:00:00"]],
+            ],
+        ]);
+    });
+
+    test("details are as wide as the table when the window becomes narrow", async () => {
+        await openDashboard(() => figuresOf());
+        expect.verifySteps(["day"]);
+        await contains(".o_tiered_cache_toggle button").click();
+        expect(".o_tiered_cache_details td:last").toHaveAttribute("colspan", "5");
+        await resize({ width: 400 });
+        await advanceTime(500);
+        await animationFrame();
+        expect(".o_tiered_cache_details td:last").toHaveAttribute("colspan", "3");
+        expect.verifySteps([]);
     });
 
     test("details of a row", async () => {

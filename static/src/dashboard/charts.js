@@ -1,7 +1,7 @@
 import { cookie } from "@web/core/browser/cookie";
 import { getCustomColor } from "@web/core/colors/colors";
 import { _t } from "@web/core/l10n/translation";
-import { formatCount, formatMs, formatShare, formatSpan } from "./format";
+import { formatCount, formatMs, formatPower, formatShare, formatSpan, spanTicks } from "./format";
 import { columnLabel, columnTitle } from "./periods";
 
 /** One colour for one thing, in all charts and in both colour schemes. */
@@ -200,11 +200,7 @@ export function latencyChart() {
                     min: 0.1,
                     ticks: {
                         callback: (value) =>
-                            Number.isInteger(Math.log10(value))
-                                ? value < 1000
-                                    ? _t("%s ms", value)
-                                    : _t("%s s", value / 1000)
-                                : null,
+                            Number.isInteger(Math.log10(value)) ? formatPower(value) : null,
                     },
                 }),
             },
@@ -255,7 +251,10 @@ export function savingChart() {
             scales: {
                 x: axis({
                     beginAtZero: true,
-                    ticks: { maxTicksLimit: 6, maxRotation: 0, callback: (ms) => formatSpan(ms) },
+                    afterBuildTicks: (scale) => {
+                        scale.ticks = spanTicks(scale.max).map((value) => ({ value }));
+                    },
+                    ticks: { maxRotation: 0, callback: (ms) => formatSpan(ms) },
                 }),
                 y: axis({ grid: { display: false }, ticks: { autoSkip: false } }),
             },

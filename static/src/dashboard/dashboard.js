@@ -3,6 +3,7 @@ import { browser } from "@web/core/browser/browser";
 import { ConfirmationDialog } from "@web/core/confirmation_dialog/confirmation_dialog";
 import { CheckboxItem } from "@web/core/dropdown/checkbox_item";
 import { Dropdown } from "@web/core/dropdown/dropdown";
+import { serializeDateTime } from "@web/core/l10n/dates";
 import { _t } from "@web/core/l10n/translation";
 import { registry } from "@web/core/registry";
 import { useService } from "@web/core/utils/hooks";
@@ -38,6 +39,7 @@ export class CacheDashboard extends Component {
         this.action = useService("action");
         this.dialog = useService("dialog");
         this.notification = useService("notification");
+        this.ui = useState(useService("ui"));
         this.display = { controlPanel: {} };
         this.periods = PERIODS;
         this.charts = { tierChart, missChart, latencyChart, savingChart };
@@ -172,8 +174,14 @@ export class CacheDashboard extends Component {
                 return {
                     color: "text-warning",
                     icon: "fa-exclamation-circle",
-                    text: redis.state,
-                    detail: of,
+                    text: _t("Not usable"),
+                    detail: join(
+                        {
+                            "not installed": _t("The Python package redis is missing."),
+                            "bad address": _t("The URL in Settings cannot be used."),
+                        }[redis.state] || redis.state,
+                        of
+                    ),
                 };
         }
     }
@@ -210,6 +218,10 @@ export class CacheDashboard extends Component {
 
     keyOf(method) {
         return `${method.model}.${method.method}`;
+    }
+
+    detailsOf(method) {
+        return _t("Details of %s", this.keyOf(method));
     }
 
     toggle(method) {
@@ -255,10 +267,17 @@ export class CacheDashboard extends Component {
         });
     }
 
-    openEntries({ model, method }) {
-        return this.action.doAction("tiered_cache.cache_entry_action", {
-            additionalContext: { search_default_model: model, search_default_method: method },
-        });
+    openEntries(method) {
+        return this.openOf("tiered_cache.cache_entry_action", _t("Entries of %s", this.keyOf(method)), [
+            ["model", "=", method.model],
+            ["method", "=", method.method],
+        ]);
+    }
+
+    /** An action of its menu, of these records only: what is typed into a search finds parts of words. */
+    async openOf(xmlId, name, domain) {
+        const action = await this.action.loadAction(xmlId);
+        return this.action.doAction({ ...action, name, display_name: name, domain });
     }
 
     openFigures({ model, method }) {
@@ -269,7 +288,9 @@ export class CacheDashboard extends Component {
         ]);
     }
 
+    /** Figures of the period that is shown, so that they add up to what was clicked. */
     openMetrics(name, domain) {
+        const since = serializeDateTime(toLocal(this.figures.starts[0]));
         return this.action.doAction({
             type: "ir.actions.act_window",
             name,
@@ -279,17 +300,19 @@ export class CacheDashboard extends Component {
                 [false, "graph"],
                 [false, "pivot"],
             ],
-            domain,
+            domain: [...domain, ["bucket", ">=", since]],
         });
     }
 
     openChanges(relation) {
+        const name = _t("Changes of %s", relation);
         if (this.figures.has_changes) {
-            return this.action.doAction("tiered_cache.cache_change_action", {
-                additionalContext: { search_default_relation: relation },
-            });
+            return this.openOf("tiered_cache.cache_change_action", name, [
+                ["kind", "=", "table"],
+                ["relation", "=", relation],
+            ]);
         }
-        return this.openMetrics(_t("Changes of %s", relation), [
+        return this.openMetrics(name, [
             ["reason", "=", "stale"],
             ["relation", "=", relation],
         ]);

@@ -46,9 +46,20 @@ export function formatMs(value) {
     return _t("%s ms", decimals(value, value < 1 ? 2 : value < 100 ? 1 : 0));
 }
 
-/** A long time: 40 s, 1 min 17 s, 12 min, 3 h 12 min, 456 h. */
+/** A power of ten, in milliseconds: 0.1 ms, 10 ms, 1 s. */
+export function formatPower(ms) {
+    const inSeconds = ms >= 1000;
+    const value = inSeconds ? ms / 1000 : ms;
+    const text = decimals(value, Math.max(0, -Math.floor(Math.log10(value))));
+    return inSeconds ? _t("%s s", text) : _t("%s ms", text);
+}
+
+/** A long time: 0.5 s, 40 s, 1 min 17 s, 12 min, 3 h 12 min, 456 h. */
 export function formatSpan(ms) {
     const seconds = Math.floor((ms || 0) / 1000);
+    if (seconds < 10 && ms % 1000) {
+        return _t("%s s", decimals(ms / 1000, 1));
+    }
     if (seconds < 60) {
         return _t("%s s", seconds);
     }
@@ -60,10 +71,32 @@ export function formatSpan(ms) {
         return _t("%s min", minutes);
     }
     const hours = Math.floor(minutes / 60);
-    if (hours >= 100) {
+    if (hours >= 100 || !(minutes % 60)) {
         return _t("%s h", formatInteger(hours));
     }
     return _t("%(hours)s h %(minutes)s min", { hours, minutes: minutes % 60 });
+}
+
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const SPAN_STEPS = [
+    ...[0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30].map((step) => step * SECOND),
+    ...[1, 2, 5, 10, 15, 30].map((step) => step * MINUTE),
+    ...[1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000].map((step) => step * HOUR),
+];
+
+/**
+ * Where an axis of time spent is marked: at whole seconds, minutes and hours, which a scale of ten
+ * in milliseconds would miss.
+ *
+ * @param {number} maxMs the end of the axis
+ * @returns {number[]} milliseconds, at most six
+ */
+export function spanTicks(maxMs) {
+    const step = SPAN_STEPS.find((ms) => maxMs / ms <= 5) || maxMs / 5;
+    const count = Math.floor(maxMs / step + 1e-9) || 0;
+    return [...Array(count + 1).keys()].map((index) => index * step);
 }
 
 /** Bytes, in steps of 1024: 512 B, 1.5 MB. */

@@ -568,7 +568,9 @@ class TestRemote(RemoteCase):
     def test_what_is_followed_is_shown_without_the_row_of_the_remote(self):
         self.search()
         self.settle()
-        self.sql("UPDATE cache_remote_follow SET polled_at = '2026-01-02 03:04:05' WHERE model = ''")
+        self.sql(
+            "UPDATE cache_remote_follow SET polled_at = '2026-01-02 03:04:05' WHERE model = ''"
+        )
         with self.request() as env:
             remote = env['cache.remote'].browse(self.remote_id)
             self.assertEqual(remote.followed_ids.mapped('model'), ['res.partner'])

@@ -675,7 +675,6 @@ class TestRemoteBatching(RemoteCase):
         self.assertEqual(server.paths()['/cache/1/batch'], 1)
         self.assertEqual(len(server.asked), 3)  # the first, all others, and the one that failed
 
-
     def batch_of(self, answer):
         """What three calls give whose batch is answered like this, and the client."""
 
@@ -727,8 +726,8 @@ class TestRemoteBatching(RemoteCase):
         batcher._gather = in_vain
 
         def ask(item):
-            return lambda: (item == 'first' or started.wait(5)) and batcher.run(
-                'k', item, work, lambda: 5.0
+            return lambda: (
+                (item == 'first' or started.wait(5)) and batcher.run('k', item, work, lambda: 5.0)
             )
 
         def follow():

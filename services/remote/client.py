@@ -41,8 +41,8 @@ BREAKER_COOLDOWN_S = 1.0
 BREAKER_MAX_COOLDOWN_S = 30.0
 
 BATCH_REFUSED = (400, 403, 413, 415, 422)
-"""Statuses that say something about a batch (too large, not let through) and nothing about the health
-of the server: its calls are made one by one."""
+"""Statuses that say something about a batch (too large, not let through) and nothing about how the
+server does: its calls are made one by one."""
 
 DESCRIBED_FOR_S = 3600.0
 """So long the fields of a model are remembered."""

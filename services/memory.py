@@ -96,6 +96,11 @@ class Memory:
             self._empty()
             self._rights = transaction.rights
 
+    def renew(self, transaction) -> None:
+        """Empty the memory whatever it was filled under; a transaction fills it anew."""
+        self._empty()
+        self._rights = None if self._has_others(transaction) else transaction.rights
+
     def _empty(self) -> None:
         """In this process only: nothing has changed that others would have to be told."""
         to_tell = self._registry.cache_invalidated

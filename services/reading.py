@@ -356,12 +356,22 @@ def audited(engine: Engine, records, method: str, hit: Hit, compute):
     name = (records._name, method)
     with plain_reads():
         ok, value = auditor.audit(
-            name, hit.value, compute, lambda: positions.moved(records.env.cr, hit.positions)
+            name,
+            hit.value,
+            compute,
+            lambda: positions.moved(records.env.cr, hit.positions),
+            lambda: _forget(engine, records.env),
         )
     engine.metrics.audit(*name, ok)
     if not ok:
         engine.suspend(name)
     return value
+
+
+def _forget(engine: Engine, env) -> None:
+    """Empty what this worker has in memory; a transaction that was served holds no changes."""
+    env.invalidate_all(flush=False)
+    engine.memory.renew(state_of(env.cr))
 
 
 @contextlib.contextmanager

@@ -428,6 +428,22 @@ class TestComparison(BaseCase):
         answers = iter((1, 2))
         self.assertEqual(auditor.audit(('m', 'read'), 0, lambda: next(answers)), (True, 2))
 
+    def test_what_another_worker_would_answer_is_no_difference(self):
+        """Odoo's own answer may depend on what is in a worker's memory."""
+        memory = ['warm']
+        found = auditor.audit(
+            ('m', 'read'), 'cold', lambda: memory[-1], forget=lambda: memory.append('cold')
+        )
+        self.assertEqual(found, (True, 'cold'))
+
+    def test_a_wrong_answer_stays_wrong_with_an_empty_memory(self):
+        memory = ['warm']
+        with mute_logger(auditor.__name__):
+            found = auditor.audit(
+                ('m', 'read'), 'wrong', lambda: memory[-1], forget=lambda: memory.append('cold')
+            )
+        self.assertEqual(found, (False, 'warm'))
+
 
 @tagged('post_install', '-at_install')
 class TestAuditor(StatesCase):

@@ -3,7 +3,8 @@
 What happens where their tables change is among the scripts of ``test_model.py``.
 """
 
-from odoo.addons.tiered_cache.services import memory
+from odoo.addons.tiered_cache.services import memory, reading
+from odoo.addons.tiered_cache.services.transaction import state_of
 from odoo.tests import tagged
 
 from .common import CacheCase
@@ -50,6 +51,16 @@ class TestMemory(CacheCase):
         with self.assertMiss(), self.request() as env:
             read(env)
         self.assertIn('sentinel', filled)
+
+    def test_an_audit_can_do_without_it(self):
+        self.warm(read)
+        filled = self.filled()
+        with self.request() as env:
+            read(env)
+            reading._forget(self.engine, env)
+            self.assertNotIn('sentinel', filled)
+            self.assertTrue(self.engine.memory.fits(state_of(env.cr)))
+        self.assertFalse(self.registry.cache_invalidated)
 
     def test_what_another_transaction_of_the_thread_has_cleared_is_still_told(self):
         self.warm(read)

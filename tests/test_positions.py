@@ -153,7 +153,7 @@ class TestPositions(CacheCase):
             f'SELECT last_value FROM {self.sequence}',
             f'SELECT last_value, is_called FROM "{self.sequence}"',
             "SELECT last_value, (SELECT increment_by FROM pg_sequences WHERE sequencename ="
-            f" 'ir_sequence_001'), is_called FROM \"{self.sequence}\"",
+            f" 'ir_sequence_999'), is_called FROM \"{self.sequence}\"",
         ):
             with self.request() as env, self.recording(env) as recording:
                 env.cr.execute(text)
@@ -165,9 +165,9 @@ class TestPositions(CacheCase):
         self.configure(audit_rate='1')
         plain = auditor.audit
 
-        def audit(name, value, compute, moved):
+        def audit(*args):
             self.sql(f"SELECT nextval('{self.sequence}')")
-            return plain(name, value, compute, moved)
+            return plain(*args)
 
         self.patch(auditor, 'audit', audit)
         with self.assertHit(), self.request() as env:

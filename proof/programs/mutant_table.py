@@ -2147,6 +2147,20 @@ _plant(
         'TestComparison',
     ),
     (
+        'auditor-memory',
+        "what another worker would answer is no difference",
+        "    forget()\n    fresh",
+        "    fresh",
+        'TestComparison',
+    ),
+    (
+        'auditor-memory-wrong',
+        "a wrong answer is one with an empty memory, too",
+        "    if same(comparable(method, value), comparable(method, fresh)):",
+        "    if not same(computed, fresh):",
+        'TestComparison',
+    ),
+    (
         'auditor-twice',
         "what gives two answers by itself is no difference",
         "    if not same(computed, again):\n",

@@ -134,6 +134,10 @@ class CacheRemote(models.Model):
         string="Ask Every", default=10.0, help="Seconds; one worker asks for all, at least 5."
     )
     follow_ids = fields.One2many('cache.remote.follow', 'remote_id', readonly=True)
+    followed_ids = fields.One2many(
+        'cache.remote.follow', 'remote_id', readonly=True, domain=[('model', '!=', '')]
+    )
+    polled_at = fields.Datetime(string="Last Asked", compute='_compute_follow_problem')
     follow_problem = fields.Char(compute='_compute_follow_problem')
     statistics = fields.Json(compute='_compute_statistics')
     statistics_text = fields.Text(compute='_compute_statistics', string="In Words")
@@ -169,11 +173,14 @@ class CacheRemote(models.Model):
         )
         self.invalidate_recordset(['api_key', 'has_key'], flush=False)
 
-    @api.depends('follow_ids.error')
+    @api.depends('follow_ids.error', 'follow_ids.polled_at')
     def _compute_follow_problem(self):
+        """From the row without a model, which is that of the remote."""
         for remote in self:
-            errors = remote.sudo().follow_ids.filtered('error').mapped('error')
+            rows = remote.sudo().follow_ids
+            errors = rows.filtered('error').mapped('error')
             remote.follow_problem = errors[0] if errors else False
+            remote.polled_at = rows.filtered(lambda row: not row.model)[:1].polled_at
 
     def _compute_statistics(self):
         """Of all processes, as they have reported it last."""
@@ -296,7 +303,7 @@ class CacheRemote(models.Model):
         if 'name' in vals:
             self._forget()
         result = super().write(vals)
-        if moved and 'api_key' not in vals:
+        if moved and vals.get('api_key', MASK) == MASK:  # what everybody sees is no key
             moved._set_secret('')
         if moved:
             moved._forget()
@@ -373,8 +380,26 @@ class CacheRemote(models.Model):
             finally:
                 client.close()
         except (RemoteError, ValueError) as error:
-            return self._tested('bad', f"{type(error).__name__}: {error}", {})
+            problem = f"{type(error).__name__}: {str(error).rstrip('.')}. {self._advice(error)}"
+            return self._tested('bad', problem.strip(), {})
         return self._tested('good', '', {'protocol': protocol, 'version': version})
+
+    def _advice(self, error):
+        """What to look at."""
+        reach = self.env._(
+            "Are URL and database right, does the server run, and may this one reach it?"
+        )
+        return {
+            'unreachable': reach,
+            'timeout': reach,
+            'refused': self.env._("If that is meant, name it in Allowed Hosts."),
+            'authentication': self.env._(
+                "Give the API key of a user of that server; before Odoo 19 the login as well."
+            ),
+            'protocol': self.env._(
+                "Is it the URL of an Odoo, and is the name of the database right?"
+            ),
+        }.get(getattr(error, 'kind', ''), '')
 
     def _tested(self, state, problem, found):
         values = {'state': state, 'problem': problem or False, **found}

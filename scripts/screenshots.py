@@ -145,7 +145,7 @@ SCREENS = (
     Screen("remote-statistics", action("cache_remote_action", "/{remote}"), FORM,
            click(".o_notebook_headers a", "Statistics"), "[name=statistics_text]"),
     Screen("remote-followed", action("cache_remote_action", "/{remote}"), FORM,
-           click(".o_notebook_headers a", "Followed"), "[name=follow_ids]"),
+           click(".o_notebook_headers a", "Followed"), "[name=followed_ids]"),
     Screen("remote-bad", action("cache_remote_action", "/{remote_bad}"), FORM),
     Screen("calls", action("cache_call_action"), LIST),
     Screen("call", action("cache_call_action", "/{call}"), FORM),

@@ -26,9 +26,9 @@ MAX_DEPTH = 20
 """How deep a domain is nested; a chain of the same operator counts once, a dot in a path too."""
 
 LINK_LEAVES = 5
-"""A step into another model (a dot in a path, ``any``) counts as so many conditions, so that a domain
-has at most a hundred.  PostgreSQL makes a join of each; planning 2,000 of them took 20 GB, which no
-time limit of a statement interrupts."""
+"""A step into another model (a dot in a path, ``any``) counts as so many conditions, so that a
+domain has at most a hundred.  PostgreSQL makes a join of each; planning 2,000 of them took 20 GB,
+and no time limit of a statement stopped it."""
 
 MAX_FIELDS = 500
 """Names in one list; ``res.partner`` with every app has some 400 fields."""

@@ -51,7 +51,7 @@ class Domains:
         return None
 
     def select(self, call: Call, domain: list, ids: list[int]) -> set[int]:
-        """Which of these records a domain of :meth:`normal` holds for; may be a :class:`Failure`."""
+        """Which of these records a domain of :meth:`normal` holds for, or a :class:`Failure`."""
         raise NotImplementedError
 
     def counted_by(self, call: Call) -> str | None:

@@ -99,8 +99,11 @@ def _paths(settings) -> dict:
             'get': {
                 'operationId': 'openapi',
                 'summary': "This document.",
-                'security': [],
-                'responses': {'200': _json("This document.", {'type': 'object'})},
+                'security': [{}, {'key': []}],
+                'responses': {
+                    '200': _json("This document.", {'type': 'object'}),
+                    '401': _json("The key is not valid.", _ERROR),
+                },
             }
         },
     }

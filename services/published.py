@@ -195,11 +195,11 @@ def pools(engine, env):
     yield Family(
         'tiered_cache_pool_connections',
         'gauge',
-        "Connections that are active, idle or healthy, and callers that wait in the queue.",
+        "Connections that are open, active, idle or healthy, and callers that wait in the queue.",
         [
             ({'pool': name, 'state': state}, total[state])
             for name, total in totals.items()
-            for state in ('active', 'idle', 'healthy', 'queued')
+            for state in ('open', 'active', 'idle', 'healthy', 'queued')
         ],
     )
     for what, help_ in (

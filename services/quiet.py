@@ -1,9 +1,9 @@
 """What a stranger's input makes PostgreSQL say is no error of this server.
 
-The one idea: a query that PostgreSQL refuses is logged by Odoo as an ERROR, and so are some domains
-that the ORM refuses.  Where they were made from what a program outside has sent, the line becomes an
-INFO for the thread that serves it: who reads the log of errors is not woken up by a stranger's typing
-mistake.
+The one idea: a query that PostgreSQL refuses is logged by Odoo as an ERROR, and so are some
+domains that the ORM refuses.  Where they were made from what a program outside has sent, the line
+becomes an INFO for the thread that serves it: who reads the log of errors is not woken up by a
+stranger's typing mistake.
 
 What may go wrong: a fault of the server shows up in such a query.  The line is there, one level
 lower, and the caller is told.
@@ -16,7 +16,7 @@ import logging
 import threading
 
 _LOGGERS = ('odoo.sql_db', 'odoo.domains', 'odoo.fields', 'odoo.models', 'py.warnings')
-"""Of Odoo, for what it makes of a call; the last one for operators and the like that are deprecated."""
+"""Of Odoo, for what it makes of a call; the last one for operators that are deprecated."""
 
 _local = threading.local()
 

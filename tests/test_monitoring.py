@@ -125,6 +125,7 @@ class TestMetrics(ApiCase):
         for value, name, *labels in (
             (4, 'connections', 'redis', 'idle'),
             (2, 'connections', 'remote:hq', 'idle'),
+            (3, 'connections', 'remote:hq', 'open'),
             (6, 'created', 'redis'),
             (0.004, 'acquire_mean_seconds', 'redis'),
             (15.0, 'age_mean_seconds', 'remote:hq'),
@@ -154,6 +155,7 @@ class TestMetrics(ApiCase):
         }
         self.assertLessEqual(asked, there)
         self.assertGreater(len(asked), 8)
+        self.assertIn('tiered_cache_pool_connections', asked)
 
     def test_asking_for_new_names_makes_no_new_series(self):
         self.engine.metrics.miss('cold', 'a.model', 'read', 1.0)

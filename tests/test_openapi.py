@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import re
 
 from hypothesis import strategies
 from hypothesis.errors import Unsatisfiable
@@ -40,6 +41,14 @@ class TestOpenApi(ApiCase):
             for method in methods
         }
         self.assertEqual(paths, routes)
+
+    def test_a_key_that_is_none_is_described_at_every_address(self):
+        paths = self.open('/cache/1/openapi.json', key=False).json['paths']
+        for path, methods in paths.items():
+            for method, operation in methods.items():
+                response = self.open(re.sub(r'\{\w+\}', '1', path), method=method, key='wrong')
+                self.assertEqual(response.status_code, 401, path)
+                self.assertIn('401', operation['responses'], path)
 
     def test_answers_are_as_described(self):
         self.assertIsNotNone(schemathesis, "pip install schemathesis")

@@ -534,6 +534,9 @@ class TestRemote(RemoteCase):
         self.change(url='http://127.0.0.1:1')
         self.assertEqual(self.key(), '')
         self.change(url=self.server.url, api_key='another')
+        self.change(url='http://127.0.0.1:1', api_key='********')
+        self.assertEqual(self.key(), '', "what everybody sees is no key")
+        self.change(url=self.server.url, api_key='another')
         self.assertEqual(self.key(), 'another')
 
     def key(self):
@@ -558,6 +561,20 @@ class TestRemote(RemoteCase):
         state, _version, _protocol, problem = self.commit(test)
         self.assertEqual(state, 'bad')
         self.assertIn('RemoteUnreachable', problem)
+        self.assertIn('Are URL and database right', problem)
+        self.change(allowed_hosts=False)
+        self.assertIn('Allowed Hosts', self.commit(test)[3])
+
+    def test_what_is_followed_is_shown_without_the_row_of_the_remote(self):
+        self.search()
+        self.settle()
+        self.sql(
+            "UPDATE cache_remote_follow SET polled_at = '2026-01-02 03:04:05' WHERE model = ''"
+        )
+        with self.request() as env:
+            remote = env['cache.remote'].browse(self.remote_id)
+            self.assertEqual(remote.followed_ids.mapped('model'), ['res.partner'])
+            self.assertEqual(str(remote.polled_at), '2026-01-02 03:04:05')
 
     def test_statistics(self):
         self.search()

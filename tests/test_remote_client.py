@@ -15,6 +15,7 @@ from odoo.tests import BaseCase, tagged
 from odoo.tools import mute_logger
 
 from ..services.remote import address, errors
+from ..services.remote.batcher import Batcher, Work
 from ..services.remote.client import Client, Settings
 from ..services.remote.protocols import Call
 from ..services.remote.transport import Deadline, Transport
@@ -673,6 +674,72 @@ class TestRemoteBatching(RemoteCase):
         self.assertEqual(results, list(range(1, 12)))
         self.assertEqual(server.paths()['/cache/1/batch'], 1)
         self.assertEqual(len(server.asked), 3)  # the first, all others, and the one that failed
+
+    def batch_of(self, answer):
+        """What three calls give whose batch is answered like this, and the client."""
+
+        def rule(asked):
+            if asked.path == '/cache/1/batch':
+                return answer
+            problem = {'name': 'odoo.exceptions.AccessError', 'message': 'No'}
+            return Answer(json.dumps(problem).encode(), 403, delay_s=0.2)
+
+        client = self.client(self.serve(rule), batch_delay_s=0.05, retries=0)
+        client.has_addon(True)
+        calls = [Call('m', 'search_count', ([['id', '=', n]],), {}) for n in range(3)]
+        return self.together(*(lambda c=call: client.read(c) for call in calls)), client
+
+    def test_a_batch_that_is_refused_is_no_outage(self):
+        refused = {'error': {'status': 403, 'type': 'access', 'message': 'No'}}
+        of_each = json.dumps({'results': [refused, refused]}, separators=(',', ':')).encode()
+        for status, body in (
+            (403, of_each),
+            (404, of_each),
+            (429, of_each),
+            (403, json.dumps(refused).encode()),
+            (413, b'{"error":{"status":413,"type":"too_large","message":"Too large"}}'),
+            (400, b'{"error":{"status":400,"type":"invalid","message":"Nested too deep"}}'),
+        ):
+            with self.subTest(status=status, body=body[:20]):
+                results, client = self.batch_of(Answer(body, status))
+                self.assertEqual({type(one) for one in results}, {errors.RemoteAccessError})
+                self.assertTrue(client._has_batch_api)
+                self.assertEqual(set(client.errors), {'access'})
+
+    def test_who_gathers_in_vain_leaves_nobody_waiting(self):
+        batcher, started, go = Batcher(0.2), threading.Event(), threading.Event()
+
+        def single(item):
+            if item == 'first':
+                started.set()
+                go.wait(5)
+            return item
+
+        work = Work(single, lambda items: items)
+
+        def in_vain(_group, batch, _left_s):
+            while len(batch.items) < 2:
+                time.sleep(0.001)
+            go.set()
+            raise errors.RemoteTimeout('late')
+
+        batcher._gather = in_vain
+
+        def ask(item):
+            return lambda: (
+                (item == 'first' or started.wait(5)) and batcher.run('k', item, work, lambda: 5.0)
+            )
+
+        def follow():
+            while not (batcher._groups.get('k') and batcher._groups['k'].batch):
+                time.sleep(0.001)
+            return ask('follows')()
+
+        results = self.together(ask('first'), ask('leads'), follow)
+        self.assertEqual(results[0], 'first')
+        self.assertIsInstance(results[1], errors.RemoteTimeout)
+        self.assertEqual(results[2], 'follows')
+        self.assertFalse(batcher._groups)
 
 
 def holds(domain, row) -> bool:

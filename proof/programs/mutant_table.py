@@ -3947,6 +3947,35 @@ _plant(
 
 _plant(
     'P7',
+    'services/remote/client.py',
+    (
+        'remote-batch-all-failed',
+        "a batch all of whose calls are refused is taken for an outage",
+        """if response.body.startswith(b'{"results":'):""",
+        "if False:",
+        'TestRemoteBatching.test_a_batch_that_is_refused_is_no_outage',
+    ),
+    (
+        'remote-batch-refused',
+        "a batch that is too large is taken for an outage",
+        "elif response.status in BATCH_REFUSED:",
+        "elif False:",
+        'TestRemoteBatching.test_a_batch_that_is_refused_is_no_outage',
+    ),
+)
+_plant(
+    'P7',
+    'services/remote/batcher.py',
+    (
+        'remote-batch-in-vain',
+        "who gathers and gives up leaves the others waiting",
+        "                batch.results = [failed] * count\n            batch.done.set()\n",
+        "                return\n            batch.done.set()\n",
+        'TestRemoteBatching.test_who_gathers_in_vain_leaves_nobody_waiting',
+    ),
+)
+_plant(
+    'P7',
     'services/remote/transport.py',
     (
         'remote-deadline',
@@ -4097,8 +4126,15 @@ _plant(
     (
         'remote-key-moved',
         "API key: it goes to whatever URL somebody writes, who need not know it",
-        "if moved and 'api_key' not in vals:",
+        "if moved and vals.get('api_key', MASK) == MASK:",
         "if False:",
+        'TestRemote.test_saving_the_form_keeps_the_key_and_moving_the_server_drops_it',
+    ),
+    (
+        'remote-key-mask',
+        "API key: whoever moves the server gives what the form shows instead of it",
+        "if moved and vals.get('api_key', MASK) == MASK:",
+        "if moved and 'api_key' not in vals:",
         'TestRemote.test_saving_the_form_keeps_the_key_and_moving_the_server_drops_it',
     ),
     (

@@ -124,23 +124,24 @@ class Batcher:
             self._came_back(key, group)
 
     def _lead(self, key, group: _Group, batch: _Batch, work: Work, left_s) -> None:
+        failed = ALONE  # whoever gathers in vain: the others make their own
         try:
-            self._gather(group, batch, left_s)
-        finally:
-            with self._changed:
-                if group.batch is batch:
-                    group.batch = None
-                group.under_way += 1
-                count = len(batch.items)
-                if count > 1:
-                    self.batches += 1
-                    self.batched += count
-        try:
+            try:
+                self._gather(group, batch, left_s)
+            finally:
+                with self._changed:
+                    if group.batch is batch:
+                        group.batch = None
+                    group.under_way += 1
+                    count = len(batch.items)
+                    if count > 1:
+                        self.batches += 1
+                        self.batched += count
+            failed = RemoteUnreachable('Who asked for all has been interrupted.')
             batch.results = self._results(batch.items, work)
         finally:
-            if not batch.results:  # interrupted
-                error = RemoteUnreachable('Who asked for all has been interrupted.')
-                batch.results = [error] * count
+            if not batch.results:
+                batch.results = [failed] * count
             batch.done.set()
             self._came_back(key, group)
 

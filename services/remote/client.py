@@ -40,6 +40,10 @@ BREAKER_FAILURES = 3
 BREAKER_COOLDOWN_S = 1.0
 BREAKER_MAX_COOLDOWN_S = 30.0
 
+BATCH_REFUSED = (400, 403, 413, 415, 422)
+"""Statuses that say something about a batch (too large, not let through) and nothing about how the
+server does: its calls are made one by one."""
+
 DESCRIBED_FOR_S = 3600.0
 """So long the fields of a model are remembered."""
 
@@ -232,9 +236,17 @@ class Client:
     def _batch(self, calls: list[Call], deadline: Deadline) -> list:
         account = self.settings.account
         request = addon.batch_request(account, calls)
-        found = self._repeating(
-            lambda: addon.read_batch(self._send(request, deadline), account, len(calls)), deadline
-        )
+
+        def send():
+            response = self._send(request, deadline)
+            if response.body.startswith(b'{"results":'):
+                # where all calls have failed, the status is theirs and none of the batch's
+                response = response._replace(status=200)
+            elif response.status in BATCH_REFUSED:
+                return [ALONE] * len(calls)
+            return addon.read_batch(response, account, len(calls))
+
+        found = self._repeating(send, deadline)
         if found is None:
             self._has_batch_api = False
             return [ALONE] * len(calls)

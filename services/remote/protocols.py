@@ -10,6 +10,7 @@ a mistake in the call it says which, without its traceback.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import typing
@@ -340,8 +341,10 @@ def _version(send) -> tuple[str, bool]:
             result = answer.get('result')
             if isinstance(result, dict) and isinstance(result.get('server_version'), str):
                 return clean(result['server_version'])[:40], False
-    xml = XmlRpc(nobody)
-    result = xml.result(send(xml._service('common', 'version', [])))
+    xml, result = XmlRpc(nobody), None
+    response = send(xml._service('common', 'version', []))
+    with contextlib.suppress(RemoteProtocolError):
+        result = xml.result(response)
     if isinstance(result, dict) and isinstance(result.get('server_version'), str):
         return clean(result['server_version'])[:40], True
     raise RemoteProtocolError('There is no Odoo at this URL.')

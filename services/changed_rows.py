@@ -1,8 +1,8 @@
 """Which rows of a model have changed since a snapshot, as far as PostgreSQL tells by itself.
 
 The one idea: each row says which transaction has written it (``xmin``).  What the earlier snapshot
-does not show was written by a transaction not older than the oldest that ran then, so a *mark* keeps
-the number of that one, and two digests that prove what the numbers alone do not:
+does not show was written by a transaction not older than the oldest that ran then, so a *mark*
+keeps the number of that one, and two digests that prove what the numbers alone do not:
 
 =========  =======================================================================================
 ``base``   of the versions without what came since.  It is the same later on if nothing but the

@@ -142,13 +142,13 @@ class CacheDashboard(models.AbstractModel):
             raise UserError(
                 self.env._(
                     "This option is set by %s and can only be changed there.",
-                    options.describe_source(name, settings.source(name)),
+                    self._place_of(name, settings),
                 )
             )
         try:
             options.check(name, str(value))
         except ValueError as error:
-            raise UserError(str(error)) from None
+            raise UserError(plain_words.error(self.env, error)) from None
         self.env['ir.config_parameter'].sudo().set_param(option.parameter, str(value))
         return self.env._(
             "%(option)s is %(value)s %(unit)s now; all workers follow with their next transaction.",
@@ -183,6 +183,11 @@ class CacheDashboard(models.AbstractModel):
                 ('cache.worker', 'kind'),
             )
         }
+
+    @api.model
+    def _place_of(self, option, settings):
+        place = options.describe_source(option, settings.source(option))
+        return plain_words.error(self.env, place)
 
     @api.model
     def _label_of(self, option):
@@ -448,7 +453,7 @@ class CacheDashboard(models.AbstractModel):
         if settings.is_overridden(name):
             words['text'] += " " + self.env._(
                 "The option is set by %s; change it there.",
-                options.describe_source(name, settings.source(name)),
+                self._place_of(name, settings),
             )
             return None
         if not self._may_set(name):

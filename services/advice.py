@@ -236,7 +236,9 @@ def needless_column(scene: Scene):
             count = method.details.get(('stale', relation), 0)
             if not column or same < FEW_SAME or same < SAME_SHARE * count:
                 continue
-            if count < STALE_SHARE * method.misses or relation in scene.tables.get(method.model, ()):
+            if count < STALE_SHARE * method.misses or relation in scene.tables.get(
+                method.model, ()
+            ):
                 continue
             yield Advice(
                 'needless_column',

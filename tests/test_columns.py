@@ -38,7 +38,9 @@ class TestOnlyReader(TransactionCase):
 
     def test_the_table_between(self):
         self.assertEqual(
-            self.reader('res.partner', ['name', 'category_id'], 'res_partner_res_partner_category_rel'),
+            self.reader(
+                'res.partner', ['name', 'category_id'], 'res_partner_res_partner_category_rel'
+            ),
             'category_id',
         )
 

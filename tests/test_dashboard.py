@@ -611,3 +611,25 @@ class TestScreen(HttpCase):
     def test_tour_without_figures(self):
         self.env.cr.execute("DELETE FROM cache_metric; DELETE FROM cache_total")
         self.start_tour('/odoo', 'tiered_cache_dashboard_empty', login='admin')
+
+    def test_tour_takes_advice(self):
+        self.env.cr.execute("DELETE FROM cache_metric; DELETE FROM cache_total")
+        counters = Metrics()
+        for _ in range(200):
+            counters.miss('cold', 'res.bank', 'read', 20.0)
+            counters.miss('evicted', 'res.partner', 'web_read', 5.0)
+            counters.hit('l1', 'res.partner', 'web_read', 0.5, 20.0)
+        for _ in range(60):
+            counters.miss('stale', 'res.partner', 'web_search_read', 20.0, 'res_country')
+            counters.same('res.partner', 'web_search_read', 'res_country', 'country_id')
+        rollup.write(self.env.cr, counters.drain())
+        self.start_tour('/odoo', 'tiered_cache_advice', login='admin')
+        rules = self.env['cache.rule'].search([('model', 'in', ('res.bank', 'res.partner'))])
+        self.assertEqual(
+            {(rule.model, rule.methods, rule.enabled, rule.consistency) for rule in rules},
+            {
+                ('res.bank', 'read', False, False),
+                ('res.partner', 'web_search_read', True, 'eventual'),
+            },
+        )
+        self.assertEqual(self.env['ir.config_parameter'].get_param('tiered_cache.l1_max_mb'), '128')

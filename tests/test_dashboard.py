@@ -13,7 +13,6 @@ from odoo.exceptions import AccessError, UserError
 from odoo.tests import BaseCase, HttpCase, TransactionCase, new_test_user, tagged
 from odoo.tools import mute_logger
 
-from ..models.cache_dashboard import _percent
 from ..services import dashboard, rollup, workers
 from ..services.metrics import CALLS, Metrics
 from .common import CacheCase
@@ -299,7 +298,9 @@ class TestFigures(DashboardCase):
         json.dumps(self.figures())
 
     def test_shares_in_words(self):
-        self.assertEqual([_percent(s) for s in (0.0123, 0.5, 1.0)], ["1.2 %", "50 %", "100 %"])
+        dashboard_ = self.env['cache.dashboard']
+        shown = [dashboard_._percent(share) for share in (0.0123, 0.5, 1.0)]
+        self.assertEqual(shown, ["1.2 %", "50 %", "100 %"])
 
 
 @tagged('post_install', '-at_install')

@@ -25,6 +25,7 @@ from ..services import codec, journal, keys, positions, pretty, preview, version
 from ..services import entry as entry_format
 from ..services.keys import sql_like
 from ..services.removal import ANY
+from . import plain_words
 from .cache_manager import GROUP_ADMIN, MAX_KEYS
 
 MAX_SHOWN_CHARS = 20_000
@@ -159,7 +160,7 @@ class CacheEntry(models.Model):
             try:
                 target = keys.pattern_target(text)
             except keys.InvalidKey as error:
-                raise UserError(str(error)) from None
+                raise UserError(plain_words.error(self.env, error)) from None
             found.update(self._ids_of_keys(target))
         return [('id', 'in', list(found))]
 

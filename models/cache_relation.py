@@ -18,6 +18,7 @@ from odoo.tools import SQL
 
 from ..services import preview
 from ..services.engine import engine_for
+from . import plain_words
 from .cache_manager import GROUP_ADMIN
 
 OWN_TABLES = (
@@ -175,7 +176,7 @@ class CacheRelation(models.Model):
         engine = self._engine_of_administrator()
         failed = []
         for relation in self:
-            error = engine.guards.guard_now(relation.name)
+            error = plain_words.error(self.env, engine.guards.guard_now(relation.name))
             if error:
                 failed.append(f"{relation.name} ({error})")
             self.env['cache.log']._note('guard', self.env._("Table %s", relation.name), error)
@@ -199,7 +200,7 @@ class CacheRelation(models.Model):
         kept = []
         for relation in self:
             try:
-                error = engine.guards.release_now(relation.name)
+                error = plain_words.error(self.env, engine.guards.release_now(relation.name))
             except psycopg2.Error as failure:
                 raise UserError(
                     self.env._("%(table)s could not be released: %(error)s",

@@ -56,6 +56,9 @@ class CacheRule(models.Model):
         help="The read methods the rule is about, separated by commas. Empty means all: "
         + ", ".join(policy.METHODS)
     )
+    shown_methods = fields.Char(
+        string="Reads", compute='_compute_shown_methods', help="The read methods, in words."
+    )
     enabled = fields.Boolean(
         string="Cached", default=True, help="When off, these reads are always computed."
     )
@@ -191,6 +194,12 @@ class CacheRule(models.Model):
         settings = self.env['res.config.settings']._tiered_cache_settings()
         for rule in self:
             rule.effect = plain_words.of_rule(rule.sudo(), settings) if rule.model_id else False
+
+    @api.depends('methods')
+    @api.depends_context('lang')
+    def _compute_shown_methods(self):
+        for rule in self:
+            rule.shown_methods = ", ".join(split_methods(rule.methods)) or self.env._("All reads")
 
     @api.depends('model', 'methods', 'enabled')
     def _compute_display_name(self):

@@ -12,8 +12,28 @@ from markupsafe import Markup
 from odoo.tools import formatLang
 
 from ..services import policy
+from ..services.sentences import Sentence
 
 TIER_NAMES = {'l1': "L1", 'l2': "L2", 'l3': "L3"}
+
+
+def error(env, found):
+    """What went wrong, in the reader's language where services have a sentence for it.
+
+    :param found: an exception, or a text
+    """
+    text = found
+    if isinstance(found, BaseException):
+        text = found.args[0] if found.args else str(found)
+    if isinstance(text, Sentence):
+        return text.told(lambda source, **values: _told(env, source, values))
+    return str(found)
+
+
+def _told(env, source, values):
+    if 'unit' in values:
+        values['unit'] = unit(env, values['unit'])
+    return env._(source, **values)  # pylint: disable=translation-not-literal
 
 
 def of_rule(rule, settings):

@@ -107,13 +107,15 @@ class ResConfigSettings(models.TransientModel):
     def _compute_tiered_cache_places(self):
         settings = self._tiered_cache_settings()
         places = {
-            name: options.describe_source(name, settings.source(name))
+            name: plain_words.error(self.env, options.describe_source(name, settings.source(name)))
             for name in options.OPTIONS
             if settings.is_overridden(name)
         }
         for record in self:
             record.tiered_cache_places = places
-            record.tiered_cache_problems = "\n".join(settings.problems)
+            record.tiered_cache_problems = "\n".join(
+                plain_words.error(self.env, problem) for problem in settings.problems
+            )
 
     def _compute_tiered_cache_state(self):
         engine = engine_for(self.env.registry)
@@ -222,7 +224,8 @@ class ResConfigSettings(models.TransientModel):
                 text = self._tiered_cache_text(option, value)
             except ValueError as error:
                 problems.append(
-                    f"{self._fields[PREFIX + name]._description_string(self.env)}: {error}"
+                    f"{self._fields[PREFIX + name]._description_string(self.env)}: "
+                    f"{plain_words.error(self.env, error)}"
                 )
             else:
                 self.env['ir.config_parameter'].sudo().set_param(option.parameter, text)

@@ -3062,6 +3062,64 @@ _plant(
     ),
 )
 _plant(
+    'P1',
+    'services/sums.py',
+    (
+        'sums-stamp',
+        "a sum that was kept is not used when figures have come since",
+        "AND until = %s AND stamp = %s",
+        "AND until = %s AND %s <> ''",
+        'TestSums',
+    ),
+    (
+        'sums-prepared',
+        "sums are prepared before they are asked for",
+        "            for part in sorted(wanted - self._prepared):\n",
+        "            for part in ():\n",
+        'TestSums',
+    ),
+)
+_plant(
+    'P6',
+    'services/dashboard.py',
+    (
+        'sums-shown',
+        "a kept sum is cut to the models that the reader may read",
+        "            elif model in shown:\n",
+        "            elif True:\n",
+        'TestSums,TestAccess',
+    ),
+)
+_plant(
+    'P1',
+    'services/reading.py',
+    (
+        'same-again',
+        "only an answer that came out as before is counted as such",
+        "    if payload == ticket.before:\n",
+        "    if ticket.before:\n",
+        'TestSameAgain',
+    ),
+    (
+        'same-again-always',
+        "no column is blamed for a table that every answer depends on",
+        "    wanted = None if relation in engine.always else ticket.columns\n",
+        "    wanted = ticket.columns\n",
+        'TestSameAgain',
+    ),
+)
+_plant(
+    'P10',
+    'services/guards.py',
+    (
+        'guards-forget',
+        "a table that is gone or guarded meanwhile is no error any more",
+        "        for relation in solved:\n            self._forget(relation)\n",
+        "        return\n",
+        'TestGuards',
+    ),
+)
+_plant(
     'P10',
     'services/rollup.py',
     (

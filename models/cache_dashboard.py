@@ -354,7 +354,7 @@ class CacheDashboard(models.AbstractModel):
         return {
             'state': (first['state'] if broken else 'up') if seen else 'unknown',
             'since': min((h['since'] for h in broken if h['since']), default=None),
-            'fault': first.get('last_fault', ''),
+            'fault': plain_words.redis_fault(self.env, first.get('last_fault') or ''),
             'address': (first or (seen or [{}])[0]).get('address', ''),
             'version': stats.get('version') or '',
             'down': len(broken),

@@ -531,6 +531,7 @@ class TestReports(CacheCase):
         figures = self.commit(lambda env: env['cache.dashboard'].get_figures())
         self.assertEqual((figures['redis']['state'], figures['redis']['down']), ('down', 1))
         self.assertLess(abs(figures['redis']['since'] - time.time()), 60)
+        self.assertEqual(figures['redis']['fault'], "nothing listens there")
 
     def test_without_redis(self):
         self.reporter.report()

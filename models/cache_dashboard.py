@@ -97,9 +97,6 @@ class CacheDashboard(models.AbstractModel):
             'guards': self._guards(workers, settings),
             'workers': [_worker(row) for row in workers],
             'advice': self._advice(when, curves, methods, workers, settings),
-            'has_changes': bool(
-                self.env.ref('tiered_cache.cache_change_action', raise_if_not_found=False)
-            ),
         }
 
     @api.model

@@ -98,9 +98,6 @@ class CacheDashboard(models.AbstractModel):
             'guards': self._guards(workers, settings),
             'workers': [_worker(row) for row in workers],
             'advice': self._advice(when, curves, methods, workers, settings),
-            'has_changes': bool(
-                self.env.ref('tiered_cache.cache_change_action', raise_if_not_found=False)
-            ),
         }
 
     @api.model
@@ -372,7 +369,7 @@ class CacheDashboard(models.AbstractModel):
         return {
             'state': (first['state'] if broken else 'up') if seen else 'unknown',
             'since': min((h['since'] for h in broken if h['since']), default=None),
-            'fault': first.get('last_fault', ''),
+            'fault': plain_words.redis_fault(self.env, first.get('last_fault') or ''),
             'address': (first or (seen or [{}])[0]).get('address', ''),
             'version': stats.get('version') or '',
             'down': len(broken),

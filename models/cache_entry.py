@@ -324,8 +324,11 @@ class CacheEntry(models.Model):
                     limit=MAX_SELECTED,
                 )
             )
-        for start in range(0, len(names), MAX_KEYS):
-            manager.invalidate_keys(names[start : start + MAX_KEYS])
+        if len(names) == 1:
+            manager.invalidate_key(names[0])  # the log names it
+        else:
+            for start in range(0, len(names), MAX_KEYS):
+                manager.invalidate_keys(names[start : start + MAX_KEYS])
         # a form has nothing to show any more, a list shows what is left
         in_form = self.env.context.get('tiered_cache_form')
         return {

@@ -10,12 +10,11 @@ in silence by the engine, so it is refused here, with the reason.
 """
 
 import re
-from datetime import timedelta
 
 from odoo import api, fields, models
 from odoo.exceptions import ValidationError
 
-from ..services import options, policy
+from ..services import dashboard, options, policy
 from . import plain_words
 from .cache_manager import GROUP_ADMIN
 
@@ -146,9 +145,10 @@ class CacheRule(models.Model):
             rule.state = (rule.consistency or 'default') if rule.enabled else 'off'
 
     def _figures(self, aggregate):
-        """Sums of the last 24 hours that the user may see, by model and method."""
+        """Sums of the last 24 hours, those of the dashboard, that the user may see, by model and
+        method."""
         names = self.sudo().model_id.mapped('model')
-        since = fields.Datetime.now() - timedelta(hours=24)
+        since = dashboard.period('day', fields.Datetime.now()).start
         groups = self.env['cache.metric']._read_group(
             [('model', 'in', names), ('bucket', '>=', since)], ['model', 'method'], aggregate
         )

@@ -182,6 +182,25 @@ def redis_state(env, state):
     }.get(state, state)
 
 
+def redis_fault(env, kind):
+    """What went wrong last with Redis, in the reader's language; what is rare stays one word.
+
+    :param kind: as in the faults of :mod:`..services.tiers.redis`
+    """
+    return {
+        'refused': env._("nothing listens there"),
+        'timeout': env._("no answer in time"),
+        'dns': env._("the host name is not known"),
+        'tls': env._("no secure connection"),
+        'connection': env._("the connection was closed"),
+        'auth': env._("user name or password refused"),
+        'loading': env._("it is still loading its data"),
+        'readonly': env._("it is a read-only replica"),
+        'oom': env._("it has no memory left"),
+        'denied': env._("a command is not permitted"),
+    }.get(kind, kind)
+
+
 def duration(env, seconds):
     """A time to live as people say it."""
     for unit_s, one, many in (

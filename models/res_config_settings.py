@@ -311,10 +311,10 @@ class ResConfigSettings(models.TransientModel):
             )
         found = self.env['cache.manager'].sudo().test_redis(url)
         answer = self.env._(
-            "%(server)s %(version)s answers in %(ms).2f ms.",
+            "%(server)s %(version)s answers in %(ms)s ms.",
             server=found['server'],
             version=found['version'] or "",
-            ms=found['round_trip_ms'],
+            ms=formatLang(self.env, found['round_trip_ms'], digits=2),
         )
         advice = found.get('advice', ())
         return {
@@ -333,12 +333,16 @@ class ResConfigSettings(models.TransientModel):
         """What a Redis says about its memory, as sentences."""
         used, limit = found.get('used_memory_bytes'), found.get('max_memory_bytes')
         if used is not None and limit is not None:
-            yield self.env._(
-                "It uses %(used)s MB of %(limit)s.",
-                used=formatLang(self.env, used / 2**20, digits=1),
-                limit=self.env._("%s MB", formatLang(self.env, limit / 2**20, digits=0))
+            used_mb = formatLang(self.env, used / 2**20, digits=1)
+            yield (
+                self.env._(
+                    "It uses %(used)s MB of %(limit)s MB.",
+                    used=used_mb,
+                    limit=formatLang(self.env, limit / 2**20, digits=0),
+                )
                 if limit
-                else self.env._("no limit"),
+                else self.env._("It uses %s MB.", used_mb)
             )
-        if policy := found.get('max_memory_policy'):
+        policy = found.get('max_memory_policy')
+        if policy and limit != 0:  # without a limit it is never full; the advice says so
             yield self.env._("When it is full: %s.", policy)

@@ -25,7 +25,7 @@ HOUR = datetime.timedelta(hours=1)
 DAY = datetime.timedelta(days=1)
 FOR_ADMINISTRATORS = {
     'saved_ms', 'duration_ms', 'saved_queries', 'latency', 'saved_by_model', 'tiers', 'redis',
-    'guards', 'workers', 'advice', 'has_changes',
+    'guards', 'workers', 'advice',
 }  # fmt: skip
 
 
@@ -148,6 +148,17 @@ class TestMonth(DashboardCase):
                     figures = figures.with_context(tz=zone).get_figures(period)
                     ((calls,),) = metrics._read_group(literal_eval(domain), [], ['calls:sum'])
                     self.assertEqual(calls, figures['calls'])
+
+    def test_a_rule_has_the_figures_of_the_dashboard(self):
+        rule = self.env['cache.rule'].create({'model': 'res.partner', 'methods': 'read'})
+        with freeze_time(self.now()):
+            (row,) = (
+                row
+                for row in self.figures('day')['methods']
+                if (row['model'], row['method']) == ('res.partner', 'read')
+            )
+            self.assertEqual(rule.calls_day, row['calls'])
+            self.assertAlmostEqual(rule.hit_rate_day, 100 * row['hits'] / row['calls'], places=1)
 
     def test_curves_are_those_of_the_rows(self):
         for period in dashboard.PERIODS:
@@ -565,6 +576,7 @@ class TestReports(CacheCase):
         figures = self.commit(lambda env: env['cache.dashboard'].get_figures())
         self.assertEqual((figures['redis']['state'], figures['redis']['down']), ('down', 1))
         self.assertLess(abs(figures['redis']['since'] - time.time()), 60)
+        self.assertEqual(figures['redis']['fault'], "nothing listens there")
 
     def test_without_redis(self):
         self.reporter.report()

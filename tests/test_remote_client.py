@@ -594,7 +594,9 @@ class TestRemoteBatching(RemoteCase):
         self.assertLessEqual(len(self.sent(server, 'read')), 3)
         self.assertGreater(client.stats()['batched'], 10)
 
-    def test_those_who_keep_coming_keep_nobody_waiting_and_no_batch_is_too_large(self):
+    def gathered(self, pause_s, count, **options):
+        """Calls that come while one is under way; how many went out together each time, and seconds
+        until the first of them was answered."""
         busy, sizes, done = threading.Event(), [], []
 
         def merged(items):
@@ -602,28 +604,30 @@ class TestRemoteBatching(RemoteCase):
             return items
 
         work = Work(lambda item: busy.wait(10) if item == 'first' else item, merged)
-        batcher = Batcher(delay_s=0.2, max_wait_s=0.4, max_calls=4)
+        batcher = Batcher(**options)
 
         def call(item):
-            done.append(batcher.run('g', item, work, lambda: 30.0))
+            batcher.run('g', item, work, lambda: 30.0)
+            done.append(time.monotonic())
 
-        threads = [threading.Thread(target=call, args=('first',))]
-        threads[0].start()
+        threads = [threading.Thread(target=call, args=(n or 'first',)) for n in range(count)]
         started = time.monotonic()
-        while not done and time.monotonic() - started < 5:  # each begins before the delay is over
-            threads.append(threading.Thread(target=call, args=(len(threads),)))
-            threads[-1].start()
-            time.sleep(0.15)
-        self.assertLess(time.monotonic() - started, 2)
-        begun = len(threads)
-        threads += [threading.Thread(target=call, args=(n,)) for n in range(9)]
-        for thread in threads[begun:]:
+        for thread in threads:
             thread.start()
+            time.sleep(pause_s)
         busy.set()
         for thread in threads:
             thread.join()
+        self.assertEqual(len(done), count)
+        return sizes, min(done) - started
+
+    def test_those_who_keep_coming_keep_nobody_waiting(self):
+        _sizes, first_s = self.gathered(0.1, 25, delay_s=0.5, max_wait_s=0.6)
+        self.assertLess(first_s, 2)
+
+    def test_no_batch_is_too_large(self):
+        sizes, _first_s = self.gathered(0.0, 12, delay_s=0.5, max_calls=4)
         self.assertLessEqual(max(sizes), 4)
-        self.assertEqual(len(done), len(threads))
 
     def test_other_fields_or_context_are_not_merged(self):
         server = self.serve(self.rule)

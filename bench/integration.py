@@ -190,7 +190,7 @@ def outage(shop, server, seed):
     :return tuple: the new server, and a dict
     """
     port, total_s = server.port, BEFORE_S + AWAY_S + AFTER_S
-    rpc.say(f"outage: reading the catalogue, {shop.ask('warm', OUTAGE_TTL_S):.1f} s")
+    rpc.say(f"outage: reading the catalogue, {shop.ask('warm_briefly', OUTAGE_TTL_S):.1f} s")
     shop.send("timeline", total_s, THREADS, seed, OUTAGE_TTL_S)
     started = time.monotonic()
     time.sleep(BEFORE_S)

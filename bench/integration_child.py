@@ -25,6 +25,9 @@ TIMEOUT_S = 60
 REMOTE = "headquarters"
 MODEL = "product.template"
 FIELDS = ["name", "default_code", "barcode", "list_price", "categ_id", "uom_id"]
+OUTAGE = {"bench": "outage"}
+"""Context of the reads of the outage: what was read before lives longer."""
+
 PAGE = 50
 """Reads of one batch, and of one transaction of the shop."""
 
@@ -88,15 +91,16 @@ class Shop:
             cr.execute("SELECT cursor FROM cache_remote_follow WHERE model = %s", [MODEL])
             return any(cursor for (cursor,) in cr.fetchall())
 
-    def warm(self, ttl_s=None):
+    def warm(self, **how):
         """Read the whole catalogue once.
 
+        :param how: of the reads of cache.remote
         :return float: seconds
         """
         started = time.perf_counter()
         with self.registry.cursor() as cr:
             remote = api.Environment(cr, 1, {})["cache.remote"]._get(REMOTE)
-            rows = remote.read_batch(MODEL, self.known["ids"], FIELDS, ttl_s=ttl_s)
+            rows = remote.read_batch(MODEL, self.known["ids"], FIELDS, **how)
         if len(rows) < len(self.known["ids"]):
             raise ValueError(f"only {len(rows)} products")
         return time.perf_counter() - started
@@ -161,6 +165,10 @@ class Shop:
                     getattr(self, f"_{name}_page")([id_], note(name))
         return found
 
+    def warm_briefly(self, ttl_s):
+        """As :meth:`warm`, with values of their own that live for ``ttl_s`` only."""
+        return self.warm(ttl_s=ttl_s, context=OUTAGE)
+
     def timeline(self, seconds, threads, seed, ttl_s):
         """Read through cache.remote, and tell what happened in each second.
 
@@ -178,7 +186,8 @@ class Shop:
             def fail(error):
                 buckets[int(time.perf_counter() - started)].fail(error)
 
-        self._threads("remote", threads, seed, started + seconds, Notes, ttl_s=ttl_s)
+        how = {"ttl_s": ttl_s, "context": OUTAGE}
+        self._threads("remote", threads, seed, started + seconds, Notes, **how)
         return [buckets[second].summary() for second in range(int(seconds))]
 
     def faults(self):

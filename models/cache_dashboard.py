@@ -98,9 +98,6 @@ class CacheDashboard(models.AbstractModel):
             'guards': self._guards(workers, settings),
             'workers': [_worker(row) for row in workers],
             'advice': self._advice(when, curves, methods, workers, settings),
-            'has_changes': bool(
-                self.env.ref('tiered_cache.cache_change_action', raise_if_not_found=False)
-            ),
         }
 
     @api.model
@@ -142,13 +139,13 @@ class CacheDashboard(models.AbstractModel):
             raise UserError(
                 self.env._(
                     "This option is set by %s and can only be changed there.",
-                    options.describe_source(name, settings.source(name)),
+                    self._place_of(name, settings),
                 )
             )
         try:
             options.check(name, str(value))
         except ValueError as error:
-            raise UserError(str(error)) from None
+            raise UserError(plain_words.error(self.env, error)) from None
         form = self.env['res.config.settings']
         before = form._tiered_cache_shown(options.to_text(getattr(settings, name)))
         self.env['ir.config_parameter'].sudo().set_param(option.parameter, str(value))
@@ -190,6 +187,11 @@ class CacheDashboard(models.AbstractModel):
                 ('cache.worker', 'kind'),
             )
         }
+
+    @api.model
+    def _place_of(self, option, settings):
+        place = options.describe_source(option, settings.source(option))
+        return plain_words.error(self.env, place)
 
     @api.model
     def _label_of(self, option):
@@ -367,7 +369,7 @@ class CacheDashboard(models.AbstractModel):
         return {
             'state': (first['state'] if broken else 'up') if seen else 'unknown',
             'since': min((h['since'] for h in broken if h['since']), default=None),
-            'fault': first.get('last_fault', ''),
+            'fault': plain_words.redis_fault(self.env, first.get('last_fault') or ''),
             'address': (first or (seen or [{}])[0]).get('address', ''),
             'version': stats.get('version') or '',
             'down': len(broken),
@@ -455,7 +457,7 @@ class CacheDashboard(models.AbstractModel):
         if settings.is_overridden(name):
             words['text'] += " " + self.env._(
                 "The option is set by %s; change it there.",
-                options.describe_source(name, settings.source(name)),
+                self._place_of(name, settings),
             )
             return None
         if not self._may_set(name):
@@ -481,9 +483,9 @@ class CacheDashboard(models.AbstractModel):
             "%(calls)s calls, of which the cache answered %(hit_rate)s. Most frequent reason: "
             "%(reason)s (%(share)s). Looking and recording costs time and gains nothing here.",
             calls=self._number(found['calls']),
-            hit_rate=_percent(found['hit_rate']),
+            hit_rate=self._percent(found['hit_rate']),
             reason=reasons.get(found['reason'], found['reason']),
-            share=_percent(found['reason_share']),
+            share=self._percent(found['reason_share']),
         )
         if found['suspended'] > 0.5:
             text += " " + self.env._("It is suspended most of the time already.")
@@ -503,7 +505,7 @@ class CacheDashboard(models.AbstractModel):
             "%(count)s calls (%(share)s of all) asked for something that had been pushed out of "
             "memory before.",
             count=self._number(found['evicted']),
-            share=_percent(found['share']),
+            share=self._percent(found['share']),
         )
         if not found['fits']:
             text += " " + self.env._(
@@ -531,7 +533,7 @@ class CacheDashboard(models.AbstractModel):
             "since table %(relation)s had changed, which %(writers)s writes. Most of the time was "
             "lost in %(call)s.",
             count=self._number(found['count']),
-            share=_percent(found['share']),
+            share=self._percent(found['share']),
             relation=found['relation'],
             writers=writers,
             call=_call(found),
@@ -580,11 +582,11 @@ class CacheDashboard(models.AbstractModel):
                 "reads that table. If the list can do without it, hide this column; if a few "
                 "seconds of delay do no harm there, a rule can allow them.",
                 count=self._number(found['count']),
-                share=_percent(found['of_misses']),
+                share=self._percent(found['of_misses']),
                 relation=found['relation'],
                 writers=writers,
                 same=self._number(found['same']),
-                same_share=_percent(found['share']),
+                same_share=self._percent(found['share']),
                 column=column,
             ),
             'button': self.env._("Write a Rule"),
@@ -598,7 +600,7 @@ class CacheDashboard(models.AbstractModel):
             host=found['host'],
             used=self._number(found['used_bytes'] / 2**20),
             limit=self._number(found['limit_bytes'] / 2**20),
-            share=_percent(found['share']),
+            share=self._percent(found['share']),
             l1=self._number(found['l1_bytes'] / 2**20),
         )
         if found['workers'] > 1:
@@ -616,8 +618,8 @@ class CacheDashboard(models.AbstractModel):
                 "%(hits)s answers of Redis took %(took)s ms each and saved %(saved)s ms. What is "
                 "computed that fast need not be kept in Redis.",
                 hits=self._number(found['hits']),
-                took=_decimal(found['duration_ms']),
-                saved=_decimal(found['saved_ms']),
+                took=self._decimal(found['duration_ms']),
+                saved=self._decimal(found['saved_ms']),
             ),
         }
 
@@ -627,7 +629,7 @@ class CacheDashboard(models.AbstractModel):
             "%(count)s calls (%(share)s) were computed again only because their result looks at "
             "the time of day and so lives for %(ttl)s s at most.",
             count=self._number(found['count']),
-            share=_percent(found['share']),
+            share=self._percent(found['share']),
             ttl=found['ttl_s'],
         )
         if fields:
@@ -644,17 +646,18 @@ class CacheDashboard(models.AbstractModel):
     def _number(self, number):
         return formatLang(self.env, number, digits=0)
 
+    @api.model
+    def _decimal(self, number):
+        return formatLang(self.env, number, digits=1)
+
+    @api.model
+    def _percent(self, share):
+        text = self._number(100 * share) if share >= 0.1 else self._decimal(100 * share)
+        return f"{text} %"
+
 
 def _epoch(moment):
     return calendar.timegm(moment.timetuple())
-
-
-def _percent(share):
-    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %"
-
-
-def _decimal(number):
-    return f"{number:.1f}"
 
 
 def _call(found):

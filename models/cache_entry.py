@@ -25,6 +25,7 @@ from ..services import codec, journal, keys, positions, pretty, preview, version
 from ..services import entry as entry_format
 from ..services.keys import sql_like
 from ..services.removal import ANY
+from . import plain_words
 from .cache_manager import GROUP_ADMIN, MAX_KEYS
 
 MAX_SHOWN_CHARS = 20_000
@@ -159,7 +160,7 @@ class CacheEntry(models.Model):
             try:
                 target = keys.pattern_target(text)
             except keys.InvalidKey as error:
-                raise UserError(str(error)) from None
+                raise UserError(plain_words.error(self.env, error)) from None
             found.update(self._ids_of_keys(target))
         return [('id', 'in', list(found))]
 
@@ -323,8 +324,11 @@ class CacheEntry(models.Model):
                     limit=MAX_SELECTED,
                 )
             )
-        for start in range(0, len(names), MAX_KEYS):
-            manager.invalidate_keys(names[start : start + MAX_KEYS])
+        if len(names) == 1:
+            manager.invalidate_key(names[0])  # the log names it
+        else:
+            for start in range(0, len(names), MAX_KEYS):
+                manager.invalidate_keys(names[start : start + MAX_KEYS])
         # a form has nothing to show any more, a list shows what is left
         in_form = self.env.context.get('tiered_cache_form')
         return {

@@ -13,6 +13,7 @@ from odoo.exceptions import ValidationError
 from odoo.fields import Domain
 
 from ..services import event_names, event_rules, event_templates, keys
+from . import plain_words
 
 
 class CacheEventRule(models.Model):
@@ -150,7 +151,7 @@ class CacheEventRule(models.Model):
         try:
             templates = event_templates.parse_all(self.names)
         except keys.InvalidKey as error:
-            raise ValidationError(str(error)) from None
+            raise ValidationError(plain_words.error(self.env, error)) from None
         if not templates:
             raise ValidationError(self.env._("Say what shall be removed, one name a line."))
         models_ = self._models()
@@ -183,7 +184,7 @@ class CacheEventRule(models.Model):
         try:
             condition = Domain(event_rules.parse_condition(self.condition))
         except ValueError as error:
-            raise ValidationError(str(error)) from None
+            raise ValidationError(plain_words.error(self.env, error)) from None
         for model in self._models():
             try:
                 condition.validate(model.sudo())

@@ -16,7 +16,7 @@ from odoo.exceptions import AccessError, UserError
 from ..services import answering, configuration, keys, named, preview, redis_probe, removal
 from ..services.engine import engine_for, prepare_fork
 from ..services.miss import MISS
-from . import replay
+from . import plain_words, replay
 
 _logger = logging.getLogger(__name__)
 
@@ -327,7 +327,7 @@ class CacheManager(models.AbstractModel):
                 timeout_ms=settings.redis_timeout_ms,
             )
         except redis_probe.ProbeError as error:
-            raise UserError(str(error)) from None
+            raise UserError(plain_words.error(self.env, error)) from None
 
     # -- named entries: for the code of modules, never by RPC ---------------------------
 
@@ -496,7 +496,7 @@ class CacheManager(models.AbstractModel):
         try:
             validate(text)
         except keys.InvalidKey as error:
-            raise UserError(str(error)) from None
+            raise UserError(plain_words.error(self.env, error)) from None
 
     @api.model
     def _removing(self, kind, target, remove):

@@ -185,7 +185,7 @@ class CacheNamespace(models.Model):
             try:
                 named.base_key(name)
             except keys.InvalidKey as error:
-                raise ValidationError(str(error)) from None
+                raise ValidationError(plain_words.error(self.env, error)) from None
             if name != name.strip(':') or set(name) & set('*?[]') or name.startswith('v1:'):
                 raise ValidationError(
                     self.env._(

@@ -18,6 +18,7 @@ from odoo.tools import SQL
 
 from ..services import preview
 from ..services.engine import engine_for
+from . import plain_words
 from .cache_manager import GROUP_ADMIN
 
 OWN_TABLES = (
@@ -175,7 +176,7 @@ class CacheRelation(models.Model):
         engine = self._engine_of_administrator()
         failed = []
         for relation in self:
-            error = engine.guards.guard_now(relation.name)
+            error = plain_words.error(self.env, engine.guards.guard_now(relation.name))
             if error:
                 failed.append(f"{relation.name} ({error})")
             self.env['cache.log']._note('guard', self.env._("Table %s", relation.name), error)
@@ -199,7 +200,7 @@ class CacheRelation(models.Model):
         kept = []
         for relation in self:
             try:
-                error = engine.guards.release_now(relation.name)
+                error = plain_words.error(self.env, engine.guards.release_now(relation.name))
             except psycopg2.Error as failure:
                 raise UserError(
                     self.env._("%(table)s could not be released: %(error)s",
@@ -232,10 +233,17 @@ class CacheRelation(models.Model):
         return action
 
     def action_open_changes(self):
-        """The recent changes of the table (button)."""
-        action = self.env['ir.actions.act_window']._for_xml_id('tiered_cache.cache_change_action')
-        action['name'] = self.env._("Changes of %s", self.name)
-        action['domain'] = [('kind', '=', 'table'), ('relation', '=', self.name)]
+        """The recent changes of the table; where the journal has been summed up, how many there
+        were in each minute (button)."""
+        name, domain = 'change', [('kind', '=', 'table'), ('relation', '=', self.name)]
+        if not self.env['cache.change'].search_count(domain, limit=1):
+            name, domain = 'metric', [('outcome', '=', 'change'), ('relation', '=', self.name)]
+        action = self.env['ir.actions.act_window']._for_xml_id(f'tiered_cache.cache_{name}_action')
+        action.update(name=self.env._("Changes of %s", self.name), domain=domain)
+        if name == 'metric':
+            views = dict((view_type, view_id) for view_id, view_type in action['views'])
+            action['views'] = [(views[kind], kind) for kind in ('list', 'graph', 'pivot')]
+            action['context'] = {'search_default_last_day': 1}
         return action
 
     def _engine_of_administrator(self):

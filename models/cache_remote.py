@@ -22,6 +22,7 @@ from ..services.remote.client import Client
 from ..services.remote.errors import RemoteError
 from ..services.remote.names import remote_tag
 from ..services.remote.reader import Remote
+from . import plain_words
 
 MASK = '********'
 NOBODY = '.'
@@ -258,7 +259,7 @@ class CacheRemote(models.Model):
                 address.parse_url(remote.url)
                 address.parse_allowed(remote.allowed_hosts)
             except ValueError as error:
-                raise ValidationError(str(error)) from None
+                raise ValidationError(plain_words.error(self.env, error)) from None
 
     @api.constrains(
         'timeout_s', 'connect_timeout_s', 'acquire_timeout_s', 'idle_timeout_s', 'max_age_s',

@@ -10,12 +10,11 @@ in silence by the engine, so it is refused here, with the reason.
 """
 
 import re
-from datetime import timedelta
 
 from odoo import api, fields, models
 from odoo.exceptions import ValidationError
 
-from ..services import options, policy
+from ..services import dashboard, options, policy
 from . import plain_words
 from .cache_manager import GROUP_ADMIN
 
@@ -55,6 +54,9 @@ class CacheRule(models.Model):
     methods = fields.Char(
         help="The read methods the rule is about, separated by commas. Empty means all: "
         + ", ".join(policy.METHODS)
+    )
+    shown_methods = fields.Char(
+        string="Reads", compute='_compute_shown_methods', help="The read methods, in words."
     )
     enabled = fields.Boolean(
         string="Cached", default=True, help="When off, these reads are always computed."
@@ -143,9 +145,10 @@ class CacheRule(models.Model):
             rule.state = (rule.consistency or 'default') if rule.enabled else 'off'
 
     def _figures(self, aggregate):
-        """Sums of the last 24 hours that the user may see, by model and method."""
+        """Sums of the last 24 hours, those of the dashboard, that the user may see, by model and
+        method."""
         names = self.sudo().model_id.mapped('model')
-        since = fields.Datetime.now() - timedelta(hours=24)
+        since = dashboard.period('day', fields.Datetime.now()).start
         groups = self.env['cache.metric']._read_group(
             [('model', 'in', names), ('bucket', '>=', since)], ['model', 'method'], aggregate
         )
@@ -191,6 +194,12 @@ class CacheRule(models.Model):
         settings = self.env['res.config.settings']._tiered_cache_settings()
         for rule in self:
             rule.effect = plain_words.of_rule(rule.sudo(), settings) if rule.model_id else False
+
+    @api.depends('methods')
+    @api.depends_context('lang')
+    def _compute_shown_methods(self):
+        for rule in self:
+            rule.shown_methods = ", ".join(split_methods(rule.methods)) or self.env._("All reads")
 
     @api.depends('model', 'methods', 'enabled')
     def _compute_display_name(self):

@@ -29,7 +29,7 @@ from odoo.tools import SQL, config
 from ..services import calls, named, warming
 from ..services.engine import engine_for
 from ..services.keys import InvalidKey
-from . import replay
+from . import plain_words, replay
 
 _logger = logging.getLogger(__name__)
 
@@ -225,7 +225,7 @@ class CacheWarmup(models.Model):
                 try:
                     named.base_key(record.namespace or '')
                 except InvalidKey as error:
-                    raise ValidationError(str(error)) from None
+                    raise ValidationError(plain_words.error(self.env, error)) from None
             offered = dict(self._methods())
             if record.kind == 'method' and not (record.method in offered and record.user_ids):
                 raise ValidationError(

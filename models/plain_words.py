@@ -12,8 +12,28 @@ from markupsafe import Markup
 from odoo.tools import formatLang
 
 from ..services import policy
+from ..services.sentences import Sentence
 
 TIER_NAMES = {'l1': "L1", 'l2': "L2", 'l3': "L3"}
+
+
+def error(env, found):
+    """What went wrong, in the reader's language where services have a sentence for it.
+
+    :param found: an exception, or a text
+    """
+    text = found
+    if isinstance(found, BaseException):
+        text = found.args[0] if found.args else str(found)
+    if isinstance(text, Sentence):
+        return text.told(lambda source, **values: _told(env, source, values))
+    return str(found)
+
+
+def _told(env, source, values):
+    if 'unit' in values:
+        values['unit'] = unit(env, values['unit'])
+    return env._(source, **values)
 
 
 def of_rule(rule, settings):
@@ -160,6 +180,25 @@ def redis_state(env, state):
         'not installed': env._("the Python package redis is missing"),
         'bad address': env._("the URL cannot be used"),
     }.get(state, state)
+
+
+def redis_fault(env, kind):
+    """What went wrong last with Redis, in the reader's language; what is rare stays one word.
+
+    :param kind: as in the faults of :mod:`..services.tiers.redis`
+    """
+    return {
+        'refused': env._("nothing listens there"),
+        'timeout': env._("no answer in time"),
+        'dns': env._("the host name is not known"),
+        'tls': env._("no secure connection"),
+        'connection': env._("the connection was closed"),
+        'auth': env._("user name or password refused"),
+        'loading': env._("it is still loading its data"),
+        'readonly': env._("it is a read-only replica"),
+        'oom': env._("it has no memory left"),
+        'denied': env._("a command is not permitted"),
+    }.get(kind, kind)
 
 
 def duration(env, seconds):

@@ -107,13 +107,15 @@ class ResConfigSettings(models.TransientModel):
     def _compute_tiered_cache_places(self):
         settings = self._tiered_cache_settings()
         places = {
-            name: options.describe_source(name, settings.source(name))
+            name: plain_words.error(self.env, options.describe_source(name, settings.source(name)))
             for name in options.OPTIONS
             if settings.is_overridden(name)
         }
         for record in self:
             record.tiered_cache_places = places
-            record.tiered_cache_problems = "\n".join(settings.problems)
+            record.tiered_cache_problems = "\n".join(
+                plain_words.error(self.env, problem) for problem in settings.problems
+            )
 
     def _compute_tiered_cache_state(self):
         engine = engine_for(self.env.registry)
@@ -222,7 +224,8 @@ class ResConfigSettings(models.TransientModel):
                 text = self._tiered_cache_text(option, value)
             except ValueError as error:
                 problems.append(
-                    f"{self._fields[PREFIX + name]._description_string(self.env)}: {error}"
+                    f"{self._fields[PREFIX + name]._description_string(self.env)}: "
+                    f"{plain_words.error(self.env, error)}"
                 )
             else:
                 self.env['ir.config_parameter'].sudo().set_param(option.parameter, text)
@@ -308,10 +311,10 @@ class ResConfigSettings(models.TransientModel):
             )
         found = self.env['cache.manager'].sudo().test_redis(url)
         answer = self.env._(
-            "%(server)s %(version)s answers in %(ms).2f ms.",
+            "%(server)s %(version)s answers in %(ms)s ms.",
             server=found['server'],
             version=found['version'] or "",
-            ms=found['round_trip_ms'],
+            ms=formatLang(self.env, found['round_trip_ms'], digits=2),
         )
         advice = found.get('advice', ())
         return {
@@ -330,12 +333,16 @@ class ResConfigSettings(models.TransientModel):
         """What a Redis says about its memory, as sentences."""
         used, limit = found.get('used_memory_bytes'), found.get('max_memory_bytes')
         if used is not None and limit is not None:
-            yield self.env._(
-                "It uses %(used)s MB of %(limit)s.",
-                used=formatLang(self.env, used / 2**20, digits=1),
-                limit=self.env._("%s MB", formatLang(self.env, limit / 2**20, digits=0))
+            used_mb = formatLang(self.env, used / 2**20, digits=1)
+            yield (
+                self.env._(
+                    "It uses %(used)s MB of %(limit)s MB.",
+                    used=used_mb,
+                    limit=formatLang(self.env, limit / 2**20, digits=0),
+                )
                 if limit
-                else self.env._("no limit"),
+                else self.env._("It uses %s MB.", used_mb)
             )
-        if policy := found.get('max_memory_policy'):
+        policy = found.get('max_memory_policy')
+        if policy and limit != 0:  # without a limit it is never full; the advice says so
             yield self.env._("When it is full: %s.", policy)

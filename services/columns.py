@@ -1,8 +1,8 @@
 """Which columns of an answer read a table.
 
-The one idea: a field says what it is made of (its comodel, ``@api.depends``, ``related``), and a call
-says which fields it wants.  So if one of them alone leads to a table, the answer could do without
-that table but for this column.
+The one idea: a field says what it is made of (its comodel, ``@api.depends``, ``related``), and a
+call says which fields it wants.  So if one of them alone leads to a table, the answer could do
+without that table but for this column.
 
 What may go wrong: a compute method that reads more than it says.  No column is named then, or one
 too few is seen; this is evidence for advice, never for what an answer depends on (see

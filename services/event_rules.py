@@ -48,6 +48,7 @@ from .event_templates import (
     parse_all,
     rows_of,
 )
+from .sentences import _lt
 
 _logger = logging.getLogger(__name__)
 
@@ -146,7 +147,13 @@ def parse_condition(text: str | None) -> list:
     try:
         domain = Domain(ast.literal_eval((text or '').strip() or '[]'))
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        raise ValueError(f'The condition {text!r} is no domain of plain values: {error}') from error
+        raise ValueError(
+            _lt(
+                "The condition %(text)s is no domain of plain values: %(error)s",
+                text=repr(text),
+                error=str(error),
+            )
+        ) from error
     # as a list the domain that is always true would have a condition, and cost a search
     return [] if domain.is_true() else list(domain)
 

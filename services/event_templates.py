@@ -27,6 +27,7 @@ import re
 import typing
 
 from . import journal, key_families, keys
+from .sentences import _lt
 
 PREFIX = 'v1:'
 ANY = '*'
@@ -77,18 +78,34 @@ def parse(text: str) -> Template:
     rest = _PLACEHOLDER.sub('1', text)
     if '{' in rest or '}' in rest:
         raise keys.InvalidKey(
-            f'{text!r}: a placeholder is the name of a field in braces, such as {{id}}.'
+            _lt(
+                "%(text)s: a placeholder is the name of a field in braces, such as {id}.",
+                text=repr(text),
+            )
         )
     if keys.VARIANT in rest:
-        raise keys.InvalidKey(f'{text!r}: what follows "@" differs per reader; leave it out.')
+        raise keys.InvalidKey(
+            _lt("%(text)s: what follows \"@\" differs per reader; leave it out.", text=repr(text))
+        )
     if _IN_BRACKETS.search(text):
-        raise keys.InvalidKey(f'{text!r}: a placeholder cannot stand in square brackets.')
+        raise keys.InvalidKey(
+            _lt("%(text)s: a placeholder cannot stand in square brackets.", text=repr(text))
+        )
     if len(PREFIX + text) > MAX_CHARACTERS:
-        raise keys.InvalidKey(f'{text[:40]!r}… has more than {MAX_CHARACTERS} characters.')
+        raise keys.InvalidKey(
+            _lt(
+                "%(text)s… has more than %(most)s characters.",
+                text=repr(text[:40]),
+                most=MAX_CHARACTERS,
+            )
+        )
     keys.validate_pattern(PREFIX + rest)
     if not _WILDCARD.split(rest)[0]:
         raise keys.InvalidKey(
-            f'{text!r} would remove everything; begin with a word, such as supplier:*.'
+            _lt(
+                "%(text)s would remove everything; begin with a word, such as supplier:*.",
+                text=repr(text),
+            )
         )
     return Template(text, tuple(dict.fromkeys(_PLACEHOLDER.findall(text))))
 

@@ -6,7 +6,8 @@ Nothing is remembered here, no change is missed between two questions, and none 
 rolled back.
 
 For single ids the cursor also holds digests of PostgreSQL's ``xmin`` of their rows, which is
-another one after each change, however it was made.
+another one after each change, however it was made.  For whole models it holds a mark, by which the
+rows are found that were written since (:mod:`.changed_rows`), where that can be proven.
 
 ==========================  ================================================================
 what counts as a change     of a model: a row of its table, of a model that it inherits from
@@ -28,7 +29,7 @@ import msgpack
 
 from odoo.tools import SQL
 
-from . import keys, reading, serving
+from . import changed_rows, keys, reading, serving
 from .batch import check_model
 from .batch_calls import MAX_ID, BadCall
 from .journal import ALL
@@ -87,10 +88,10 @@ def answer(engine, env, asked: list[Asked], since: str) -> dict:
     """What has changed since a cursor was given.
 
     :param since: the cursor of an earlier answer, or ''
-    :return: ``cursor`` for the next question; ``changed``: by model ``true``, or for a question
-        with ids ``{"ids": […], "gone": […]}``, those that changed and those that are not there any
-        more (or may not be seen); ``all``: true where everything counts as changed, since
-        nothing is known of before
+    :return: ``cursor`` for the next question; ``changed``: by model ``{"ids": […], "gone": […]}``,
+        those that changed and those that are not there any more (or may not be seen), or ``true``:
+        any of them, which is never said to a question with ids; ``all``: true where everything
+        counts as changed, since nothing is known of before
     :raise BadCall: a cursor that is none
     :raise AccessError: the user may not read a model
     """
@@ -129,6 +130,7 @@ class _State:
             for field in self._model._fields.values()
             if field.type == 'many2many' and field.store and getattr(field, 'relation', None)
         }
+        self._versions = versions
         self.rows = self._digest(versions, self._tables)
         self.links = self._digest(versions, sorted(links))
         self._ids: dict[int, bytes] | None = None
@@ -154,7 +156,7 @@ class _State:
         if same and before[0] == self.rows and prior.issuperset(self._asked.ids or ()):
             return None
         if self._asked.ids is None:
-            return True
+            return self._written_since(before) if same else True
         known, now = (before and before[2]) or {}, self.ids
         changed, gone = [], []
         for id_ in self._asked.ids:
@@ -164,6 +166,42 @@ class _State:
             elif not same or id_ not in prior or known.get(id_) != now[id_]:
                 changed.append(id_)
         return {'ids': changed, 'gone': gone} if changed or gone else None
+
+    # -- whole models ------------------------------------------------------------------
+
+    def _written_since(self, before: list):
+        """What is to be told of a model of which nothing but rows has changed."""
+        ids = None
+        if before[2] and self._model._auto:
+            ids = changed_rows.since(*self._looked_at, before[2], MAX_IDS)
+        if ids is None:
+            return True
+        everybody = self._model.with_context(active_test=False)
+        seen = everybody.search([('id', 'in', ids)], order='id')._ids if ids else ()
+        gone = sorted(set(ids).difference(seen))
+        return {'ids': list(seen), 'gone': gone} if ids else None
+
+    @property
+    def _looked_at(self) -> tuple:
+        """For :mod:`.changed_rows`."""
+        tree, versions = self._engine.catalogue.tree, self._versions.versions
+        relations = sorted(set().union(*map(tree, self._tables)))
+        sequence = self._env.registry.registry_sequence
+        return (
+            self._env.cr,
+            changed_rows.Tables.of(self._model),
+            {name: versions[name] for name in (ALL, *relations)},
+            lambda value: self._keyed([self._asked.model, sequence, value]),
+        )
+
+    def _mark(self, before: list | None) -> dict | None:
+        if self.rows is None or not self._model._auto:
+            return None
+        if before is not None and before[0] == self.rows and before[2]:
+            return before[2]
+        return changed_rows.mark(*self._looked_at)
+
+    # -- single ids --------------------------------------------------------------------
 
     @property
     def ids(self) -> dict[int, bytes]:
@@ -198,7 +236,7 @@ class _State:
     def as_list(self, before: list | None) -> list:
         """For the cursor."""
         if self._asked.ids is None:
-            return [self.rows, self.links, None, None]
+            return [self.rows, self.links, self._mark(before), None]
         same = before is not None and before[:2] == [self.rows, self.links] and self._ids is None
         ids = before[2] if same and before[2] is not None else self.ids
         ids = {id_: ids[id_] for id_ in self._asked.ids if id_ in ids}

@@ -18,6 +18,7 @@ import time
 import psycopg2
 
 from . import journal
+from .sentences import _lt
 
 _logger = logging.getLogger(__name__)
 
@@ -31,6 +32,16 @@ ON CONFLICT (relation) DO UPDATE
 SET error = excluded.error, failed_at = excluded.failed_at, count = cache_guard_failure.count + 1
 """
 _FORGET = "DELETE FROM cache_guard_failure WHERE relation = %(relation)s"
+_FORGET_GONE = "DELETE FROM cache_guard_failure WHERE to_regclass(quote_ident(relation)) IS NULL"
+
+_SOLVED = """
+SELECT name FROM unnest(%s::text[]) AS name
+ WHERE to_regclass(quote_ident(name)) IS NULL
+    OR EXISTS (SELECT FROM cache_version WHERE relation = name AND capture <> 'removal')
+"""
+
+LOOK_AGAIN_S = 30.0
+"""How often a process asks whether what it could not guard is gone, or guarded by another."""
 
 
 class Guards:
@@ -41,6 +52,7 @@ class Guards:
         self._lock = threading.Lock()
         self._wanted: dict[str, float] = {}
         self._pause_s: dict[str, float] = {}
+        self._looked_at = time.monotonic()
         self.errors: dict[str, str] = {}
         self.created = 0
 
@@ -54,6 +66,8 @@ class Guards:
     def work(self) -> None:
         """Create the guards whose time has come."""
         now = time.monotonic()
+        if self.errors and now - self._looked_at >= LOOK_AGAIN_S:
+            self.forget_solved()
         with self._lock:
             due = sorted(relation for relation, at in self._wanted.items() if at <= now)
         if not due:
@@ -64,7 +78,7 @@ class Guards:
     def _guard(self, relation: str) -> None:
         engine = self._engine
         if not engine.catalogue.knows(relation):
-            self._later(relation, 'not a table of the current schema')
+            self._later(relation, _lt("not a table of the current schema"))
             return
         try:
             with engine.cursor() as cr:
@@ -85,17 +99,32 @@ class Guards:
         else:
             self._later(relation, '')
 
+    def forget_solved(self) -> None:
+        """Nothing is wrong any more with tables that are gone, nor with those that another
+        process has guarded meanwhile."""
+        self._looked_at = time.monotonic()
+        with self._engine.cursor() as cr:
+            cr.execute(_FORGET_GONE)
+            cr.execute(_SOLVED, [list(self.errors)])
+            solved = [name for (name,) in cr.fetchall()]
+        for relation in solved:
+            self._forget(relation)
+
+    def _forget(self, relation: str) -> None:
+        """It need not be guarded any more; the next answer that needs it asks again."""
+        with self._lock:
+            self._wanted.pop(relation, None)
+        self._pause_s.pop(relation, None)
+        if self.errors.pop(relation, None):
+            self._remember(relation, '')
+
     def _limit_wait(self, cr) -> None:
         """Wait for a busy table no longer than told."""
         limit = f'{self._engine.settings.guard_lock_timeout_ms}ms'
         cr.execute("SELECT set_config('lock_timeout', %s, true)", [limit])
 
     def _done(self, relation: str) -> None:
-        with self._lock:
-            self._wanted.pop(relation, None)
-        self._pause_s.pop(relation, None)
-        if self.errors.pop(relation, None):
-            self._remember(relation, '')
+        self._forget(relation)
         self.created += 1
 
     def _later(self, relation: str, error: str) -> None:
@@ -123,6 +152,7 @@ class Guards:
         """
         if self._engine.settings.capture != 'triggers':
             return 0
+        self.forget_solved()
         with self._engine.cursor() as cr:
             cr.execute("SET LOCAL lock_timeout = '1s'")
             broken = journal.broken_guards(cr)
@@ -146,13 +176,13 @@ class Guards:
         :return: '' or why it could not be done yet; it is tried again in the background then
         """
         if not self._engine.catalogue.knows(relation):
-            return 'it is not a table of the current schema'
+            return _lt("it is not a table of the current schema")
         with self._lock:
             self._wanted.setdefault(relation, 0.0)
         self._guard(relation)
         with self._lock:
             waits = relation in self._wanted
-        busy = 'another process is guarding or compacting, try again'
+        busy = _lt("another process is guarding or compacting, try again")
         return self.errors.get(relation, busy) if waits else ''
 
     def release_now(self, relation: str) -> str:
@@ -180,7 +210,7 @@ class Guards:
         self._pause_s.pop(relation, None)
         self.errors.pop(relation, None)
         self._remember(relation, '')
-        return '' if gone else 'its triggers are in use and stay, without effect'
+        return '' if gone else _lt("its triggers are in use and stay, without effect")
 
     def repair(self) -> dict[str, str]:
         """Make guards anew that are not as they were made.

@@ -32,6 +32,7 @@ import msgpack
 from markupsafe import Markup
 
 from .codec import FORMAT_VERSION
+from .sentences import _lt
 
 MAX_KEY_CHARACTERS: Final = 512
 
@@ -245,7 +246,7 @@ def may_have_variants(key: str) -> bool:
 
 def validate_key(key: str) -> None:
     """:raise InvalidKey: unless ``key`` is a name of 1 to 512 printable characters"""
-    _validate('key', key)
+    _validate(_lt("key"), key)
 
 
 def validate_pattern(pattern: str) -> None:
@@ -256,23 +257,35 @@ def validate_pattern(pattern: str) -> None:
 
     :raise InvalidKey: unless ``pattern`` is one
     """
-    _validate('pattern', pattern)
+    _validate(_lt("pattern"), pattern)
     for _token in _tokens(pattern):
         pass
 
 
 def _validate(what: str, text: str) -> None:
     if not isinstance(text, str):
-        raise InvalidKey(f'A cache {what} must be a text, not {type(text).__name__}.')
+        kind = type(text).__name__
+        raise InvalidKey(
+            _lt("A cache %(what)s must be a text, not %(kind)s.", what=what, kind=kind)
+        )
     if not text.strip():
-        raise InvalidKey(f'A cache {what} must not be empty.')
+        raise InvalidKey(_lt("A cache %(what)s must not be empty.", what=what))
     if len(text) > MAX_KEY_CHARACTERS:
         raise InvalidKey(
-            f'A cache {what} has at most {MAX_KEY_CHARACTERS} characters; this one has {len(text)}.'
+            _lt(
+                "A cache %(what)s has at most %(most)s characters; this one has %(count)s.",
+                what=what,
+                most=MAX_KEY_CHARACTERS,
+                count=len(text),
+            )
         )
     if not text.isprintable():
         raise InvalidKey(
-            f'A cache {what} must not contain control characters or line breaks: {text!a}.'
+            _lt(
+                "A cache %(what)s must not contain control characters or line breaks: %(text)s.",
+                what=what,
+                text=ascii(text),
+            )
         )
 
 
@@ -291,8 +304,11 @@ def _tokens(pattern: str) -> Iterator[tuple[str, str]]:
         kind, content = match.lastgroup, match[match.lastgroup]
         if kind == 'bracket':
             raise InvalidKey(
-                f'The brackets in the pattern {pattern!r} are not balanced: close every "[" with a'
-                ' "]" and do not nest them.'
+                _lt(
+                    "The brackets in the pattern %(pattern)s are not balanced: close every \"[\" "
+                    "with a \"]\" and do not nest them.",
+                    pattern=repr(pattern),
+                )
             )
         if kind == _SOME:
             _ranges(content)
@@ -303,8 +319,11 @@ def _ranges(members: str) -> list[tuple[str, str]]:
     """Return what stands between brackets as pairs of first and last character."""
     if not members or members[0] in '^!':
         raise InvalidKey(
-            f'"[{members}]" must name the characters that it stands for; "everything but" is not'
-            ' supported.'
+            _lt(
+                "\"[%(members)s]\" must name the characters that it stands for; \"everything but\" "
+                "is not supported.",
+                members=members,
+            )
         )
     pairs = [
         (match['first'], match['last'] or match['first'])
@@ -312,7 +331,13 @@ def _ranges(members: str) -> list[tuple[str, str]]:
     ]
     for first, last in pairs:
         if first > last:
-            raise InvalidKey(f'The range "{first}-{last}" is empty; write "{last}-{first}".')
+            raise InvalidKey(
+                _lt(
+                    "The range \"%(first)s-%(last)s\" is empty; write \"%(last)s-%(first)s\".",
+                    first=first,
+                    last=last,
+                )
+            )
     return pairs
 
 

@@ -27,6 +27,7 @@ import re
 from collections.abc import Mapping
 
 from . import redis_url
+from .sentences import _lt
 
 PARAMETER_PREFIX = 'tiered_cache.'
 ENVIRONMENT_PREFIX = 'TIERED_CACHE_'
@@ -591,10 +592,10 @@ def describe_source(name: str, source: str) -> str:
     """Name of the place to look at, for 'set by …'."""
     option = OPTIONS[name]
     return {
-        'environment': f"environment variable {option.variable}",
-        'file': f"{option.name} in section [{FILE_SECTION}] of odoo.conf",
-        'database': f"system parameter {option.parameter}",
-        'default': "default",
+        'environment': _lt("environment variable %(name)s", name=option.variable),
+        'file': _lt("%(name)s in section [tiered_cache] of odoo.conf", name=option.name),
+        'database': _lt("system parameter %(name)s", name=option.parameter),
+        'default': _lt("default"),
     }[source]
 
 
@@ -607,7 +608,9 @@ def _pick(option: Option, layers, problems: list[str]):
             return check(option.name, text), source
         except ValueError as error:
             place = describe_source(option.name, source)
-            problems.append(f"The {place} is ignored: {error}")
+            problems.append(
+                _lt("The %(place)s is ignored: %(error)s", place=place, error=error.args[0])
+            )
     return option.default, 'default'
 
 
@@ -629,8 +632,12 @@ def _read_file(path: str, problems: list[str]) -> dict[str, str]:
         parser.read([path] if path else [], encoding='utf-8')
     except (OSError, configparser.Error, UnicodeDecodeError) as error:
         problems.append(
-            f"{path} cannot be read ({type(error).__name__}), so its section "
-            f"[{FILE_SECTION}] does not count. Check its permissions and syntax."
+            _lt(
+                "%(path)s cannot be read (%(error)s), so its section [tiered_cache] does not "
+                "count. Check its permissions and syntax.",
+                path=path,
+                error=type(error).__name__,
+            )
         )
         return {}
     if not parser.has_section(FILE_SECTION):
@@ -638,29 +645,34 @@ def _read_file(path: str, problems: list[str]) -> dict[str, str]:
     section = dict(parser.items(FILE_SECTION))
     for name in sorted(section.keys() - OPTIONS.keys()):
         problems.append(
-            f"odoo.conf names an unknown option {name!r} in section "
-            f"[{FILE_SECTION}]. {_suggest(name)}"
+            _lt(
+                "odoo.conf names an unknown option %(name)s in section [tiered_cache]. %(hint)s",
+                name=repr(name),
+                hint=_suggest(name),
+            )
         )
     return section
 
 
 def _suggest(name: str) -> str:
     if close := difflib.get_close_matches(name, OPTIONS, n=1):
-        return f"Did you mean {close[0]}?"
-    return f"The options are: {', '.join(OPTIONS)}."
+        return _lt("Did you mean %(name)s?", name=close[0])
+    return _lt("The options are: %(names)s.", names=', '.join(OPTIONS))
 
 
 def _parse_bool(option: Option, text: str) -> bool:
     word = text.lower()
     if word in _TRUE or word in _FALSE:
         return word in _TRUE
-    raise ValueError(f"{option.name} must be true or false, not {_quote(text)}.")
+    raise ValueError(
+        _lt("%(name)s must be true or false, not %(text)s.", name=option.name, text=_quote(text))
+    )
 
 
 def _parse_int(option: Option, text: str) -> int:
     if not re.fullmatch(r'[+-]?[0-9]{1,18}', text):
         raise ValueError(
-            f"{option.name} must be a whole number{_range(option)}, not {_quote(text)}."
+            _lt("%(name)s must be a whole number %(range)s, not %(text)s.", **_parts(option, text))
         )
     return _in_range(option, int(text), text)
 
@@ -671,26 +683,38 @@ def _parse_float(option: Option, text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"{option.name} must be a number{_range(option)}, not {_quote(text)}.")
+        raise ValueError(
+            _lt("%(name)s must be a number %(range)s, not %(text)s.", **_parts(option, text))
+        )
     return _in_range(option, value, text)
 
 
 def _in_range(option: Option, value, text: str):
     if not option.minimum <= value <= option.maximum:
-        raise ValueError(f"{option.name} must be{_range(option)}, not {_quote(text)}.")
+        raise ValueError(_lt("%(name)s must be %(range)s, not %(text)s.", **_parts(option, text)))
     return value
 
 
-def _range(option: Option) -> str:
-    unit = f" {option.unit}" if option.unit else ""
-    return f" between {to_text(option.minimum)} and {to_text(option.maximum)}{unit}"
+def _parts(option: Option, text: str) -> dict:
+    limits = {'least': to_text(option.minimum), 'most': to_text(option.maximum)}
+    if option.unit:
+        limits['unit'] = option.unit
+        limits = _lt("between %(least)s and %(most)s %(unit)s", **limits)
+    else:
+        limits = _lt("between %(least)s and %(most)s", **limits)
+    return {'name': option.name, 'range': limits, 'text': _quote(text)}
 
 
 def _parse_choice(option: Option, text: str) -> str:
     word = text.lower()
     if word not in option.choices:
         raise ValueError(
-            f"{option.name} must be one of {', '.join(option.choices)}, not {_quote(text)}."
+            _lt(
+                "%(name)s must be one of %(choices)s, not %(text)s.",
+                name=option.name,
+                choices=', '.join(option.choices),
+                text=_quote(text),
+            )
         )
     return word
 
@@ -708,7 +732,13 @@ def _parse_names(option: Option, text: str) -> str:
     names = [name.strip() for name in text.split(',') if name.strip()]
     for name in names:
         if not re.fullmatch(r'[a-z][a-z0-9_]*', name):
-            raise ValueError(f"{option.name} must be names of fields, and {_quote(name)} is none.")
+            raise ValueError(
+                _lt(
+                    "%(name)s must be names of fields, and %(text)s is none.",
+                    name=option.name,
+                    text=_quote(name),
+                )
+            )
     return ','.join(dict.fromkeys(names))
 
 
@@ -719,7 +749,11 @@ def _parse_networks(option: Option, text: str) -> str:
             ipaddress.ip_network(name)
         except ValueError:
             raise ValueError(
-                f"{option.name} must be networks such as 10.0.0.0/8, and {_quote(name)} is none."
+                _lt(
+                    "%(name)s must be networks such as 10.0.0.0/8, and %(text)s is none.",
+                    name=option.name,
+                    text=_quote(name),
+                )
             ) from None
     return ','.join(names)
 

@@ -237,7 +237,7 @@ def _parsed(url: str):
     try:
         url = options.check('redis_url', url)
     except ValueError as error:
-        raise ProbeError('bad address', str(error)) from None
+        raise ProbeError('bad address', error.args[0]) from None
     if not url:
         raise _error('not configured')
     return redis_url.parse(url)

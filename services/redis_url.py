@@ -26,6 +26,8 @@ import re
 import urllib.parse
 from collections.abc import Mapping
 
+from .sentences import _lt
+
 SINGLE, UNIX, SENTINEL, CLUSTER = 'single', 'unix', 'sentinel', 'cluster'
 
 SCHEMES = {
@@ -127,13 +129,18 @@ def check(text: str) -> str:
         return ''
     if len(text) > MAX_LENGTH or re.search(r'[\x00-\x20\x7f]', text):
         raise ValueError(
-            f"The Redis URL must have at most {MAX_LENGTH} characters, none of them a blank "
-            "or a control character. Write a blank in a password as %20."
+            _lt(
+                "The Redis URL must have at most %(most)s characters, none of them a blank "
+                "or a control character. Write a blank in a password as %%20.",
+                most=MAX_LENGTH,
+            )
         )
     scheme, rest = _split_scheme(text)
     form, tls = SCHEMES[scheme]
     if '#' in rest:
-        raise ValueError("The Redis URL must not contain '#'. Write a '#' in a password as %23.")
+        raise ValueError(
+            _lt("The Redis URL must not contain '#'. Write a '#' in a password as %23.")
+        )
     _check_parameters(form, tls, _parameters(rest))
     parse(text)
     return f'{scheme}://{rest}'
@@ -159,8 +166,10 @@ def parse(text: str) -> RedisUrl:
     if form == UNIX:
         if hosts or not path:
             raise ValueError(
-                "The Redis URL must give the absolute path of the socket, for example "
-                "unix:///run/redis/redis.sock?db=0."
+                _lt(
+                    "The Redis URL must give the absolute path of the socket, for example "
+                    "unix:///run/redis/redis.sock?db=0."
+                )
             )
         parts['path'] = slash + path
         path = ''
@@ -191,9 +200,12 @@ def _split_scheme(text: str) -> tuple[str, str]:
     scheme = scheme.lower()
     if not separator or scheme not in SCHEMES:
         raise ValueError(
-            "The Redis URL must begin with redis://, unix://, redis+sentinel:// or "
-            "redis+cluster://, or with rediss instead of redis for TLS, for example "
-            f"{_EXAMPLES[SINGLE]}."
+            _lt(
+                "The Redis URL must begin with redis://, unix://, redis+sentinel:// or "
+                "redis+cluster://, or with rediss instead of redis for TLS, for example "
+                "%(example)s.",
+                example=_EXAMPLES[SINGLE],
+            )
         )
     return scheme, rest
 
@@ -207,24 +219,35 @@ def _check_parameters(form: str, tls: bool, parameters: Mapping[str, str]) -> No
     for name, value in parameters.items():
         if name.startswith('ssl_') and not tls:
             raise ValueError(
-                "The Redis URL has a parameter for TLS, but only rediss:// uses TLS, or "
-                "rediss+sentinel:// or rediss+cluster://."
+                _lt(
+                    "The Redis URL has a parameter for TLS, but only rediss:// uses TLS, or "
+                    "rediss+sentinel:// or rediss+cluster://."
+                )
             )
         if name in SENTINEL_PARAMETERS and form != SENTINEL:
             raise ValueError(
-                "The Redis URL has a user or password for Sentinels, but only "
-                "redis+sentinel:// asks Sentinels."
+                _lt(
+                    "The Redis URL has a user or password for Sentinels, but only "
+                    "redis+sentinel:// asks Sentinels."
+                )
             )
         if name not in supported:
             raise ValueError(
-                "The Redis URL has a parameter after '?' that is not supported. Supported are "
-                f"{', '.join(sorted(supported))}; the timeout is the option "
-                "redis_timeout_ms. Write a '?' in a password as %3F."
+                _lt(
+                    "The Redis URL has a parameter after '?' that is not supported. Supported are "
+                    "%(supported)s; the timeout is the option redis_timeout_ms. Write a '?' in a "
+                    "password as %%3F.",
+                    supported=', '.join(sorted(supported)),
+                )
             )
         words = _WORDS.get(name, ())
         if words and value.lower() not in words:
             raise ValueError(
-                f"The Redis URL must give {name} one of the values {', '.join(words)}."
+                _lt(
+                    "The Redis URL must give %(name)s one of the values %(values)s.",
+                    name=name,
+                    values=', '.join(words),
+                )
             )
 
 
@@ -232,11 +255,17 @@ def _hosts(form: str, text: str) -> tuple[tuple[str, int], ...]:
     hosts = text.split(',')
     if form == SINGLE and len(hosts) > 1:
         raise ValueError(
-            "The Redis URL names several hosts. That needs redis+sentinel:// or "
-            f"redis+cluster://, for example {_EXAMPLES[SENTINEL]} or {_EXAMPLES[CLUSTER]}."
+            _lt(
+                "The Redis URL names several hosts. That needs redis+sentinel:// or "
+                "redis+cluster://, for example %(sentinel)s or %(cluster)s.",
+                sentinel=_EXAMPLES[SENTINEL],
+                cluster=_EXAMPLES[CLUSTER],
+            )
         )
     if len(hosts) > MAX_HOSTS:
-        raise ValueError(f"The Redis URL must name at most {MAX_HOSTS} hosts; a few are enough.")
+        raise ValueError(
+            _lt("The Redis URL must name at most %(most)s hosts; a few are enough.", most=MAX_HOSTS)
+        )
     return tuple(_host(form, host) for host in hosts)
 
 
@@ -245,17 +274,21 @@ def _host(form: str, text: str) -> tuple[str, int]:
         host, bracket, rest = text[1:].partition(']')
         if not (bracket and _is_ipv6(host) and (not rest or rest.startswith(':'))):
             raise ValueError(
-                "The Redis URL has a host that cannot be read; write an IPv6 address "
-                "in brackets, as in redis://[::1]:6379/0."
+                _lt(
+                    "The Redis URL has a host that cannot be read; write an IPv6 address "
+                    "in brackets, as in redis://[::1]:6379/0."
+                )
             )
     else:
         host, colon, port = text.partition(':')
         rest = colon + port
         if not re.fullmatch(r'[A-Za-z0-9._-]{1,253}', host):
             raise ValueError(
-                f"The Redis URL must name a host, for example {_EXAMPLES[form]}. "
-                "Write the characters '/', '?', '#' and '@' in a password as %2F, "
-                "%3F, %23 and %40."
+                _lt(
+                    "The Redis URL must name a host, for example %(example)s. Write the characters "
+                    "'/', '?', '#' and '@' in a password as %%2F, %%3F, %%23 and %%40.",
+                    example=_EXAMPLES[form],
+                )
             )
     return host, _port(form, rest)
 
@@ -275,8 +308,12 @@ def _port(form: str, text: str) -> int:
     if not (re.fullmatch(r':[0-9]{1,5}', text) and 1 <= int(text[1:]) <= 65_535):
         listener = "Sentinel" if form == SENTINEL else "Redis"
         raise ValueError(
-            f"The Redis URL must have a port between 1 and 65535; {listener} listens on "
-            f"{default} unless told otherwise."
+            _lt(
+                "The Redis URL must have a port between 1 and 65535; %(listener)s listens on "
+                "%(default)s unless told otherwise.",
+                listener=listener,
+                default=default,
+            )
         )
     return int(text[1:])
 
@@ -285,8 +322,11 @@ def _service(text: str) -> str:
     # The characters that Sentinel itself allows.
     if not re.fullmatch(r'[A-Za-z0-9._-]{1,200}', text):
         raise ValueError(
-            "The Redis URL must say after the hosts what the Sentinels call the primary, "
-            f"for example {_EXAMPLES[SENTINEL]}."
+            _lt(
+                "The Redis URL must say after the hosts what the Sentinels call the primary, "
+                "for example %(example)s.",
+                example=_EXAMPLES[SENTINEL],
+            )
         )
     return text
 
@@ -297,9 +337,13 @@ def _database(form: str, text: str) -> int:
     if not (re.fullmatch(r'[0-9]{1,5}', text) and int(text) <= MAX_DATABASE):
         example = _EXAMPLES.get(form, _EXAMPLES[SINGLE])
         raise ValueError(
-            "The Redis URL must end with the number of a database, for example "
-            f"{example}, at most {MAX_DATABASE}."
+            _lt(
+                "The Redis URL must end with the number of a database, for example "
+                "%(example)s, at most %(most)s.",
+                example=example,
+                most=MAX_DATABASE,
+            )
         )
     if form == CLUSTER and int(text):
-        raise ValueError("The Redis URL must not name a database: a Redis Cluster has only 0.")
+        raise ValueError(_lt("The Redis URL must not name a database: a Redis Cluster has only 0."))
     return int(text)

@@ -1,10 +1,11 @@
 """Sums of hours and days that are over, added up before somebody asks.
 
 The one idea: what is over does not change any more, except for what a late process adds.  That
-changes the totals too, which are few rows.  So a sum is kept with a stamp of the totals of its time,
-in ``cache_sum`` for all processes and in the memory of those that need it, and is right for as long
-as the stamp is.  :class:`Preparer` writes it in the background of one process a minute before it is
-needed, so no request of a dashboard adds up a month of rows, not even the first one of a process.
+changes the totals too, which are few rows.  So a sum is kept with a stamp of the totals of its
+time, in ``cache_sum`` for all processes and in the memory of those that need it, and is right for
+as long as the stamp is.  :class:`Preparer` writes it in the background of one process a minute
+before it is needed, so no request of a dashboard adds up a month of rows, not even the first one of
+a process.
 
 What may go wrong: nobody has prepared a sum (a time zone of nobody else, a process that added to an
 hour long over, an Odoo that has just started after a night).  The request adds it up itself,

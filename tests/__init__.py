@@ -80,6 +80,7 @@ from . import (
     test_rule,
     test_schedule,
     test_schema_changes,
+    test_sentences,
     test_settings,
     test_statements,
     test_strong,

@@ -145,6 +145,10 @@ class TestBadInput(ApiCase):
             [['name', '=', 'x' * 10_001]],
         ):
             self.refused(400, self.domain(domain))
+        deep = 1
+        for _level in range(70):
+            deep = [deep]
+        self.refused(400, self.call(context={'x': deep}), 'nested')
         # as texts: Python's own encoder gives up before that
         condition = '["name","=","x"]'
         for opening, closing in (('["country","any",[', ']]'), ('[', ']')):

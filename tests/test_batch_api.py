@@ -137,6 +137,16 @@ class TestBatchApi(ApiCase):
                 self.assertEqual(again.status_code, 200)
                 self.assertEqual(again.json, response.json)
 
+    def test_an_answer_is_for_its_asker_and_its_day(self):
+        call = read('res.bank', [self.bank], 'name')
+        response = self.warm_up(lambda: self.batch(call))
+        self.assertEqual(response.headers['Vary'], 'Authorization')
+        self.assertEqual(response.headers['Cache-Control'], 'private, no-cache')
+        etag = response.headers['ETag']
+        self.assertEqual(self.batch(call, etag=etag).status_code, 304)
+        self.patch(batch, 'dates', lambda _env: ('2099-01-01',) * 2)
+        self.assertEqual(self.batch(call, etag=etag).status_code, 200)
+
     def test_an_answer_that_ran_out_of_time_is_not_kept(self):
         calls = [
             {**read('res.bank', [self.bank], 'name'), 'context': {'n': number}}

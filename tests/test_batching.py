@@ -135,6 +135,9 @@ class TestBatching(BaseCase):
         table = Table()
         batching.run([search([])] * 5 + [read([1])] * 5, table, TableDomains(table))
         self.assertEqual(len(table.asked), 2)
+        table = Table()  # what is not merged either, and other objects
+        batching.run([search([], limit=2) for _turn in range(3)], table, TableDomains(table))
+        self.assertEqual(len(table.asked), 1)
 
     def test_reads_of_one_field_set_are_one_query(self):
         table = Table()
@@ -167,6 +170,14 @@ class TestBatching(BaseCase):
             calls = [search([['id', '=', id_]], **arguments) for id_ in (1, 2)]
             batching.run(calls, table, TableDomains(table))
             self.assertEqual(len(table.asked), 2, arguments)
+
+    def test_what_finds_too_much_together_is_asked_one_by_one(self):
+        self.patch(batching, 'ROWS', 4)
+        table = Table()
+        calls = [search([['name', '=', name]]) for name in ('n1', 'n2', 'n4')]
+        answers = batching.run(calls, table, TableDomains(table))
+        self.assertEqual(len(table.asked), 4)
+        self.assertEqual([[row['id'] for row in rows] for rows in answers][0], [1, 8])
 
     def test_nobody_is_handed_the_union(self):
         table = Table()
@@ -363,6 +374,9 @@ class TestMergedReads(CacheCase):
             self.assertEqual(domains.counted_by(calls[0]), 'model_id')
             (group,) = batching.plan(list(enumerate(calls)), domains)
             self.assertEqual(group.kind, 'count')
+            limited = [c._replace(arguments={**c.arguments, 'limit': 1}) for c in calls]
+            plans = batching.plan(list(enumerate(limited)), domains)
+            self.assertEqual({group.kind for group in plans}, {'one'})
             for domain in (
                 [['model_id', '!=', 1]],
                 [['model_id', '=', False]],
@@ -375,6 +389,19 @@ class TestMergedReads(CacheCase):
             ):
                 other = calls[0]._replace(arguments={'domain': domain})
                 self.assertIsNone(domains.counted_by(other), domain)
+
+    def test_fields_that_a_record_does_not_tell_as_postgresql_does_are_not_merged(self):
+        with self.request() as env:
+            domains = LocalDomains(env)
+            for model, leaf in (
+                ('res.country', ['name', '=', 'Belgium']),  # translated
+                ('ir.cron', ['model_id', '=', 1]),  # of another table
+                ('res.partner', ['commercial_company_name', 'ilike', 'x']),
+                ('res.partner', ['is_public', '=', True]),  # computed
+                ('res.partner', ['country_id.code', '=', 'BE']),
+            ):
+                call = Call(model, 'search_read', None, {'domain': [leaf]}, {})
+                self.assertIsNone(domains.normal(call), leaf)
 
     def test_models_with_code_of_their_own_are_not_merged(self):
         with self.request() as env:

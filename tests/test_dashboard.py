@@ -16,7 +16,6 @@ from odoo.exceptions import AccessError, UserError
 from odoo.tests import BaseCase, HttpCase, TransactionCase, new_test_user, tagged
 from odoo.tools import mute_logger
 
-from ..models.cache_dashboard import _percent
 from ..services import dashboard, rollup, workers
 from ..services.metrics import CALLS, Metrics
 from .common import CacheCase
@@ -26,7 +25,7 @@ HOUR = datetime.timedelta(hours=1)
 DAY = datetime.timedelta(days=1)
 FOR_ADMINISTRATORS = {
     'saved_ms', 'duration_ms', 'saved_queries', 'latency', 'saved_by_model', 'tiers', 'redis',
-    'guards', 'workers', 'advice', 'has_changes',
+    'guards', 'workers', 'advice',
 }  # fmt: skip
 
 
@@ -149,6 +148,17 @@ class TestMonth(DashboardCase):
                     figures = figures.with_context(tz=zone).get_figures(period)
                     ((calls,),) = metrics._read_group(literal_eval(domain), [], ['calls:sum'])
                     self.assertEqual(calls, figures['calls'])
+
+    def test_a_rule_has_the_figures_of_the_dashboard(self):
+        rule = self.env['cache.rule'].create({'model': 'res.partner', 'methods': 'read'})
+        with freeze_time(self.now()):
+            (row,) = (
+                row
+                for row in self.figures('day')['methods']
+                if (row['model'], row['method']) == ('res.partner', 'read')
+            )
+            self.assertEqual(rule.calls_day, row['calls'])
+            self.assertAlmostEqual(rule.hit_rate_day, 100 * row['hits'] / row['calls'], places=1)
 
     def test_curves_are_those_of_the_rows(self):
         for period in dashboard.PERIODS:
@@ -314,7 +324,9 @@ class TestFigures(DashboardCase):
         json.dumps(self.figures())
 
     def test_shares_in_words(self):
-        self.assertEqual([_percent(s) for s in (0.0123, 0.5, 1.0)], ["1.2 %", "50 %", "100 %"])
+        dashboard_ = self.env['cache.dashboard']
+        shown = [dashboard_._percent(share) for share in (0.0123, 0.5, 1.0)]
+        self.assertEqual(shown, ["1.2 %", "50 %", "100 %"])
 
 
 @tagged('post_install', '-at_install')
@@ -564,6 +576,7 @@ class TestReports(CacheCase):
         figures = self.commit(lambda env: env['cache.dashboard'].get_figures())
         self.assertEqual((figures['redis']['state'], figures['redis']['down']), ('down', 1))
         self.assertLess(abs(figures['redis']['since'] - time.time()), 60)
+        self.assertEqual(figures['redis']['fault'], "nothing listens there")
 
     def test_without_redis(self):
         self.reporter.report()
@@ -633,3 +646,25 @@ class TestScreen(HttpCase):
     def test_tour_without_figures(self):
         self.env.cr.execute("DELETE FROM cache_metric; DELETE FROM cache_total")
         self.start_tour('/odoo', 'tiered_cache_dashboard_empty', login='admin')
+
+    def test_tour_takes_advice(self):
+        self.env.cr.execute("DELETE FROM cache_metric; DELETE FROM cache_total")
+        counters = Metrics()
+        for _ in range(200):
+            counters.miss('cold', 'res.bank', 'read', 20.0)
+            counters.miss('evicted', 'res.partner', 'web_read', 5.0)
+            counters.hit('l1', 'res.partner', 'web_read', 0.5, 20.0)
+        for _ in range(60):
+            counters.miss('stale', 'res.partner', 'web_search_read', 20.0, 'res_country')
+            counters.same('res.partner', 'web_search_read', 'res_country', 'country_id')
+        rollup.write(self.env.cr, counters.drain())
+        self.start_tour('/odoo', 'tiered_cache_advice', login='admin')
+        rules = self.env['cache.rule'].search([('model', 'in', ('res.bank', 'res.partner'))])
+        self.assertEqual(
+            {(rule.model, rule.methods, rule.enabled, rule.consistency) for rule in rules},
+            {
+                ('res.bank', 'read', False, False),
+                ('res.partner', 'web_search_read', True, 'eventual'),
+            },
+        )
+        self.assertEqual(self.env['ir.config_parameter'].get_param('tiered_cache.l1_max_mb'), '128')

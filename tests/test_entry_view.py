@@ -143,6 +143,8 @@ class TestEntryView(TransactionCase):
             "SELECT count(*) FROM cache_change WHERE relation = %s", [f'key:{self.entry.key}']
         )
         self.assertEqual(self.env.cr.fetchone(), (1,))
+        log = self.env['cache.log'].search([], limit=1)
+        self.assertEqual((log.create_uid, log.target), (self.admin, self.entry.key))
 
     def test_the_button_of_the_form_leaves_the_form(self):
         for form, tag in ((True, 'tiered_cache_leave'), (False, 'soft_reload')):

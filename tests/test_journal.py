@@ -13,7 +13,7 @@ from odoo.addons.tiered_cache.services import engine as engines
 from odoo.addons.tiered_cache.services import journal
 from odoo.addons.tiered_cache.services.catalogue import Catalogue
 from odoo.addons.tiered_cache.services.engine import Engine
-from odoo.addons.tiered_cache.services.guards import Guards
+from odoo.addons.tiered_cache.services.guards import LOOK_AGAIN_S, Guards
 from odoo.exceptions import UserError
 from odoo.tests import tagged
 from odoo.tools import SQL, mute_logger
@@ -551,6 +551,46 @@ class TestGuards(JournalCase):
             self.engine.guards.work()
         error = self.engine.guards.errors.pop('tiered_cache_nothing')
         self.assertEqual(error, 'not a table of the current schema')
+
+    def test_a_table_that_is_gone_is_no_error_any_more(self):
+        guards = self.failing('is locked')
+        self.sql(f"DROP TABLE {self.table}_2")
+        guards._looked_at -= LOOK_AGAIN_S
+        guards.work()
+        self.assertEqual(guards.stats()['errors'], {})
+        self.assertEqual(guards.stats()['names'], [])
+        self.assertEqual(self.failures(), [])
+
+    def test_a_table_that_another_process_guarded_is_no_error_any_more(self):
+        guards = self.failing('is locked')
+        with self.engine.cursor() as cr:
+            self.assertTrue(journal.guard(cr, f'{self.table}_2'))
+        guards.forget_solved()
+        self.assertEqual(guards.stats()['errors'], {})
+        self.assertEqual(self.failures(), [])
+
+    def test_a_table_that_cannot_be_guarded_stays_an_error(self):
+        guards = self.failing('is locked')
+        guards.forget_solved()
+        self.assertEqual(guards.stats()['errors'], {f'{self.table}_2': 'is locked'})
+        self.assertEqual(self.failures(), [(f'{self.table}_2',)])
+
+    def failing(self, error):
+        """Guards of a process that could not guard a table."""
+        other = f'{self.table}_2'
+        self.sql(f"CREATE TABLE {other} (id int)")
+        self.addCleanup(self.sql, f"DROP TABLE IF EXISTS {other}")
+        self.addCleanup(self.sql, "DELETE FROM cache_version WHERE relation = %s", [other])
+        self.addCleanup(self.sql, "DELETE FROM cache_guard_failure")
+        guards = Guards(self.engine)
+        guards._later(other, error)
+        self.assertEqual(self.failures(), [(other,)])
+        return guards
+
+    def failures(self):
+        return self.sql(
+            "SELECT relation FROM cache_guard_failure WHERE relation LIKE %s", [f'{self.table}%']
+        )
 
     def test_a_guard_lets_readers_pass(self):
         with self.snapshot() as reader:

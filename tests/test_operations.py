@@ -55,6 +55,14 @@ class TestTables(CacheCase):
             table = env['cache.relation'].search([('name', '=', table)])
             shown = env['cache.change'].search(table.action_open_changes()['domain'])
             self.assertEqual(set(shown.mapped('relation')), {'res_partner'})
+        self.engine.compact()
+        self.engine.flush_metrics()
+        with self.request() as env:
+            table = env['cache.relation'].browse(table.id)
+            action = table.action_open_changes()
+            shown = env[action['res_model']].search(action['domain'])
+            self.assertEqual(set(shown.mapped('relation')), {'res_partner'})
+            self.assertEqual((action['views'][0][1], shown._name), ('list', 'cache.metric'))
 
     def test_a_released_table_has_no_triggers_and_nothing_of_it_is_served(self):
         self.warm(search_banks)

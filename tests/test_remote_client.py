@@ -114,8 +114,9 @@ class TestRemoteTransport(RemoteCase):
     def test_a_redirect_to_another_host_is_refused_and_nothing_sent_there(self):
         other = self.serve()
         server = self.serve(lambda asked: Answer(b'', 302, {'Location': f'{other.url}/x'}))
-        with self.assertRaises(errors.RemoteProtocolError):
+        with self.assertRaisesRegex(errors.RemoteProtocolError, 'another server'):
             self.ask(server)
+        self.assertEqual(len(server.asked), 1)
         self.assertEqual(other.asked, [])
 
     def test_a_redirect_on_the_same_host_is_followed(self):
@@ -339,6 +340,29 @@ class TestRemoteProtocols(RemoteCase):
         client.read(READ._replace(context={'lang': 'nl_BE'}))
         methods = [a.json['params'].get('method') for a in server.asked if a.path == '/jsonrpc']
         self.assertEqual(methods.count('authenticate'), 1)
+
+    def test_who_is_refused_logs_in_anew_with_the_next_call(self):
+        refuse = []
+
+        def rule(asked):
+            if refuse and asked.path == '/jsonrpc' and refuse.pop():
+                data = {'name': 'odoo.exceptions.AccessDenied', 'message': 'No'}
+                return {'error': {'data': data}}
+            return self.jsonrpc(asked)
+
+        server = self.serve(rule)
+        client = self.client(server, protocol='jsonrpc')
+        client.read(READ)
+        refuse.append(True)
+        with self.assertRaises(errors.RemoteAuthenticationError):
+            client.read(READ)
+        client.read(READ)
+        methods = [asked.json['params'].get('method') for asked in server.asked]
+        self.assertEqual(methods.count('authenticate'), 2)
+
+    def test_a_traceback_is_told_by_its_last_line(self):
+        text = 'Traceback (most recent call last):\n  File "x.py", line 1\nValueError: bad\n'
+        self.assertEqual(errors.clean(text), 'ValueError: bad')
 
     def test_xml_rpc_as_a_last_resort(self):
         import xmlrpc.client  # noqa: PLC0415
@@ -569,6 +593,37 @@ class TestRemoteBatching(RemoteCase):
             self.assertEqual({*result[0]}, {'id', 'name'})
         self.assertLessEqual(len(self.sent(server, 'read')), 3)
         self.assertGreater(client.stats()['batched'], 10)
+
+    def test_those_who_keep_coming_keep_nobody_waiting_and_no_batch_is_too_large(self):
+        busy, sizes, done = threading.Event(), [], []
+
+        def merged(items):
+            sizes.append(len(items))
+            return items
+
+        work = Work(lambda item: busy.wait(10) if item == 'first' else item, merged)
+        batcher = Batcher(delay_s=0.2, max_wait_s=0.4, max_calls=4)
+
+        def call(item):
+            done.append(batcher.run('g', item, work, lambda: 30.0))
+
+        threads = [threading.Thread(target=call, args=('first',))]
+        threads[0].start()
+        started = time.monotonic()
+        while not done and time.monotonic() - started < 5:  # each begins before the delay is over
+            threads.append(threading.Thread(target=call, args=(len(threads),)))
+            threads[-1].start()
+            time.sleep(0.15)
+        self.assertLess(time.monotonic() - started, 2)
+        begun = len(threads)
+        threads += [threading.Thread(target=call, args=(n,)) for n in range(9)]
+        for thread in threads[begun:]:
+            thread.start()
+        busy.set()
+        for thread in threads:
+            thread.join()
+        self.assertLessEqual(max(sizes), 4)
+        self.assertEqual(len(done), len(threads))
 
     def test_other_fields_or_context_are_not_merged(self):
         server = self.serve(self.rule)

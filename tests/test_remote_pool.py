@@ -111,6 +111,11 @@ class TestRemotePool(BaseCase):
         self.assertEqual(pool.stats()['timeouts'], 1)
         pool.release(slot)
         pool.release(pool.acquire())  # whoever gave up holds no place
+        pool = self.pool(max_size=1, acquire_timeout_s=5)
+        pool.acquire()
+        with self.assertRaises(PoolTimeout):
+            pool.acquire(0.1)  # who has less time left waits for less
+        self.assertLess(time.monotonic() - started, 2)
 
     def test_closing_rejects_who_waits(self):
         pool = self.pool(max_size=1, acquire_timeout_s=30)

@@ -152,6 +152,20 @@ class TestRetire(RollupCase):
             # what is counted since the beginning must not fall
             self.assertEqual(self.rows(old, [oldest]), [('ever',)])
 
+    def test_what_is_kept_for_ever_is_in_no_list_pivot_and_graph(self):
+        self.write_many()
+        self.retire(days=90)
+        figures = self.env['cache.metric']
+        ever = "SELECT count(*) > 0 FROM cache_metric WHERE granularity = 'ever'"
+        self.assertEqual(self.rows(ever), [(True,)])
+        self.assertFalse(figures.search([('granularity', '=', 'ever')]))
+        ((calls,),) = self.rows("SELECT sum(calls) FROM cache_metric WHERE active")
+        for groups in (['granularity'], ['model', 'method'], ['bucket:day'], ['outcome', 'reason']):
+            found = figures.formatted_read_group([], groups, ['calls:sum'])
+            with self.subTest(groups=groups):
+                self.assertEqual(sum(group['calls:sum'] for group in found), calls)
+                self.assertNotIn('ever', [group.get('granularity') for group in found])
+
     def test_an_hour_is_never_half_minutes_and_half_hour(self):
         for minute in range(60):
             self.count(datetime.datetime(2031, 3, 13, 14, minute))

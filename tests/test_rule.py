@@ -8,6 +8,12 @@ from ..services import policy
 
 @tagged('post_install', '-at_install')
 class TestRule(TransactionCase):
+    def test_a_list_says_which_reads_a_rule_is_about(self):
+        rule = self.env['cache.rule'].create({'model': 'res.bank'})
+        self.assertEqual(rule.shown_methods, "All reads")
+        rule.methods = 'read,name_search'
+        self.assertEqual(rule.shown_methods, "read, name_search")
+
     @classmethod
     def setUpClass(cls):
         super().setUpClass()

@@ -169,6 +169,26 @@ class TestSettings(TransactionCase):
         test_redis.assert_called_once_with(False)
         self.assertEqual(action['params']['message'], "Redis 7 answers in 0.10 ms.")
 
+    def test_what_a_redis_says_about_its_memory(self):
+        def told(**found):
+            return list(self.Settings._tiered_cache_memory(found))
+
+        policy, used = 'noeviction', 3 * 2**19
+        self.assertEqual(
+            told(used_memory_bytes=used, max_memory_bytes=2**28, max_memory_policy=policy),
+            ["It uses 1.5 MB of 256 MB.", "When it is full: noeviction."],
+        )
+        self.assertEqual(
+            told(used_memory_bytes=used, max_memory_bytes=0, max_memory_policy=policy),
+            ["It uses 1.5 MB."],
+        )
+        self.assertEqual(told(), [])
+
+    def test_states_of_redis_have_words(self):
+        stats = {'guards': {'waiting': 0, 'errors': {}}, 'tiers': {'l2': {'state': 'up'}}}
+        _capture, redis = self.Settings._tiered_cache_state(stats)
+        self.assertEqual(redis, "In this worker: reachable")
+
     def test_settings_are_for_system_administrators(self):
         admin = new_test_user(self.env, 'tc_admin', 'tiered_cache.group_cache_admin')
         with self.assertRaises(AccessError):

@@ -82,6 +82,12 @@ class TestTours(HttpCase):
             log = env['cache.log'].search([('action', '=', 'change')], limit=1)
             self.assertIn("Cached", log.details)
 
+    def test_a_card_moves_to_the_column_of_what_it_does(self):
+        with committed() as env:
+            env['cache.rule'].create({'model': MODEL, 'enabled': True})
+        self.addCleanup(self.remove_committed)
+        self.tour('tiered_cache_rule_card', 'action-tiered_cache.cache_rule_action?debug=tests')
+
     def test_removal_by_pattern_with_preview(self):
         self.addCleanup(self.remove_committed)
         self.tour(

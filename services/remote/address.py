@@ -23,6 +23,7 @@ import threading
 import typing
 from urllib.parse import urlsplit
 
+from ..sentences import _lt
 from .errors import AddressRefused, RemoteTimeout, RemoteUnreachable
 
 _NAT64 = ipaddress.ip_network('64:ff9b::/96')
@@ -52,9 +53,9 @@ def parse_url(url: str) -> Target:
     except ValueError:
         parts, port = None, None
     if parts is None or parts.scheme not in ('http', 'https') or not parts.hostname:
-        raise ValueError('Give the URL of the other server, such as https://erp.example.com.')
+        raise ValueError(_lt("Give the URL of the other server, such as https://erp.example.com."))
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError('The URL must hold no login, password, query or fragment.')
+        raise ValueError(_lt("The URL must hold no login, password, query or fragment."))
     port = port or (443 if parts.scheme == 'https' else 80)
     return Target(parts.scheme, parts.hostname, port, parts.path.rstrip('/'))
 

@@ -407,6 +407,34 @@ describe("dashboard", () => {
         ]);
     });
 
+    test("changes are shown one by one, or how many when the journal has been summed up", async () => {
+        let known = 3;
+        onRpc("cache.change", "search_count", () => known);
+        const [row] = figuresOf().methods;
+        const relations = [{ relation: "res_partner", calls: 40, per_hour: 2, writers: [] }];
+        await openDashboard(() => figuresOf({ methods: [{ ...row, relations }] }));
+        expect.verifySteps(["day"]);
+        patchWithCleanup(getService("action"), {
+            loadAction: (id) => ({ res_model: id }),
+            doAction: ({ res_model, domain }) => expect.step([res_model, ...domain]),
+        });
+        await contains(".o_tiered_cache_toggle button").click();
+        for (known of [3, 0]) {
+            await contains(".o_tiered_cache_details button:contains(res_partner)").click();
+            await animationFrame();
+        }
+        const relation = ["relation", "=", "res_partner"];
+        expect.verifySteps([
+            ["tiered_cache.cache_change_action", ["kind", "=", "table"], relation],
+            [
+                "cache.metric",
+                ["outcome", "=", "change"],
+                relation,
+                ["bucket", ">=", "2031-03-09 13:00:00"],
+            ],
+        ]);
+    });
+
     test("details are as wide as the table when the window becomes narrow", async () => {
         await openDashboard(() => figuresOf());
         expect.verifySteps(["day"]);

@@ -304,16 +304,18 @@ export class CacheDashboard extends Component {
         });
     }
 
-    openChanges(relation) {
+    /** One by one as long as the journal has them, then how many there were in each minute. */
+    async openChanges(relation) {
         const name = _t("Changes of %s", relation);
-        if (this.figures.has_changes) {
-            return this.openOf("tiered_cache.cache_change_action", name, [
-                ["kind", "=", "table"],
-                ["relation", "=", relation],
-            ]);
+        const domain = [
+            ["kind", "=", "table"],
+            ["relation", "=", relation],
+        ];
+        if (await this.orm.searchCount("cache.change", domain)) {
+            return this.openOf("tiered_cache.cache_change_action", name, domain);
         }
         return this.openMetrics(name, [
-            ["reason", "=", "stale"],
+            ["outcome", "=", "change"],
             ["relation", "=", relation],
         ]);
     }

@@ -44,6 +44,22 @@ registry.category("web_tour.tours").add("tiered_cache_rule_off", {
     ],
 });
 
+registry.category("web_tour.tours").add("tiered_cache_rule_card", {
+    steps: () => [
+        { trigger: ".o_switch_view.o_kanban", run: "click" },
+        {
+            trigger: ".o_kanban_record:contains(Currency) .o_boolean_toggle input:checked",
+            run: "click",
+        },
+        {
+            content: "the card has moved to the column of what it does now",
+            trigger:
+                ".o_kanban_group:contains(Never cached) .o_kanban_record:contains(Currency)" +
+                " .o_boolean_toggle input:not(:checked)",
+        },
+    ],
+});
+
 registry.category("web_tour.tours").add("tiered_cache_remove_by_pattern", {
     steps: () => [
         { trigger: ".o_list_view, .o_view_nocontent", run: warm },

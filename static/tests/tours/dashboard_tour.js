@@ -67,3 +67,48 @@ registry.category("web_tour.tours").add("tiered_cache_dashboard_empty", {
         },
     ],
 });
+
+const advice = (kind) => `.o_tiered_cache_advice[data-kind='${kind}']`;
+const gone = (kind) => `.o_tiered_cache_card[name='advice']:not(:has(${advice(kind)}))`;
+
+registry.category("web_tour.tours").add("tiered_cache_advice", {
+    steps: () => [
+        ...open,
+        {
+            content: "a method that does not pay, with its figures",
+            trigger: `${advice("does_not_pay")}:contains('res.bank.read'):contains('200 calls')`,
+        },
+        { trigger: `${advice("does_not_pay")} .btn-primary:contains(Stop)`, run: "click" },
+        { trigger: ".modal:contains('A rule is created') .btn-primary", run: "click" },
+        { trigger: ".o_notification:contains('There is a rule now')" },
+        { content: "is gone", trigger: gone("does_not_pay") },
+
+        {
+            content: "a setting",
+            trigger: `${advice("l1_too_small")} .btn-primary:contains('Set to 128 megabytes')`,
+            run: "click",
+        },
+        { trigger: ".modal:contains('from 64 to 128') .btn-primary", run: "click" },
+        { trigger: ".o_notification:contains('is 128 megabytes now')" },
+        { content: "is gone", trigger: gone("l1_too_small") },
+
+        {
+            content: "a column that is not worth it, with its figures",
+            trigger: `${advice("needless_column")}:contains('60 of them'):contains('Country')`,
+        },
+        {
+            content: "opens a rule",
+            trigger: `${advice("needless_column")} .btn-primary`,
+            run: "click",
+        },
+        { trigger: ".o_form_view .o_field_widget[name='model_id'] input:value(/./)" },
+        {
+            content: "which allows some delay",
+            trigger: ".o_form_view .o_field_widget[name='consistency'] input:value(/moments/)",
+        },
+        { trigger: ".o_form_button_save", run: "click" },
+        { trigger: ".o_form_saved" },
+        { trigger: ".o_back_button", run: "click" },
+        { content: "is gone", trigger: gone("needless_column") },
+    ],
+});

@@ -565,6 +565,12 @@ class TestRemote(RemoteCase):
         self.change(allowed_hosts=False)
         self.assertIn('Allowed Hosts', self.commit(test)[3])
 
+    def test_a_model_of_which_no_record_was_read_is_not_followed(self):
+        self.ask(lambda remote: remote.answer('res.bank', 'fields_get'))
+        self.assertFalse(self.sql("SELECT 1 FROM cache_remote_follow WHERE model = 'res.bank'"))
+        self.ask(lambda remote: remote.search_count('res.bank'))
+        self.assertTrue(self.sql("SELECT 1 FROM cache_remote_follow WHERE model = 'res.bank'"))
+
     def test_what_is_followed_is_shown_without_the_row_of_the_remote(self):
         self.search()
         self.settle()

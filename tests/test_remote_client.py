@@ -841,6 +841,15 @@ class TestRemoteAddon(RemoteCase):
         with self.assertRaises(errors.RemoteValidationError):
             self.changes(Answer(b'{"error": {}}', 404))
 
+    def test_a_question_that_is_refused_is_no_outage(self):
+        for status, error in (
+            (400, errors.RemoteValidationError),
+            (403, errors.RemoteAccessError),
+        ):
+            with self.subTest(status=status), self.assertRaises(error) as caught:
+                self.changes(Answer(b'{"error": {"status": %d}}' % status, status))
+            self.assertFalse(caught.exception.outage)
+
     def test_what_is_no_such_answer_is_not_believed(self):
         for answer in ({}, {'changed': 1, 'all': False, 'cursor': ''}, {'changes': [1]}, []):
             with self.subTest(answer=answer), self.assertRaises(errors.RemoteProtocolError):

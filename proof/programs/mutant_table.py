@@ -4021,6 +4021,17 @@ _plant(
 # -- another Odoo: bounded, not mixed up, and nothing leaks ----------------------------------------
 
 _plant(
+    'P4',
+    'services/remote/reader.py',
+    (
+        'remote-follow-unread',
+        "following: one model that the key may not read, and no change of any other is heard of",
+        "if call.method in OF_RECORDS:  # who may not read a model is not told of its changes\n",
+        "if True:\n",
+        'TestRemote.test_a_model_of_which_no_record_was_read_is_not_followed',
+    ),
+)
+_plant(
     'P7',
     'services/remote/client.py',
     (
@@ -4029,6 +4040,13 @@ _plant(
         """if response.body.startswith(b'{"results":'):""",
         "if False:",
         'TestRemoteBatching.test_a_batch_that_is_refused_is_no_outage',
+    ),
+    (
+        'remote-changes-refused',
+        "a question for changes that is refused is taken for an outage",
+        "            if response.status == 403:\n",
+        "            if False:\n",
+        'TestRemoteAddon',
     ),
     (
         'remote-batch-refused',

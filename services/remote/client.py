@@ -27,7 +27,13 @@ from .address import parse_allowed
 from .batcher import ALONE, Batcher, Work
 from .dedup import Dedup
 from .domains import ATTRIBUTES
-from .errors import RemoteAuthenticationError, RemoteError, RemoteUnreachable
+from .errors import (
+    RemoteAccessError,
+    RemoteAuthenticationError,
+    RemoteError,
+    RemoteUnreachable,
+    RemoteValidationError,
+)
 from .protocols import Account, Call, Request
 from .transport import Deadline, Transport
 
@@ -156,7 +162,16 @@ class Client:
         account = self.settings.account
         request = addon.changes_request(account, since, models)
         deadline = Deadline(self.settings.timeout_s)
-        return self._once(lambda: addon.read_changes(self._send(request, deadline, 'GET'), account))
+
+        def ask():
+            response = self._send(request, deadline, 'GET')
+            if response.status == 403:
+                raise RemoteAccessError('The key may not read one of the models that are followed.')
+            if response.status == 400:
+                raise RemoteValidationError('The other server does not tell changes of one model.')
+            return addon.read_changes(response, account)
+
+        return self._once(ask)
 
     def detect(self) -> tuple[str, str]:
         """Protocol and version of the other server; see :func:`.protocols.detect`."""

@@ -44,6 +44,11 @@ READS = frozenset(
 )
 """Methods that change nothing, so that they may be tried again, shared, and kept."""
 
+OF_RECORDS = READS - {
+    'fields_get', 'default_get', 'has_access', 'check_access_rights', 'context_get'
+}  # fmt: skip
+"""Those that only who may read the model may call."""
+
 
 class Parts(typing.NamedTuple):
     """Of a read or search_read that can be merged.

@@ -21,7 +21,7 @@ from .. import outside, removal
 from ..named import Answer
 from .client import Client, Settings
 from .errors import RemoteError, RemoteMissingError
-from .merging import MAX_IDS, READS
+from .merging import MAX_IDS, OF_RECORDS, READS
 from .names import model_tag, remote_tag
 from .protocols import Call
 
@@ -137,7 +137,8 @@ class Remote:
 
         def fetch():
             value = self._client.read(call)
-            self._follow(call.model)
+            if call.method in OF_RECORDS:  # who may not read a model is not told of its changes
+                self._follow(call.model)
             return value
 
         try:

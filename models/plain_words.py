@@ -33,7 +33,7 @@ def error(env, found):
 def _told(env, source, values):
     if 'unit' in values:
         values['unit'] = unit(env, values['unit'])
-    return env._(source, **values)  # pylint: disable=translation-not-literal
+    return env._(source, **values)
 
 
 def of_rule(rule, settings):

@@ -76,7 +76,7 @@ class TestSameAgain(CacheCase):
         self.other = self.make('res.country.state', {**shown, 'name': "There", 'code': 'X2'})
         self.bank = self.make('res.bank', {'name': "Bank", 'state': self.state})
 
-    def ask(self, env):
+    def answer(self, env):
         return env['res.bank'].browse(self.bank).read(['name', 'bic', 'state'])
 
     def change(self, state):
@@ -86,7 +86,7 @@ class TestSameAgain(CacheCase):
         """Details of answers that came out the same, when they are asked for again."""
         self.log.drain()
         with self.assertMiss('stale'), self.request() as env:
-            (work or self.ask)(env)
+            (work or self.answer)(env)
         return [
             (row['model'], row['method'], row['relation'], row['count'], row['calls'])
             for row in self.log.drain()
@@ -94,20 +94,20 @@ class TestSameAgain(CacheCase):
         ]
 
     def test_what_it_does_not_show(self):
-        self.warm(self.ask)
+        self.warm(self.answer)
         self.change(self.other)
         self.assertEqual(
             self.same_again(), [('res.bank', 'read', 'res_country_state: state', 1, 0)]
         )
 
     def test_what_it_shows(self):
-        self.warm(self.ask)
+        self.warm(self.answer)
         self.change(self.state)
         self.assertEqual(self.same_again(), [])
 
     def test_its_own_table_has_no_column(self):
         other = self.make('res.bank', {'name': "Other"})
-        self.warm(self.ask)
+        self.warm(self.answer)
         self.commit(lambda env: env['res.bank'].browse(other).write({'bic': 'X'}))
         self.assertEqual(self.same_again(), [('res.bank', 'read', 'res_bank', 1, 0)])
 
@@ -122,7 +122,7 @@ class TestSameAgain(CacheCase):
         )
 
     def test_it_does_not_change_the_hit_rate(self):
-        self.warm(self.ask)
+        self.warm(self.answer)
         self.change(self.other)
         before = self.engine.metrics.calls
         self.same_again()

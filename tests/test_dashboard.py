@@ -84,12 +84,12 @@ class DashboardCase(TransactionCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
+        leave_figures_alone(cls)
         cls.user = new_test_user(cls.env, 'tc_dash_user', 'tiered_cache.group_cache_user')
         cls.admin = new_test_user(cls.env, 'tc_dash_admin', 'tiered_cache.group_cache_admin')
         cls.both = new_test_user(
             cls.env, 'tc_dash_both', 'tiered_cache.group_cache_admin,base.group_system'
         )
-        leave_figures_alone(cls)
         cls.env.cr.execute("DELETE FROM cache_metric; DELETE FROM cache_total")
 
     def figures(self, period='day', user=None, **context):

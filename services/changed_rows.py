@@ -2,11 +2,13 @@
 
 The one idea: each row says which transaction has written it (``xmin``).  What the earlier snapshot
 does not show was written by a transaction not older than the oldest that ran then, so a *mark*
-keeps the number of that one, and two digests that prove what the numbers alone do not:
+keeps the number of that one, and digests that prove what the numbers alone do not:
 
 =========  =======================================================================================
 ``base``   of the versions without what came since.  It is the same later on if nothing but the
            journal's rows since lies between: no restored backup, no failover, no other server.
+``shown``  of what the earlier snapshot shows of that one and later ones, up to the last number: were
+           these lost, by a failover, no number would lead to their rows.
 ``ids``    of which rows there were.  Rows that were deleted leave nothing behind but that it
            cannot be made any more of the rows that are left.
 =========  =======================================================================================
@@ -15,8 +17,9 @@ A number is compared with the oldest running one, never with the list of those t
 were written within a savepoint carry a number of their own, which stands in no snapshot.
 
 What may go wrong: it is not known (None), and then every row counts as changed: rows were deleted,
-more than :data:`MAX_ROWS` would have to be looked at, the journal was summed up meanwhile.  A
-transaction that runs for long makes rows be told again that were told before.
+more than :data:`MAX_ROWS` would have to be looked at, the journal was summed up meanwhile, a
+transaction that was running was committed with a number below the last one shown.  One that runs for
+long makes rows be told again that were told before.
 """
 
 from __future__ import annotations
@@ -38,8 +41,8 @@ _NOW = SQL("pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
 _OLDEST = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 
 _SINCE = """
-SELECT relation, sum(token)::text FROM cache_change
- WHERE relation = ANY(%s) AND xid >= %s::text::xid8 GROUP BY relation
+SELECT xid::text::bigint, relation, token FROM cache_change
+ WHERE relation = ANY(%s) AND xid >= %s::text::xid8 ORDER BY xid, relation, token
 """
 _SIZE = "SELECT sum(reltuples) FROM pg_class WHERE oid = ANY(%s::text[]::regclass[])"
 
@@ -73,10 +76,13 @@ def mark(cr, tables: Tables, versions: dict, keyed) -> dict | None:
         return None
     cr.execute(_OLDEST)
     (oldest,) = cr.fetchone()
+    newer = _since(cr, versions, oldest)
     rows = _look(cr, tables, _NEVER)
     return {
         'x': oldest,
-        'b': keyed(_base(cr, versions, oldest)),
+        'l': newer[-1][0] if newer else 0,
+        's': keyed(newer),
+        'b': keyed(_base(versions, newer)),
         'i': keyed([rows.count, rows.total]),
     }
 
@@ -88,12 +94,15 @@ def since(cr, tables: Tables, versions: dict, keyed, known, most: int) -> list[i
     :param most: how many of them are worth telling
     :return: None: any row may have changed, or is not there any more
     """
-    if not isinstance(known, dict) or known.keys() != {'x', 'b', 'i'}:
+    if not isinstance(known, dict) or known.keys() != {'x', 'l', 's', 'b', 'i'}:
         return None
-    oldest = known['x']
-    if type(oldest) is not int or not 0 < oldest < _NEVER:
+    oldest, last = known['x'], known['l']
+    if type(oldest) is not int or not 0 < oldest < _NEVER or type(last) is not int:
         return None
-    if keyed(_base(cr, versions, oldest)) != known['b']:
+    newer = _since(cr, versions, oldest)
+    if keyed(_base(versions, newer)) != known['b']:
+        return None
+    if keyed([row for row in newer if row[0] <= last]) != known['s']:
         return None
     rows = _look(cr, tables, oldest)
     if len(rows.changed) > most:
@@ -157,8 +166,16 @@ def _is_since(alias: SQL, oldest: int) -> SQL:
     return SQL("%s - mod(%s - %s, 4294967296) >= %s", _NOW, _NOW, number, oldest)
 
 
-def _base(cr, versions: dict, oldest: int) -> list:
-    """Versions without what transactions with this number or a later one have added."""
+def _since(cr, versions: dict, oldest: int) -> list[list]:
+    """What transactions with this number or a later one have added to versions: their numbers,
+    relations and tokens."""
     cr.execute(_SINCE, [[name for name in versions if name != ALL], str(oldest)])
-    added = {name: int(token) for name, token in cr.fetchall()}
-    return [(name, (version - added.get(name, 0)) % MODULUS) for name, version in versions.items()]
+    return [list(row) for row in cr.fetchall()]
+
+
+def _base(versions: dict, newer: list[list]) -> list:
+    """Versions without what was added."""
+    base = dict(versions)
+    for _number, relation, token in newer:
+        base[relation] = (base[relation] - token) % MODULUS
+    return [list(one) for one in base.items()]

@@ -72,10 +72,22 @@ class TestFollowing(ApiCase):
             with env.cr.savepoint():  # its number is in no snapshot
                 env['res.bank'].browse(self.bank).name = 'Cyan'
                 env.flush_all()
-            self.sql("UPDATE res_bank SET name = 'Later' WHERE id = %s", [self.other])
             cursor = self.follow('res.bank')
         found = self.ask('res.bank', cursor)['changed']['res.bank']
         self.assertIn(self.bank, found['ids'])
+
+    def test_which_rows_is_not_known_after_a_commit_was_lost(self):
+        """By a failover, and it was newer than a transaction that was under way."""
+        with self.request() as env:
+            env['res.bank'].browse(self.bank).name = 'Cyan'
+            env.flush_all()
+            self.sql("UPDATE res_bank SET name = 'Later' WHERE id = %s", [self.other])
+            cursor = self.follow('res.bank')
+        number = following._decode(cursor)['res.bank'][2]['l']
+        self.sql("DELETE FROM cache_change WHERE xid = %s::text::xid8", [str(number)])
+        for book in self.engine._books.values():
+            book.forget()
+        self.assertEqual(self.ask('res.bank', cursor)['changed'], {'res.bank': True})
 
     def test_which_rows_is_not_known_after_a_deletion(self):
         third = self.commit(lambda env: env['res.bank'].create({'name': 'Third'}).id)

@@ -3955,7 +3955,14 @@ _plant(
     (
         'changes-rows-base',
         "which rows have changed is not said of another history of the database",
-        "    if keyed(_base(cr, versions, oldest)) != known['b']:\n",
+        "    if keyed(_base(versions, newer)) != known['b']:\n",
+        "    if False:\n",
+        'TestFollowing',
+    ),
+    (
+        'changes-rows-newer',
+        "which rows have changed is not said after a commit was lost that was shown",
+        "    if keyed([row for row in newer if row[0] <= last]) != known['s']:\n",
         "    if False:\n",
         'TestFollowing',
     ),

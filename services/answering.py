@@ -170,7 +170,7 @@ def _check(plan, computation: Computation) -> None:
 def _compute(engine, call: Call, computation: Computation, found: Look) -> Answer:
     plan, expired = call.plan, found.expired
     fallback = expired if plan.fail_safe_s and expired is not None else None
-    if fallback is not None and time.time() >= expired.expires - plan.keep_s + plan.fail_safe_s:
+    if fallback is not None and time.time() >= plan.end_of(expired) + plan.fail_safe_s:
         fallback = None  # kept for a renewal only
     key = found.ticket.key
     if fallback is not None and engine.pauses.is_paused(key):
@@ -315,7 +315,7 @@ def _refresh_early(engine, call: Call, computation: Computation, found: Look) ->
     plan, entry = call.plan, found.entry
     if not plan.eager_refresh or entry is None:
         return
-    ends = entry.expires - plan.keep_s
+    ends = plan.end_of(entry)
     if ends - time.time() > plan.eager_refresh * (ends - entry.created):
         return
     detached = call._replace(env=None)

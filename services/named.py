@@ -308,7 +308,7 @@ class _Judge:
         why, what = reading.judge(self._engine, entry, self._versions, weak)
         if not why and reading.is_replaying():
             why, what = reading.Replay.judge(entry)
-        if why or time.time() < entry.expires - self._plan.keep_s:
+        if why or time.time() < self._plan.end_of(entry):
             return why, what
         # a tier may be behind the ones above it
         if self.expired is None or self.expired.created < entry.created:

@@ -99,6 +99,14 @@ class NamedPlan(Plan):
     soft_timeout_s: float
     hard_timeout_s: float
 
+    def end_of(self, entry) -> float:
+        """When the life of an entry is over, without what comes after it, seconds since 1970.
+
+        It may have been kept under another plan, which had it kept for longer after its life.
+        """
+        longest = entry.created + max(self.ttl_s.values(), default=0.0)
+        return min(entry.expires, longest) - self.keep_s
+
 
 def longest_of(namespace: dict) -> float:
     """How long an entry of a namespace may be kept in all, as its record says, seconds."""

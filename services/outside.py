@@ -194,7 +194,7 @@ class _Judge:
                 return 'stale', name
         if entry.removal_version != removals.version(entry.key, entry.uid):
             return 'stale', 'removal'
-        if now < entry.expires - self._plan.keep_s:
+        if now < self._plan.end_of(entry):
             return '', ''
         # a tier may be behind the ones above it
         if self.expired is None or self.expired.created < entry.created:
@@ -250,7 +250,7 @@ def fetch_many(engine, wanted: list[Wanted], found: list[Found], fetch) -> list[
 
 def _may_stand_in(wanted: Wanted, found: Found) -> Entry | None:
     entry, plan = found.expired, wanted.plan
-    if entry is None or time.time() >= entry.expires - plan.keep_s + plan.fail_safe_s:
+    if entry is None or time.time() >= plan.end_of(entry) + plan.fail_safe_s:
         return None
     return entry
 

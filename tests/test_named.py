@@ -886,6 +886,11 @@ class TestFailSafe(NamedCase):
         with self.assertRaises(ConnectionError), self.request() as env:
             self.answer(env, fail_safe_s=0)
 
+    def test_a_life_ends_whatever_others_allow_after_it(self):
+        self.expire()
+        with self.assertRaises(ConnectionError), self.request() as env:
+            self.answer(env, fail_safe_s=0)
+
     def test_not_beyond_its_limit(self):
         self.expire(fail_safe_s=0.1)
         time.sleep(0.11)

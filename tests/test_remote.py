@@ -194,6 +194,16 @@ class TestRemote(RemoteCase):
         )
         self.assertEqual(again, 1)
 
+    def test_a_life_ends_whatever_others_allow_after_it(self):
+        self.ask(lambda remote: remote.search_read('res.partner', ttl_s=0.1, fail_safe_s=600))
+        time.sleep(0.15)
+        again = self.asked(
+            lambda: self.ask(
+                lambda remote: remote.search_read('res.partner', ttl_s=0.1, fail_safe_s=0)
+            )
+        )
+        self.assertEqual(again, 1)
+
     def test_equal_reads_at_the_same_time_are_one_request(self):
         self.world.slow_s = 0.3
         # environments before the threads: who runs tests holds the lock of the registries

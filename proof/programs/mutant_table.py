@@ -4213,6 +4213,13 @@ _plant(
         'TestRemote.test_a_removal_by_tag_reaches_what_another_worker_has_in_memory',
     ),
     (
+        'outside-life',
+        "a life ends, whatever an earlier caller allowed after it",
+        "        if now < self._plan.end_of(entry):",
+        "        if now < entry.expires - self._plan.keep_s:",
+        'TestRemote.test_a_life_ends_whatever_others_allow_after_it',
+    ),
+    (
         'outside-refusal',
         "fail-safe: a refusal is an answer",
         "        if getattr(error, 'outage', False) and all(spare):",

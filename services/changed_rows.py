@@ -7,8 +7,8 @@ keeps the number of that one, and digests that prove what the numbers alone do n
 =========  =======================================================================================
 ``base``   of the versions without what came since.  It is the same later on if nothing but the
            journal's rows since lies between: no restored backup, no failover, no other server.
-``shown``  of what the earlier snapshot shows of that one and later ones, up to the last number: were
-           these lost, by a failover, no number would lead to their rows.
+``shown``  of what the earlier snapshot shows of that one and later ones, up to the last number:
+           were these lost, by a failover, no number would lead to their rows.
 ``ids``    of which rows there were.  Rows that were deleted leave nothing behind but that it
            cannot be made any more of the rows that are left.
 =========  =======================================================================================
@@ -18,8 +18,8 @@ were written within a savepoint carry a number of their own, which stands in no 
 
 What may go wrong: it is not known (None), and then every row counts as changed: rows were deleted,
 more than :data:`MAX_ROWS` would have to be looked at, the journal was summed up meanwhile, a
-transaction that was running was committed with a number below the last one shown.  One that runs for
-long makes rows be told again that were told before.
+transaction that was running was committed with a number below the last one shown.  One that runs
+for long makes rows be told again that were told before.
 """
 
 from __future__ import annotations

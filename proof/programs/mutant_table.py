@@ -4056,7 +4056,7 @@ _plant(
         'TestRemoteAddon',
     ),
     (
-        'remote-batch-refused',
+        'remote-batch-refusal',
         "a batch that is too large is taken for an outage",
         "elif response.status in BATCH_REFUSED:",
         "elif False:",

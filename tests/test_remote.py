@@ -31,6 +31,7 @@ class World:
         self.changed: list = []
         self.complete = True
         self.has_addon = True
+        self.untold: tuple[str, ...] = ()  # models
         self.down = False
         self.refuse = ''
         self.count = 0
@@ -48,7 +49,9 @@ class World:
             problem = {'name': f'odoo.exceptions.{self.refuse}', 'message': f'No {KEY}'}
             return Answer(json.dumps(problem).encode(), 403)
         if asked.path.startswith('/cache/1/changes'):
-            return self.changes() if self.has_addon else Answer(b'', 404)
+            if any(model in asked.path for model in self.untold):
+                return Answer(b'{"error": {"type": "access"}}', 403)
+            return self.changes('since=&' not in asked.path) if self.has_addon else Answer(b'', 404)
         if asked.path == '/web/webclient/version_info':
             return {'result': {'server_version': '19.0'}}
         self.count += 1
@@ -65,8 +68,8 @@ class World:
             return len(rows)
         return True
 
-    def changes(self):
-        changed, self.changed = self.changed, []
+    def changes(self, is_known):
+        changed, self.changed = (self.changed, []) if is_known else ([], self.changed)
         found = [{'model': 'res.partner', 'ids': changed}] if changed else []
         cursor = str(time.time_ns())
         return {'cursor': cursor, 'changes': found, 'complete': self.complete}
@@ -402,6 +405,20 @@ class TestRemote(RemoteCase):
         self.world.complete = False
         self.poll()
         self.assertEqual(self.asked(lambda: self.names(1)), 1)
+
+    def test_a_model_that_the_key_may_not_read_any_more_is_left_out(self):
+        self.ask(lambda remote: remote.search_count('res.bank'))
+        self.names(1)
+        self.poll(), self.names(1), self.poll()
+        self.ask(lambda remote: remote.search_count('res.bank'))
+        self.world.untold = ('res.bank',)
+        self.world.change(1, 'new')
+        self.poll(), self.poll()
+        self.assertEqual(self.errors(), [])
+        self.assertEqual(self.names(1), ['new'])
+        self.assertFalse(self.sql("SELECT 1 FROM cache_remote_follow WHERE model = 'res.bank'"))
+        read = lambda: self.ask(lambda remote: remote.search_count('res.bank'))  # noqa: E731
+        self.assertEqual(self.asked(read), 1)  # nobody would hear of its changes
 
     def test_one_request_per_interval_whoever_asks(self):
         self.names(1)

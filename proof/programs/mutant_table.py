@@ -4289,6 +4289,13 @@ _plant(
         'TestRemote.test_one_request_per_interval_whoever_asks',
     ),
     (
+        'follow-refused',
+        "following: a model that the key may not read does not silence the others",
+        "            if not self._leave_out_refused(claim, client, models):\n",
+        "            if True:\n",
+        'TestRemote.test_a_model_that_the_key_may_not_read_any_more_is_left_out',
+    ),
+    (
         'follow-dates',
         "following: what has a new write_date goes",
         "            elif changed:\n",

@@ -25,7 +25,7 @@ import typing
 from .. import removal
 from . import addon
 from .clients import Clients, read_settings
-from .errors import RemoteError
+from .errors import RemoteAccessError, RemoteError, RemoteValidationError
 from .names import model_tag, remote_tag, remove_changes
 from .protocols import Call
 
@@ -148,6 +148,9 @@ class Follower:
                     self._poll_dates(claim, client, model, cursor)
             else:
                 problem = "The other server has no addon to tell what has changed."
+        except (RemoteAccessError, RemoteValidationError) as error:
+            if not self._leave_out_refused(claim, client, models):
+                problem = f'{type(error).__name__}: {error}'
         except (RemoteError, ValueError) as error:
             problem = f'{type(error).__name__}: {error}'
         with self._engine.cursor() as cr:
@@ -167,6 +170,33 @@ class Follower:
                 [claim.name],
             )
             return dict(cr.fetchall())
+
+    def _leave_out_refused(self, claim: _Claim, client, models) -> bool:
+        """Follow a model no longer of which the other server tells nothing to this key, so that
+        changes of the others are heard of from the next time on; what was kept of it goes."""
+        refused = []
+        for model in list(models)[: addon.MAX_MODELS]:
+            try:
+                client.changes('', [model])
+            except (RemoteAccessError, RemoteValidationError):
+                refused.append(model)
+        if not refused:
+            return False
+        _logger.info(
+            "Tiered Cache: %s does not tell this key of changes of %s, which are not followed "
+            "any more.",
+            claim.name,
+            ', '.join(refused),
+        )
+        with self._engine.cursor() as cr:
+            cr.execute(
+                "DELETE FROM cache_remote_follow f USING cache_remote r"
+                " WHERE r.id = f.remote_id AND r.name = %s AND f.model IN %s",
+                [claim.name, tuple(refused)],
+            )
+            for model in refused:
+                removal.remove_tag(self._engine, cr, model_tag(claim.name, model))
+        return True
 
     def _apply(self, claim: _Claim, models: dict[str, str], found) -> None:
         with self._engine.cursor() as cr:

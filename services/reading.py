@@ -77,14 +77,13 @@ class Hit(typing.NamedTuple):
     :param clock: it may be older than the time of day, within ``time_dependent_ttl_s``
     :param key: of the entry; '' within the computation of another one
     :param saved_ms: what it would have cost to compute, less what the hit took
-    :param positions: of sequences, which it was made from, see :mod:`.positions`
     """
 
     value: object
     clock: bool = False
     key: str = ''
     saved_ms: float = 0.0
-    positions: tuple = ()
+    entry: Entry | None = None
 
 
 class Replay:
@@ -359,7 +358,7 @@ def audited(engine: Engine, records, method: str, hit: Hit, compute):
             name,
             hit.value,
             compute,
-            lambda: positions.moved(records.env.cr, hit.positions),
+            lambda: positions.moved(records.env.cr, positions.of(hit.entry)),
             lambda: _forget(engine, records.env),
         )
     engine.metrics.audit(*name, ok)
@@ -369,7 +368,12 @@ def audited(engine: Engine, records, method: str, hit: Hit, compute):
 
 
 def _forget(engine: Engine, env) -> None:
-    """Empty what this worker has in memory; a transaction that was served holds no changes."""
+    """Empty what this worker has in memory; a transaction that was served holds no changes.
+
+    Not within another computation, which has put values there that it is going to use.
+    """
+    if is_recording():
+        return
     env.invalidate_all(flush=False)
     engine.memory.renew(state_of(env.cr))
 
@@ -625,7 +629,7 @@ def _hit(engine, found, read: Read) -> Hit | None:
     if trail.is_open():
         trail.hit(name, found.tier, time.time() - entry.created, saved_ms, duration_ms)
     key = '' if _local.ticket is not None else entry.key
-    return Hit(value, bool(entry.flags & FLAG_CLOCK), key, saved_ms, positions.of(entry))
+    return Hit(value, bool(entry.flags & FLAG_CLOCK), key, saved_ms, entry)
 
 
 def _find_inner(engine, read: Read, plan) -> Hit | None:

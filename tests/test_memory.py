@@ -60,6 +60,10 @@ class TestMemory(CacheCase):
             reading._forget(self.engine, env)
             self.assertNotIn('sentinel', filled)
             self.assertTrue(self.engine.memory.fits(state_of(env.cr)))
+            filled['sentinel'] = 1
+            self.patch(reading, 'is_recording', lambda: True)
+            reading._forget(self.engine, env)
+            self.assertIn('sentinel', filled)
         self.assertFalse(self.registry.cache_invalidated)
 
     def test_what_another_transaction_of_the_thread_has_cleared_is_still_told(self):

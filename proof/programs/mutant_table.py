@@ -72,7 +72,7 @@ _plant(
     (
         'position-audit',
         "a sequence that moves is no difference",
-        "lambda: positions.moved(records.env.cr, hit.positions)",
+        "lambda: positions.moved(records.env.cr, positions.of(hit.entry))",
         "lambda: False",
         'TestPositions.test_an_audit_is_not_fooled_by_a_sequence_that_moves',
     ),

@@ -468,7 +468,9 @@ def _sources(lowered: str):
         source = _SOURCE.match(lowered, start.end())
         while source:
             yield source.groups()
-            following = None if source[2] else _NEXT_SOURCE.match(lowered, source.end())
+            # after SELECT there are columns between the commas
+            is_list = not source[2] and source[1] != "select"
+            following = _NEXT_SOURCE.match(lowered, source.end()) if is_list else None
             source = following and _SOURCE.match(lowered, following.end())
             if source and source[0].count('"') % 2:
                 break  # a name with blanks: these are looked for by themselves

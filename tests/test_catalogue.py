@@ -84,6 +84,16 @@ class TestCatalogue(CacheCase):
     def test_a_table_is_itself(self):
         self.assertReads("SELECT id FROM tc_one", 'tc_one')
 
+    def test_columns_of_a_subquery_are_no_tables(self):
+        """As in Odoo's progress bars of activities."""
+        self.assertReads(
+            "SELECT b.name, x.what FROM res_bank b LEFT JOIN (SELECT country_id,"
+            " CASE WHEN min(EXTRACT(day FROM (write_date - create_date))) > 0 THEN 'a' END AS what"
+            " FROM res_country_state GROUP BY country_id) AS x ON b.country = x.country_id",
+            'res_bank',
+            'res_country_state',
+        )
+
     def test_joins_commas_and_subqueries(self):
         self.assertReads("SELECT * FROM tc_one, tc_two", 'tc_one', 'tc_two')
         self.assertReads(

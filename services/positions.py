@@ -85,4 +85,4 @@ def moved(cr, positions) -> str:
 
 def _version(rows) -> int:
     digest = hashlib.blake2b(repr(rows).encode(), digest_size=8).digest()
-    return int.from_bytes(digest) >> 2
+    return int.from_bytes(digest, 'big') >> 2

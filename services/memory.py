@@ -96,6 +96,14 @@ class Memory:
             self._empty()
             self._rights = transaction.rights
 
+    def doubt(self, transaction) -> None:
+        """A transaction goes on with what it remembers of another state, see :mod:`.remembered`.
+
+        Until it ends it may put values into the memory that nobody else would.
+        """
+        transaction.rights = (object(),)
+        self._rights = None
+
     def renew(self, transaction) -> None:
         """Empty the memory whatever it was filled under; a transaction fills it anew."""
         self._empty()

@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 import typing
 
-from . import calls, codec, journal, key_families, keys, reading
+from . import calls, codec, journal, key_families, keys, reading, remembered
 from .clock import dates
 from .computing import Tagged
 from .engine import Engine
@@ -257,9 +257,10 @@ def _ticket(engine, call: Call, key, transaction, versions, found, started):
         if versions is None:
             engine.metrics.miss(reason, *call.name.label)
             return None
-    engine.memory.settle(transaction)
+    reading.settle_memory(engine, call.env, transaction)
     recording = Recording(call.env.cr, engine.read_text)
     recording.relations |= call.dependencies
+    recording.relations |= remembered.relations(call.env.transaction, engine.orm_cache)
     return reading.Ticket(
         call.name.label,
         key,

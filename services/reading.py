@@ -22,7 +22,7 @@ import threading
 import time
 import typing
 
-from . import auditor, codec, columns, keys, positions, shapes, trail
+from . import auditor, codec, columns, keys, positions, remembered, shapes, trail
 from .clock import dates, mentions_clock, searches_clock, uses
 from .engine import Engine
 from .entry import FLAG_CLOCK, FLAG_SUPERUSER, Entry
@@ -218,7 +218,7 @@ def _look_up(engine, read: Read, plan, key, transaction, versions) -> Hit | Tick
         if versions is None:
             _missed(engine, reason, name)
             return None
-    engine.memory.settle(transaction)
+    settle_memory(engine, read.records.env, transaction)
     return Ticket(
         name,
         key,
@@ -237,12 +237,21 @@ def _look_up(engine, read: Read, plan, key, transaction, versions) -> Hit | Tick
     )
 
 
+def settle_memory(engine, env, transaction: TransactionState) -> None:
+    """What this process remembers must be of the transaction's snapshot, or nothing is kept."""
+    engine.memory.settle(transaction)
+    if remembered.is_outdated(env.transaction):
+        engine.memory.doubt(transaction)
+
+
 def _new_recording(engine, read: Read, plan: Plan) -> Recording:
     """A recording that starts with what is known before the first query."""
     records = read.records
     recording = Recording(records.env.cr, engine.read_text, plan.consistency == 'strong')
     relations, opaque = engine.orm_cache.preloaded(records.env.transaction)
-    recording.relations |= relations
+    recording.relations |= relations | remembered.relations(
+        records.env.transaction, engine.orm_cache
+    )
     if opaque:
         recording.refuse(f'in memory: {opaque}')
     recording.clock = mentions_clock(read.args) or searches_clock(records, read.args)
@@ -376,6 +385,7 @@ def _forget(engine: Engine, env) -> None:
         return
     env.invalidate_all(flush=False)
     engine.memory.renew(state_of(env.cr))
+    remembered.forget(env.transaction)
 
 
 @contextlib.contextmanager

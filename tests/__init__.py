@@ -67,6 +67,7 @@ from . import (
     test_redis_limits,
     test_redis_probe,
     test_redis_sentinel,
+    test_remembered,
     test_remote,
     test_remote_client,
     test_remote_pool,

@@ -30,6 +30,7 @@ from odoo.addons.tiered_cache.services.policy import Suspender
 from odoo.addons.tiered_cache.services.shapes import comparable
 from odoo.exceptions import UserError
 from odoo.modules.registry import Registry
+from odoo.tools import reset_cached_properties
 
 from bench import child
 
@@ -387,7 +388,7 @@ class Worker:
         Odoo computes the domain of a record rule once and does not notice that what it was
         computed from has changed.  So a third answer is asked for, with that memory empty.
         """
-        with empty_memory(env.registry):
+        with empty_memory(env):
             env.invalidate_all()
             clean = self._call(env, read)
         if same(_comparable(read, outcome), _comparable(read, clean)):
@@ -534,16 +535,21 @@ class Worker:
 
 
 @contextlib.contextmanager
-def empty_memory(registry):
-    """``tools.ormcache`` is empty, and afterwards what it was: the answers that are still to be
-    compared were computed with it."""
-    caches = registry._Registry__caches.values()
+def empty_memory(env):
+    """``tools.ormcache`` is empty, environments remember nothing, and afterwards all is what it
+    was: the answers that are still to be compared were computed with it."""
+    caches = env.registry._Registry__caches.values()
     held = [(cache, list(cache.items())) for cache in caches]
+    remembered = [(other, dict(vars(other))) for other in env.transaction.envs]
     for cache in caches:
         cache.clear()
+    for other, _values in remembered:
+        reset_cached_properties(other)
     try:
         yield
     finally:
+        for other, values in remembered:
+            vars(other).update(values)
         for cache, items in held:
             cache.clear()
             for key, value in items:

@@ -43,6 +43,63 @@ def _plant(promise: str, file: str, *faults) -> None:
         MUTANTS.append(Mutant(name, promise, protection, ((file, old, new), *also), tests))
 
 
+# -- what environments remember --------------------------------------------------------------------
+
+_plant(
+    'P6',
+    'services/remembered.py',
+    (
+        'remembered-value',
+        "what environments remember is compared with what they would look up now",
+        "(env) == known\n",
+        "(env) is not None\n",
+        'TestRemembered',
+    ),
+    (
+        'remembered-refused',
+        "a company that was lost is no value, and no error",
+        "        return False\n",
+        "        return True\n",
+        'TestRemembered',
+    ),
+    (
+        'remembered-zone',
+        "a time zone that was looked up before is a dependency",
+        "        if 'tz' in vars(env) and not env.context.get('tz'):\n",
+        "        if False:\n",
+        'TestRemembered',
+    ),
+    (
+        'remembered-audit',
+        "an audit without memory is one without that of environments",
+        "            vars(env).pop(name, None)\n",
+        "            pass\n",
+        'TestRemembered',
+    ),
+)
+_plant(
+    'P6',
+    'services/reading.py',
+    (
+        'remembered-look',
+        "what environments remember is looked up again before a recording",
+        "    if remembered.is_outdated(env.transaction):\n",
+        "    if False:\n",
+        'TestRemembered',
+    ),
+)
+_plant(
+    'P6',
+    'services/memory.py',
+    (
+        'remembered-doubt',
+        "beside a transaction with outdated values nothing is kept",
+        "        transaction.rights = (object(),)\n        self._rights = None\n",
+        "        self._rights = None\n",
+        'TestRemembered',
+    ),
+)
+
 # -- positions of sequences, which belong to no snapshot -------------------------------------------
 
 _plant(
@@ -1107,8 +1164,8 @@ _plant(
     (
         'memory-ignored',
         "ORM cache: what was in memory before the computation counts as read",
-        "    recording.relations |= relations\n    if opaque",
-        "    if opaque",
+        "    recording.relations |= relations | remembered.relations(",
+        "    recording.relations |= remembered.relations(",
         'TestWhatIsNotInTheDatabase',
     ),
     (

@@ -97,7 +97,8 @@ def call_of(records, kind, method, name, args, kwargs) -> calls.Call:
     origin = None
     if request:
         host, website, debug = current_origin() or (None, None, None)
-        origin = (request.httprequest.scheme, host, website, debug)
+        http = getattr(request, 'httprequest', None)
+        origin = (getattr(http, 'scheme', None), host, website, debug)
     return calls.Call(
         kind,
         records._name,
@@ -117,11 +118,12 @@ def current_origin():
     """What an answer may depend on in a web request.
 
     :return: None outside of requests; False on website pages, whose answers may depend on
-        the session, the visitor and more; else (host, forced website, debug mode)
+        the session, the visitor and more, and where something else stands for a request, as in
+        tests of Odoo; else (host, forced website, debug mode)
     """
     if not request:
         return None
-    if getattr(request, 'is_frontend', False):
+    http, session = getattr(request, 'httprequest', None), getattr(request, 'session', None)
+    if getattr(request, 'is_frontend', False) or http is None or session is None:
         return False
-    session = request.session
-    return request.httprequest.host, session.get('force_website_id'), session.get('debug') or ''
+    return http.host, session.get('force_website_id'), session.get('debug') or ''

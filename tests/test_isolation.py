@@ -265,6 +265,18 @@ class TestCircumstances(CacheCase):
             with self.assertComputed(), self.request() as env:
                 call(env)
 
+    def test_what_stands_for_a_request_in_a_test_is_none(self):
+        """Of what has neither a host nor a session nothing is known; it is no fault either."""
+        for request in (types.SimpleNamespace(), types.SimpleNamespace(session={})):
+            with (
+                patch.object(read_through, 'request', request),
+                patch.object(read_through, 'log_fault') as fault,
+                self.assertComputed(),
+                self.request() as env,
+            ):
+                env['res.partner.category'].search_read([], ['name'])
+            fault.assert_not_called()
+
     def test_p6_two_languages(self):
         active = self.commit(lambda env: env['res.lang'].search([('code', '=', 'fr_FR')]).ids)
         if not active:

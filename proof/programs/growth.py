@@ -22,6 +22,7 @@ import sys
 import time
 
 from bench.common import ROOT
+from proof.lab import ending
 
 from . import growth_measure, growth_plots, growth_table
 from .growth_compaction import measure_compaction
@@ -191,4 +192,4 @@ def faults(measured):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ending.run(main))

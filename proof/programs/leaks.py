@@ -26,6 +26,7 @@ from pathlib import Path
 from bench import databases
 from bench.children import ChildProcess
 from bench.common import HOST, ServerFailed, free_port
+from proof.lab import ending
 
 from . import leaks_world
 from .leaks_hunt import CHILD, Hunt
@@ -188,4 +189,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ending.run(main))

@@ -22,6 +22,7 @@ import time
 import typing
 from pathlib import Path
 
+from ..lab import ending
 from .mutant_runs import REPO, DoesNotApply, Outcome, Workshop, replace_once
 from .mutant_table import MUTANTS, NOT_PROTECTIONS, Mutant
 
@@ -247,4 +248,4 @@ def _markdown(known: dict[str, dict]) -> str:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(ending.run(main))

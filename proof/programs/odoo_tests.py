@@ -33,6 +33,7 @@ import psycopg2
 
 from bench.dropping import drop_database
 
+from ..lab import ending
 from . import odoo_tests_report as reports
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -360,4 +361,4 @@ def sql(database, statement, *params):
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(ending.run(main))

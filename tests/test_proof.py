@@ -21,6 +21,7 @@ if ROOT not in sys.path:
     sys.path.append(ROOT)
 
 from proof.lab import faults, judging, load  # noqa: E402 found by the line above
+from proof.programs import odoo_tests_report  # noqa: E402
 
 ACCOUNTS = list(range(1, load.ACCOUNTS + 1))
 
@@ -279,3 +280,54 @@ class TestProofEnding(BaseCase):
         output = self.rest(process)
         self.assertIn('verdict: WRONG: the program itself failed: ValueError: no such tool', output)
         self.assertEqual(process.returncode, 1)
+
+
+RAN = {
+    'tests': 5,
+    'failed': {},
+    'counts': [],
+    'only': [],
+    'by_asking': [],
+    'flaky': [],
+    'missing': [],
+    'logged_only': [],
+    'cache': {'hits': 3, 'audited': 3, 'differences': 0, 'faults': {}},
+    'replay': {'calls': 9, 'AccessError': 1},
+}
+
+
+@tagged('post_install', '-at_install')
+class TestProofOdooTests(BaseCase):
+    """The verdict of ``proof/odoo_tests``."""
+
+    def of(self, mode='cache', **differently):
+        figures = {**RAN['cache'], **differently.pop('cache', {})}
+        return odoo_tests_report.complaints({mode: {**RAN, 'cache': figures, **differently}})
+
+    def test_a_good_run(self):
+        self.assertEqual(self.of(), [])
+        self.assertEqual(self.of('with', cache={'hits': 0, 'audited': 0}), [])
+
+    def test_bad_runs(self):
+        for differently in (
+            {'only': ['a']},
+            {'only': ['a'], 'flaky': ['a']},
+            {'missing': ['a']},
+            {'logged_only': ['a']},
+            {'tests': 0},
+            {'failed': {odoo_tests_report.WHOLE: 'it did not end'}},
+            {'cache': {'differences': 1}},
+            {'cache': {'faults': {'find': 1}}},
+            {'cache': {'hits': 0, 'audited': 0}},
+            {'cache': {'audited': 2}},
+            {'replay': {'fault KeyError x': 1}},
+        ):
+            with self.subTest(**differently):
+                self.assertEqual(len(self.of(**differently)), 1)
+
+    def test_what_is_known_to_be_no_fault_of_the_cache(self):
+        self.assertEqual(self.of(only=['a', 'b'], counts=['a'], by_asking=['b']), [])
+        self.assertEqual(len(self.of('with', only=['a'], counts=['a'])), 1)
+
+    def test_a_run_without_the_addon_that_broke_off_is_nothing_to_compare_with(self):
+        self.assertTrue(self.of('without', tests=0))

@@ -32,6 +32,7 @@ from odoo.exceptions import UserError
 from odoo.modules.registry import Registry
 
 from bench import child
+from proof.lab.comparing import same
 
 from . import model_data
 from .model_changes import CHANGES, World, run_statement
@@ -588,26 +589,6 @@ class Watched(Metrics):
 def _comparable(read, outcome):
     kind, value = outcome
     return [kind, comparable(read[1], value) if kind == 'value' else value]
-
-
-def same(left, right) -> bool:
-    """Equality of value and type, at every depth; the order of keys does not count.
-
-    Written again here: what judges the cache is not part of it.
-    """
-    if type(left) is not type(right):
-        return False
-    if isinstance(left, dict):
-        if len(left) != len(right) or getattr(left, 'default_factory', 0) is None:
-            return False
-        pairs = {(type(key), key): value for key, value in right.items()}
-        return all(
-            (type(key), key) in pairs and same(value, pairs[type(key), key])
-            for key, value in left.items()
-        )
-    if isinstance(left, list | tuple):
-        return len(left) == len(right) and all(map(same, left, right))
-    return left == right
 
 
 def _spoil(value):

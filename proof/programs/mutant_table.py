@@ -2129,6 +2129,24 @@ _plant(
     ),
 )
 _plant(
+    'P6',
+    'services/auditor.py',
+    (
+        'auditor-log-keys',
+        "texts of records do not reach the log as keys",
+        "f'{path}[{_shown(key)}]'",
+        "f'{path}[{key!r}]'",
+        'TestComparison',
+    ),
+    (
+        'auditor-log-salt',
+        "digests in the log are salted",
+        "digest_size=8, key=_SALT)",
+        "digest_size=8)",
+        'TestComparison',
+    ),
+)
+_plant(
     'P1',
     'services/auditor.py',
     (

@@ -14,7 +14,8 @@ installs itself), one Odoo at a time:
     ``services/test_snapshot.py``)
 
 What may go wrong: a test that is not the same twice.  What failed in one mode only is run once
-more, and called flaky when it passes then; both outcomes are in the results.  Or a test that fails
+more, alone, and called flaky when it passes then; it counts all the same, until somebody has found
+out why: what other tests leave behind is what a cache might get wrong.  Or a test that fails
 because it is asked in between: its class is run once more with the asking and without hits.
 """
 
@@ -111,9 +112,11 @@ def main():
         reports.save(options.results, ODOO, rows)
         print(reports.line(rows[-1]), flush=True)
     print(reports.table(rows))
-    wrong = [row for row in rows if reports.is_wrong(row)]
+    wrong = [row for row in rows if reports.complaints(row)]
     for row in wrong:
         reports.tell(row)
+        for complaint in reports.complaints(row):
+            print(f'  {row["module"]} {complaint}')
     if not options.keep:
         drop(f'{PREFIX}_base')
     tests = sum(row[mode]['tests'] for row in rows for mode in options.modes[-1:])

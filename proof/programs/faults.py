@@ -26,6 +26,7 @@ from proof.lab.scene import TICK_S, Scene
 from proof.programs import faults_table
 
 RESULTS = ROOT / "proof" / "results" / "faults.json"
+PARTS = ("load", "latency")
 RECOVERY_LIMIT_S = 60
 RECOVERED = 0.9
 """Share of the hit rate from before the fault that counts as full again: under load it varies
@@ -119,7 +120,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, help="how long each fault lasts")
     parser.add_argument(
-        "--parts", default="load,latency", help="load (over HTTP), latency (one quiet process)"
+        "--parts", default=",".join(PARTS), help="load (over HTTP), latency (one quiet process)"
     )
     parser.add_argument("--results", default=str(RESULTS), help="JSON file to add to")
     parser.add_argument("--docs", action="store_true", help="write the table of the results")
@@ -131,6 +132,9 @@ def main():
     unknown = set(options.names) - set(FAULTS)
     if unknown:
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
+    options.parts = options.parts.split(",")
+    if set(options.parts) - set(PARTS):
+        parser.error(f"parts are {', '.join(PARTS)}")
     print(f"seed {options.seed}")
     return judge(options)
 
@@ -185,6 +189,8 @@ def one_fault(fault, results, options):
         noisy = " (a busy machine)" if judging.is_noisy(result["latency"]) and not said else ""
         print(f"{fault.name:28} {result['latency']}{noisy} {'; '.join(said)}", flush=True)
         complaints += said
+    elif "load" not in options.parts:
+        complaints.append("nothing was tried: it has no part latency")
     results[fault.name] = result
     return complaints
 

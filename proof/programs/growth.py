@@ -146,7 +146,10 @@ def main():
 def report(measured):
     """Print the verdict; :return int: exit code"""
     rising, unclear = [], []
-    for what, one in last_steps(measured):
+    curves = list(last_steps(measured))
+    if not curves and "compaction" not in measured:
+        rising.append("nothing was measured")
+    for what, one in curves:
         if one["low"] > FLAT:
             rising.append(f"{what} costs {one['ratio']:.2f} times as much")
         elif one["high"] > FLAT:

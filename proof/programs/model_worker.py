@@ -20,6 +20,7 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg2
+import psycopg2.errors
 
 from odoo import SUPERUSER_ID, api, sql_db
 from odoo.addons.tiered_cache.services import engine as engines
@@ -45,6 +46,10 @@ REMEMBERED = 'after others'
 PLAIN_ORIGINS = ('miss orm_cache', 'miss dirty', 'miss old_snapshot', 'no answer')
 """The plain call answered and nothing of it was kept, so there is nothing to compare: Odoo alone
 may answer differently a moment later, since ``tools.ormcache`` knows no snapshots."""
+
+WAITED = (psycopg2.errors.LockNotAvailable, psycopg2.errors.QueryCanceled)
+"""What a read may raise that is the first of its transaction: it waited for a lock, for DDL takes
+one.  Anything else is a fault: nothing was written that could conflict."""
 
 SHOWN = 600
 """Characters of a value in the report of a difference."""
@@ -308,6 +313,10 @@ class Worker:
         except psycopg2.Error as error:
             counts[f'refused {type(error).__name__}'] += 1
             slot.end()
+            if mode == 'new' and not isinstance(error, WAITED):
+                return [
+                    {'read': page, 'uid': uid, 'origin': self.events[-1:], 'raised': repr(error)}
+                ]
 
     @contextlib.contextmanager
     def _without(self, names):

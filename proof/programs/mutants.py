@@ -60,6 +60,9 @@ def main() -> int:
             print(f'{mutant.name:36} {mutant.promise:4} {mutant.protection}')
         print(f'{len(mutants)} planted faults')
         return 0
+    if not mutants:
+        print('verdict: nothing wrong: every planted fault was found before')
+        return 0
     stale = [result for mutant in mutants if (result := _applies(mutant))]
     if stale:
         return _verdict(stale, 0)

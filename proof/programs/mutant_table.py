@@ -3686,6 +3686,20 @@ _plant(
         "if False:",
         'TestMetrics TestHealth',
     ),
+    (
+        'metrics-everything',
+        "a Cache User is told no sizes, times and models by /cache/1/metrics",
+        "            everything = _is_administrator()\n",
+        "            everything = True\n",
+        'TestMetrics',
+    ),
+    (
+        'health-everything',
+        "a Cache User is told no methods and options by /cache/1/health",
+        "            if not _is_administrator():\n",
+        "            if False:\n",
+        'TestHealth',
+    ),
 )
 
 _plant(

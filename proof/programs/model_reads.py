@@ -8,6 +8,7 @@ stands for an id, see ``model_data``.
 """
 
 OURS = [('ref', '=like', 'model%')]
+AT_BANK = [('bank_ids.bank_id', '=', '@bank0')]
 NAMED = {'fields': {'display_name': {}}}
 
 PAGES = {
@@ -157,6 +158,9 @@ PAGES = {
             {},
         ),
         ('res.bank', 'read', ['@bank0'], [['name', 'display_name']], {}),
+        # the second asks the first, and alone reads no table of banks
+        ('res.partner', 'name_search', None, ['model', AT_BANK, 'ilike', 100], {}),
+        ('res.partner', 'web_name_search', None, ['model', {'display_name': {}}, AT_BANK], {}),
     ],
     'users': [
         (

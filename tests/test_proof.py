@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 from unittest.mock import patch
 
+from odoo.addons.tiered_cache.services import auditor
 from odoo.tests import tagged
 from odoo.tests.common import BaseCase
 
@@ -328,6 +329,15 @@ class TestProofOdooTests(BaseCase):
     def test_what_is_known_to_be_no_fault_of_the_cache(self):
         self.assertEqual(self.of(only=['a', 'b'], counts=['a'], by_asking=['b']), [])
         self.assertEqual(len(self.of('with', only=['a'], counts=['a'])), 1)
+
+    def test_what_the_auditor_lets_pass_is_counted(self):
+        answers = iter((1, 2))
+        memory = ['warm']
+        with self.assertLogs(auditor.__name__, 'INFO') as logged:
+            auditor.audit(('m', 'read'), 0, lambda: next(answers))
+            auditor.audit(('m', 'read'), 'a', lambda: memory[-1], forget=lambda: memory.append('a'))
+        found = odoo_tests_report.excused('\n'.join(logged.output))
+        self.assertEqual(found, {'two answers': 1, 'memory': 1})
 
     def test_a_run_without_the_addon_that_broke_off_is_nothing_to_compare_with(self):
         self.assertTrue(self.of('without', tests=0))

@@ -151,9 +151,12 @@ def run(options):
                     chosen = list(PLANTS) if options.plant == "all" else [options.plant]
                     hunt.missed = hunt.find_plants(chosen, options.reads or PLANT_READS)
                     return hunt
-                for _round in range(options.rounds):
-                    left = deadline and max(0.1, deadline - time.monotonic())
-                    hunt.hunt(reads=options.reads, seconds=left, only=only)
+                try:
+                    for _round in range(options.rounds):
+                        left = deadline and max(0.1, deadline - time.monotonic())
+                        hunt.hunt(reads=options.reads, seconds=left, only=only)
+                except KeyboardInterrupt:
+                    hunt.say("interrupted; what was seen so far:")
                 hunt.report()
             return hunt
     finally:
@@ -184,7 +187,9 @@ def main():
     if not hunt.hits:
         print("verdict: WRONG: the cache answered nothing, so nothing was looked at")
         return 1
-    print(f"verdict: nothing wrong in {hunt.line()}")
+    unread = set(hunt.ruled) - set(hunt.asked_by_model)
+    missing = f"; {len(unread)} models with record rules were not read" if unread else ""
+    print(f"verdict: nothing wrong in {hunt.line()}{missing}")
     return 0
 
 

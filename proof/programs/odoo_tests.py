@@ -103,22 +103,25 @@ def main():
     work = CACHE / 'odoo_tests'
     work.mkdir(parents=True, exist_ok=True)
     rows = []
-    for module in modules:
-        try:
-            rows.append(run_module(module, modules[module], options, work, path))
-        finally:
-            if not options.keep and module != 'base':
-                drop(f'{PREFIX}_{module}')
-        reports.save(options.results, ODOO, rows)
-        print(reports.line(rows[-1]), flush=True)
+    try:
+        for module in modules:
+            try:
+                rows.append(run_module(module, modules[module], options, work, path))
+            finally:
+                if not options.keep and module != 'base':
+                    drop(f'{PREFIX}_{module}')
+            reports.save(options.results, ODOO, rows)
+            print(reports.line(rows[-1]), flush=True)
+    finally:
+        if not options.keep:
+            drop(f'{PREFIX}_making')
+            drop(f'{PREFIX}_base')
     print(reports.table(rows))
     wrong = [row for row in rows if reports.complaints(row)]
     for row in wrong:
         reports.tell(row)
         for complaint in reports.complaints(row):
             print(f'  {row["module"]} {complaint}')
-    if not options.keep:
-        drop(f'{PREFIX}_base')
     tests = sum(row[mode]['tests'] for row in rows for mode in options.modes[-1:])
     if wrong:
         print(f'verdict: WRONG: see {", ".join(row["module"] for row in wrong)}')

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import hashlib
 import json
 import shutil
 import sys
@@ -210,12 +211,26 @@ def _verdict(results: list[Result], seconds: float) -> int:
 
 
 def _recorded() -> dict[str, dict]:
-    return json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    """Outcomes by name; not those of a fault that has been planted in another way since."""
+    known = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    now = {mutant.name: _digest(mutant) for mutant in MUTANTS}
+    return {name: row for name, row in known.items() if row.get('of') in (None, now.get(name))}
+
+
+def _digest(mutant: Mutant) -> str:
+    """Changes with what is planted and with the tests that are named for it."""
+    what = repr((mutant.edits, mutant.tests)).encode()
+    return hashlib.blake2b(what, digest_size=6).hexdigest()
 
 
 def _record(result: Result) -> None:
     """After each one: a run takes more than an hour, and may be ended."""
-    outcome = {'outcome': result.outcome, 'by': result.by, 'seconds': round(result.seconds)}
+    outcome = {
+        'outcome': result.outcome,
+        'by': result.by,
+        'seconds': round(result.seconds),
+        'of': _digest(result.mutant),
+    }
     known = _recorded() | {result.mutant.name: outcome}
     RECORD.write_text(json.dumps(known, indent=1, sort_keys=True) + '\n')
 

@@ -276,6 +276,17 @@ class TestProofEnding(BaseCase):
             )
             self.assertEqual(process.returncode, 130)
 
+    def test_a_program_that_it_has_started_may_clean_up(self):
+        inner = (
+            "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit('ended'));"
+            " print('begun', flush=True); time.sleep(60)"
+        )
+        command = [sys.executable, '-c', inner]
+        process = self.program(f'ending.call({command!r}, stderr=1)')
+        self.assertEqual(process.stdout.readline(), 'begun\n')
+        process.terminate()
+        self.assertEqual(self.rest(process).splitlines()[:2], ['ended', 'cleaned up'])
+
     def test_a_program_that_fails_has_a_verdict(self):
         process = self.program("raise ValueError('no such tool')")
         output = self.rest(process)

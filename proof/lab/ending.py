@@ -10,6 +10,7 @@ What may go wrong: SIGKILL.  Nobody can clean up after that.
 from __future__ import annotations
 
 import signal
+import subprocess
 import traceback
 
 INTERRUPTED = 130
@@ -35,6 +36,26 @@ def run(main) -> int:
         said = f'{type(error).__name__}: {error}'.partition('\n')[0]
         print(f'verdict: WRONG: the program itself failed: {said}', flush=True)
         return 1
+
+
+def call(command, grace_s: float = 60, **options) -> subprocess.CompletedProcess:
+    """``subprocess.run``, which would kill a program of ours in the middle of its cleaning up.
+
+    :param grace_s: how long it may take for that, after SIGTERM
+    :param options: of ``subprocess.Popen``
+    """
+    process = subprocess.Popen(command, **options)
+    try:
+        output, errors = process.communicate()
+    except BaseException:
+        process.terminate()
+        try:
+            process.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
 def _interrupt(_number, _frame):

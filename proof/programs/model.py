@@ -161,6 +161,7 @@ class Walk:
             while not self._is_enough():
                 self._episode()
             print(f'at the end: {self.machine.stats()}')
+            print(f"reads whose answer never changed: {'; '.join(self.machine.constant) or 'none'}")
         except KeyboardInterrupt:
             print('interrupted')
         except (ServerFailed, OSError) as error:

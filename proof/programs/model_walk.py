@@ -65,6 +65,7 @@ RELEVANT = {
         'account_move',
         'access',
     ),
+    'columns': ('bank_name', 'bank_archive', 'access'),
     'users': (
         *('group_member', 'group_implies', 'rule_domain', 'rule_active', 'rule_groups'),
         *('user_company', 'user_companies', 'user_lang', 'company_name'),
@@ -201,25 +202,40 @@ def _behind_a_rule(choose, _focus, worker):
 
 def _in_memory_before(choose, focus, worker):
     """What is in the memory of the transaction already is read without SQL."""
-    seat = choose(focus.seats)
+    seat, other = choose(focus.seats), _other(worker)
     return [
-        *('in_turn', *_alone(worker)),
-        ['read', worker, 0, seat, 'banks', 'new', True, False],
-        ['read', worker, 0, seat, 'partners', 'go on', False, False],
-        ['write', _other(worker), 'bank_name', choose(range(6)), choose(range(8))],
-        _fresh(worker, seat, 'partners'),
+        *('in_turn', *_alone(worker), _fresh(worker, seat, 'columns')),
+        ['write', other, 'account_move', choose(range(6)), choose((1, 2, 4, 5))],
+        # of a hit, the comparison leaves in memory what it has read
+        ['read', worker, 0, seat, 'columns', 'new', True, False],
+        ['read', worker, 0, seat, 'banks', 'go on', False, False],
+        ['write', other, 'bank_name', choose(range(6)), choose(range(8))],
+        _fresh(worker, seat, 'banks'),
+    ]
+
+
+def _inner_hit(choose, focus, worker):
+    """An answer that was made of another answer is as old as that."""
+    read, other = _fresh(worker, choose(focus.seats), 'banks'), _other(worker)
+    return [
+        *('in_turn', *_alone(worker), ['write', other, 'account_move', 0, choose((2, 4))]),
+        *(read, ['write', other, 'account_move', 0, choose((1, 3, 5))], read),
     ]
 
 
 def _left_by_superuser(choose, _focus, worker):
     """Code in superuser mode leaves records in memory that the user may not see."""
-    page, (superuser, user) = choose(('categories', 'partner forms')), SUPERUSER_AND_USER
+    superuser, user = SUPERUSER_AND_USER
     return [
         *('in_turn', *_alone(worker)),
-        ['write', _other(worker), 'partner_categories', 4, choose((1, 2, 3, 7))],
-        ['read', worker, 0, superuser, page, 'new', True, False],
-        ['read', worker, 0, user, page, 'go on', False, False],
-        _fresh(worker, user, page),
+        ['write', _other(worker), 'partner_values', 4, 3],
+        ['write', _other(worker), 'rule_domain', 0, 0],
+        ['write', _other(worker), 'partner_categories', 4, choose((2, 3, 6, 7))],
+        # of a hit, the comparison leaves in memory what it has read
+        _fresh(worker, superuser, 'members'),
+        ['read', worker, 0, superuser, 'members', 'new', True, False],
+        ['read', worker, 0, user, 'members', 'go on', False, False],
+        _fresh(worker, user, 'members'),
     ]
 
 
@@ -271,6 +287,7 @@ KINDS = {
     'told to nobody': (0.3, _told_to_nobody),
     'behind a rule': (0.2, _behind_a_rule),
     'in memory before': (0.3, _in_memory_before),
+    'inner hit': (0.2, _inner_hit),
     'left by superuser': (0.3, _left_by_superuser),
     'rollback': (2, _in_slot('rollback')),
     'savepoint': (1.5, _in_slot('savepoint')),

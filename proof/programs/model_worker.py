@@ -17,6 +17,7 @@ import contextlib
 import logging
 import os
 import signal
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg2
@@ -177,6 +178,7 @@ class Worker:
         logging.getLogger('odoo.sql_db').setLevel(logging.CRITICAL)
         self.slots = collections.defaultdict(lambda: Slot(database))
         self.events = []
+        self.seen = []
         self.computed = 0
         self._ids = None
 
@@ -197,11 +199,12 @@ class Worker:
     def step(self, name, *arguments):
         """Do an operation of a script.
 
-        :return dict: what it counted, by kind; ``differences`` if there are any
+        :return dict: what it counted, by kind; ``differences`` if there are any; ``seen``: read and
+            digest of each answer of plain Odoo
         """
-        counts = collections.Counter()
+        counts, self.seen = collections.Counter(), []
         differences = getattr(self, f'do_{name}')(counts, *arguments)
-        return {'counts': counts, 'differences': differences or []}
+        return {'counts': counts, 'differences': differences or [], 'seen': self.seen}
 
     # -- transactions ------------------------------------------------------------------
 
@@ -359,6 +362,7 @@ class Worker:
                     continue
                 if read is not asked:
                     asked, plain = read, self._call(env, read)
+                    self.seen.append([_name(read), zlib.crc32(repr(plain).encode())])
                 if not same(_comparable(read, outcome), _comparable(read, plain)):
                     difference = self._explain(env, read, outcome, plain, origin)
                     counts['old memory' if difference is None else 'difference'] += 1
@@ -593,6 +597,12 @@ class Watched(Metrics):
 
 
 # -- comparing -------------------------------------------------------------------------
+
+
+def _name(read) -> str:
+    """Of a read of ``model_reads``, for people."""
+    model, method, ids, arguments, *_more = read
+    return f'{model}.{method} {ids or ""} {arguments}'
 
 
 def _comparable(read, outcome):

@@ -269,14 +269,13 @@ def odoo(database, log, path, *args, environment=None, limit_s=3600, tests=False
     if path:
         env['ODOO_ADDONS_PATH'] = f'{env["ODOO_ADDONS_PATH"]},{path}'
     with log.open('wb') as output:
-        code = subprocess.run(  # noqa: S603
+        code = ending.call(
             command,
             cwd=ROOT,
             env=env,
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            check=False,
         ).returncode
     if code and not tests:
         raise Failed(f'{" ".join(args)} ended with {code}; read {log}')

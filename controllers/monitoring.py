@@ -7,7 +7,7 @@ from werkzeug.exceptions import Unauthorized
 from odoo import http
 from odoo.http import request
 
-from ..models.cache_manager import GROUP_USER
+from ..models.cache_manager import GROUP_ADMIN, GROUP_USER
 from ..services import batch, exposition, health, openapi, published  # noqa: F401 registers its figures
 from ..services.batch_calls import BadCall
 from . import answers, dispatcher
@@ -33,17 +33,21 @@ class Monitoring(http.Controller):
         if _has_key() and engine is not None and state != health.FAILED:
             _check_group()
             found.update(health.details(engine, request.env))
+            if not _is_administrator():
+                found = {k: v for k, v in found.items() if k not in health.FOR_ADMINISTRATORS}
         headers = [('Content-Type', 'application/json; charset=utf-8'), NO_STORE]
         return request.make_response(batch.dump(found), headers, status=health.STATUS[state])
 
     @http.route('/cache/1/metrics', **ROUTE)
     def metrics(self):
+        everything = True  # for the addresses that administrators have allowed
         if _has_key():
             _check_group()
+            everything = _is_administrator()
         elif not _is_allowed(answers.settings().metrics_addresses):
             raise Unauthorized
-        # everybody's sums, which the cache groups may see; an allowed address has no user
-        text = exposition.render(answers.engine(), request.env(su=True))
+        # everybody's sums, of which Cache Users see a part; an allowed address has no user
+        text = exposition.render(answers.engine(), request.env(su=True), everything)
         headers = [('Content-Type', exposition.CONTENT_TYPE), NO_STORE]
         return request.make_response(text.encode(), headers)
 
@@ -60,6 +64,10 @@ def _has_key() -> bool:
 def _check_group() -> None:
     if not request.env.user.has_group(GROUP_USER):
         raise BadCall('This is for users of the group Cache User; without a key less is told.', 403)
+
+
+def _is_administrator() -> bool:
+    return request.env.user.has_group(GROUP_ADMIN)
 
 
 def _is_allowed(networks: str) -> bool:

@@ -16,10 +16,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
+import re
+import secrets
 
 from .shapes import comparable
 
 _logger = logging.getLogger(__name__)
+
+_NAME = re.compile(r'[a-z_]+[a-z_0-9]*(?::[a-z_]+)?')
+_SALT = secrets.token_bytes(16)
 
 
 def same(left, right) -> bool:
@@ -47,7 +52,7 @@ def difference(left, right, path: str = '') -> str:
             return f'{path or "value"}: other keys'
         for key in left:
             if not same(left[key], right[key]):
-                return difference(left[key], right[key], f'{path}[{key!r}]')
+                return difference(left[key], right[key], f'{path}[{_shown(key)}]')
     if isinstance(left, list | tuple):
         if len(left) != len(right):
             return f'{path or "value"}: {len(left)} items are not {len(right)}'
@@ -57,9 +62,16 @@ def difference(left, right, path: str = '') -> str:
     return f'{path or "value"}: another {type(left).__name__}'
 
 
+def _shown(key) -> str:
+    """Names of fields and the like; ``read_progress_bar`` has texts of records as keys."""
+    return repr(key) if isinstance(key, str) and _NAME.fullmatch(key) else '…'
+
+
 def digest(value) -> str:
-    """A name for a value that does not show it."""
-    return hashlib.blake2b(repr(value).encode('utf-8', 'replace'), digest_size=8).hexdigest()
+    """A name for a value that does not show it, of this process: without its salt, a number or a
+    word would be found by trying."""
+    text = repr(value).encode('utf-8', 'replace')
+    return hashlib.blake2b(text, digest_size=8, key=_SALT).hexdigest()
 
 
 def is_sampled(rate: float) -> bool:

@@ -33,12 +33,15 @@ class Family(typing.NamedTuple):
     """:param samples: labels and value each.  For a histogram the value is a pair: how many by
     upper bound (a list of (bound in seconds, count), not cumulated; the last bound is infinity)
     and the sum in seconds
+    :param for_users: whether Cache Users are told it, too: no sizes, times, tables or models, for
+        who looks before and after somebody else's read would learn how large its answer was
     """
 
     name: str
     type: str
     help: str
     samples: list
+    for_users: bool = False
 
 
 SOURCES: list[Callable] = []
@@ -56,18 +59,23 @@ def _name(function: Callable) -> str:
     return f'{function.__module__.rpartition(".")[2]}.{function.__name__}'
 
 
-def render(engine, env) -> str:
-    """All figures."""
+def render(engine, env, everything: bool = True) -> str:
+    """All figures.
+
+    :param everything: False leaves out what is not for Cache Users
+    """
     lines, up = [], []
     for function in SOURCES:
         try:
             # all of it or nothing: half a family could not be parsed
-            text = [line for family in function(engine, env) for line in _lines(family)]
+            families = list(function(engine, env))
+            told = [family for family in families if everything or family.for_users]
+            text = [line for family in told for line in _lines(family)]
         except Exception as error:  # noqa: BLE001 the other figures are as good without these
             _logger.info("Figures of %s are missing", _name(function), exc_info=error)
-            text = []
+            families, text = [], []
         lines += text
-        up.append(({'source': _name(function)}, int(bool(text))))
+        up.append(({'source': _name(function)}, int(bool(families))))
     help_ = "Whether the figures of a part could be read."
     lines += _lines(Family('tiered_cache_source_up', 'gauge', help_, up))
     return '\n'.join(lines) + '\n'

@@ -33,8 +33,12 @@ def look(engine, env) -> str:
     return DEGRADED if engine.settings.problems or engine.guards.errors else OK
 
 
+FOR_ADMINISTRATORS = ('suspended', 'problems')
+"""Of :func:`details`: names of models and methods, and of options."""
+
+
 def details(engine, env) -> dict:
-    """What people are told who may look at the cache.
+    """What people are told who may look at the cache; of some of it only administrators.
 
     :return: ``tiers`` (by name: state, since when it is down in epoch seconds, kind of the last
         fault, by kind how many faults), ``guards`` (guarded, waiting, failed), ``breaker`` (by

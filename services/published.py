@@ -58,26 +58,29 @@ def calls(engine, env):
         if outcome == 'change':
             sums['changes'] += count
 
-    def counter(name: str, help_: str, value) -> Family:
-        return Family(f'tiered_cache_{name}_total', 'counter', help_, [({}, value)])
+    def counter(name: str, help_: str, value, for_users: bool = False) -> Family:
+        name = f'tiered_cache_{name}_total'
+        return Family(name, 'counter', help_, [({}, value)], for_users)
 
     yield Family(
         'tiered_cache_calls_total',
         'counter',
         "Read calls by what answered: a tier, or computed.",
         [({'tier': tier}, count) for tier, count in by_tier.items()],
+        for_users=True,
     )
     yield Family(
         'tiered_cache_misses_total',
         'counter',
         "Read calls that were computed, by reason.",
         [({'reason': reason}, count) for reason, count in by_reason.items()],
+        for_users=True,
     )
     yield counter('saved_seconds', "Time that hits have saved.", sums['saved_ms'] / 1000)
     yield counter('saved_queries', "Queries that hits have saved.", int(sums['saved_queries']))
     yield counter('served_bytes', "Bytes of hits, packed.", int(sums['bytes']))
-    yield counter('audited', "Hits that were computed again.", int(sums['audited']))
-    yield counter('differences', "Audited hits that were wrong.", int(sums['differences']))
+    yield counter('audited', "Hits that were computed again.", int(sums['audited']), True)
+    yield counter('differences', "Audited hits that were wrong.", int(sums['differences']), True)
     yield counter(
         'changes', "Transactions that changed a table, when summed up.", int(sums['changes'])
     )
@@ -147,6 +150,7 @@ def groups(engine, env):
         'counter',
         "Failures of a tier, or of the addon itself; plain reads have answered.",
         [({'tier': tier}, faults[tier]) for tier in (*HITS, 'engine', OTHER)],
+        for_users=True,
     )
 
 
@@ -226,6 +230,7 @@ def state(engine, env):
         'gauge',
         "Whether reads are answered from the cache in the process that was asked.",
         [({}, int(engine is not None and engine.settings.enabled))],
+        for_users=True,
     )
     if engine is not None:
         yield Family(
@@ -233,6 +238,7 @@ def state(engine, env):
             'gauge',
             "Whether the process that was asked may ask a tier: its breaker is closed.",
             [({'tier': n}, int(tier.is_up)) for n, tier in engine.hierarchy.tiers.items()],
+            for_users=True,
         )
     env.cr.execute(
         "SELECT (SELECT count(*) FROM cache_change),"
@@ -247,4 +253,5 @@ def state(engine, env):
         'gauge',
         "Age of the last transaction that a replica has seen; 0 on a primary.",
         [({}, max(lag_s, 0.0))],
+        for_users=True,
     )

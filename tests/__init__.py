@@ -58,6 +58,7 @@ from . import (
     test_pretty,
     test_processes,
     test_promises,
+    test_proof,
     test_read_flight,
     test_recorder,
     test_redis_access,

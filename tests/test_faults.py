@@ -424,6 +424,20 @@ class TestComparison(BaseCase):
     def test_nan_is_the_same_and_keys_have_no_order(self):
         self.assertTrue(auditor.same({'a': math.nan, 'b': 1}, {'b': 1, 'a': math.nan}))
 
+    def test_the_log_shows_no_value(self):
+        """The keys of ``read_progress_bar`` are texts of records."""
+        for key in ("Azure Interior", "42", 7):
+            found = auditor.difference({key: {'done': 1}}, {key: {'done': 2}})
+            self.assertEqual(found, "[…]['done']: another int")
+        found = auditor.difference({'partner_id:count': 1}, {'partner_id:count': 2})
+        self.assertIn('partner_id:count', found)
+
+    def test_a_digest_in_the_log_cannot_be_found_by_trying(self):
+        before = auditor.digest(5)
+        self.assertEqual(auditor.digest(5), before)
+        with patch.object(auditor, '_SALT', b'of another process'):
+            self.assertNotEqual(auditor.digest(5), before)
+
     def test_what_gives_two_answers_by_itself_is_no_difference(self):
         answers = iter((1, 2))
         self.assertEqual(auditor.audit(('m', 'read'), 0, lambda: next(answers)), (True, 2))

@@ -191,6 +191,22 @@ class TestMetrics(ApiCase):
         for name, value in before.items():
             self.assertAlmostEqual(after[name], value, 6, name)
 
+    def test_a_cache_user_learns_no_sizes_times_or_models(self):
+        self.engine.metrics.hit('l1', 'hr.employee', 'read', 2.0, 8.0, 3, 12_345)
+        self.engine.flush_metrics()
+        told = {}
+        for group in ('user', 'admin'):
+            key = self.new_key(f'tiered_cache.group_cache_{group}')
+            told[group] = parsed(self.scrape('10.0.0.1', key=key).get_data(as_text=True))
+        page = (DOCS / 'batch-api.md').read_text(encoding='utf-8')
+        marked = re.findall(r'`(tiered_cache_\w+)` \*', page)
+        self.assertEqual(set(told['user']), set(marked))
+        up = 'tiered_cache_source_up'
+        self.assertEqual(told['user'][up], told['admin'][up])
+        self.assertIn('tiered_cache_served_bytes_total', told['admin'])
+        labels = {name for some in told['user'].values() for have, _value in some for name in have}
+        self.assertLessEqual(labels, {'tier', 'reason', 'source'})
+
     def test_only_allowed_addresses_and_cache_users_are_answered(self):
         self.assertEqual(self.scrape('127.0.0.9').status_code, 200)
         self.assertEqual(self.scrape('::ffff:127.0.0.9').status_code, 200)
@@ -223,6 +239,8 @@ class TestHealth(ApiCase):
         self.assertEqual(found['breaker']['l1'], 'closed')
         self.assertGreater(found['guards']['guarded'], 0)
         self.assertIn('journal_rows', found['lag'])
+        more = self.health(self.new_key('tiered_cache.group_cache_admin')).json
+        self.assertEqual(set(more) - set(found), {'suspended', 'problems'})
 
     def test_a_wrong_key_is_not_nobody(self):
         self.assertEqual(self.health('wrong').status_code, 401)

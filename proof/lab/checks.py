@@ -87,10 +87,22 @@ class Recency(Check):
         with self._lock:
             return self._newest.get(key)
 
-    def answer(self, key: Hashable, version: int | None, floor: int | None, **where) -> None:
-        """:param version: None if the read did not find the key"""
+    def answer(
+        self, key: Hashable, version: int | None, floor: int | None, ceiling=None, **where
+    ) -> None:
+        """
+        :param version: None if the read did not find the key
+        :param ceiling: what no answer may have shown yet, given where the reader can tell
+        """
+        anomaly = {'key': key, 'version': version, 'floor': floor}
+        if version is not None and type(version) is not int:
+            self._count(anomaly, where)
+            return
+        early = ceiling is not None and version is not None and version > ceiling
         stale = floor is not None and (version is None or version < floor)
-        self._count({'key': key, 'version': version, 'floor': floor} if stale else None, where)
+        if early:
+            anomaly['ceiling'] = ceiling
+        self._count(anomaly if stale or early else None, where)
 
 
 class Monotone(Check):

@@ -25,6 +25,8 @@ class Fault:
     :param plain: whether Odoo itself fails in it, so that it is compared with plain Odoo
     :param recent: whether reads must still see every acknowledged write
     :param quiet: whether one read after the other tells what it adds to each
+    :param shows: kinds of faults ("l2: forged"), or their beginnings, of which the addon must count
+        one at least: else it was not there
     :param options: of the scene
     """
 
@@ -37,6 +39,7 @@ class Fault:
     plain: bool = False
     recent: bool = True
     quiet: bool = False
+    shows: tuple = ()
     options: dict = dataclasses.field(default_factory=dict)
 
 
@@ -53,16 +56,27 @@ def fault(layer, title, prepare=None, **options):
     return register
 
 
+class NotThere(RuntimeError):
+    """A fault that never happened: what was seen says nothing about it."""
+
+
 @contextlib.contextmanager
 def every(interval_s, action):
-    """Within it, ``action()`` happens again and again, in a thread."""
-    stop = threading.Event()
+    """Within it, ``action()`` happens again and again, in a thread.
+
+    :param action: returns how often it did what it is for, or whether; None is once
+    :raise NotThere: at the end, if it never did
+    """
+    stop, errors, done = threading.Event(), [], 0
 
     def repeat():
+        nonlocal done
         while not stop.is_set():
-            # what the fault itself breaks, the action meets too
-            with contextlib.suppress(Exception):
-                action()
+            try:
+                did = action()
+                done += 1 if did is None else did
+            except Exception as error:  # what the fault itself breaks, the action meets too
+                errors[:] = [repr(error)]
             stop.wait(interval_s)
 
     thread = threading.Thread(target=repeat, daemon=True)
@@ -72,3 +86,5 @@ def every(interval_s, action):
     finally:
         stop.set()
         thread.join(30)
+    if not done:
+        raise NotThere(f"nothing was broken in all the time: {errors or 'no reason known'}")

@@ -8,7 +8,7 @@ import time
 
 from bench.common import Server
 
-from .faults import every, fault
+from .faults import NotThere, every, fault
 from .load import Load
 from .postgres import Cluster
 from .proxy import Proxy
@@ -53,7 +53,7 @@ def standby(scene):
         "SELECT xact_commit > 50 FROM pg_stat_database WHERE datname = 'proof'"
     )
     if answered != [["t"]]:
-        raise RuntimeError("the standby has answered nothing: the fault was not there")
+        raise NotThere("the standby has answered nothing")
 
 
 @fault(
@@ -64,7 +64,8 @@ def standby(scene):
     plain=True,
 )
 def standby_promoted(scene):
-    with scene.load.pause(forget=True):
+    # from then on it is the only server: what it acknowledges, everybody must see
+    with scene.load.pause(forget=True, recent=True):
         scene.cluster.stop("immediate")
         scene.replica.promote()
         scene.move_to(scene.replica)
@@ -124,7 +125,7 @@ def _small_disk(scene):
         subprocess.run(["umount", "-l", place], check=False)
 
 
-@fault("postgres", "the disk of L3's table is full", _small_disk, quiet=True)
+@fault("postgres", "the disk of L3's table is full", _small_disk, quiet=True, shows=("l3: ",))
 def l3_disk_full(scene):
     place = os.path.join(scene.cluster.folder, "small", "filler")
     with contextlib.suppress(OSError), open(place, "wb") as file:

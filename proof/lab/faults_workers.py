@@ -1,11 +1,16 @@
 """Faults of Odoo's processes and of their clock."""
 
 import contextlib
+import email.utils
+import http.client
 import os
+import time
 
 import psutil
 
-from .faults import every, fault
+from bench.common import HOST
+
+from .faults import NotThere, every, fault
 
 
 @fault("workers", "SIGKILL of one of four workers, once a second", plain=True)
@@ -30,9 +35,12 @@ def worker_killed_after_commit(scene):
                     return True
         return False  # one of the sessions that speak SQL
 
+    before = scene.killed
     scene.database_proxy.inspect = kill_who_committed
     yield
     scene.database_proxy.inspect = None
+    if scene.killed == before:
+        raise NotThere("no worker was killed after a commit")
 
 
 def _clock(scene):
@@ -57,9 +65,27 @@ def _set_clock(scene, offset):
         file.write(f"{offset}\n")
 
 
+def _show_clock(scene, offset_s):
+    """:raise NotThere: the workers have another time than they should"""
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        connection = http.client.HTTPConnection(HOST, scene.server.port, timeout=10)
+        with (
+            contextlib.closing(connection),
+            contextlib.suppress(OSError, http.client.HTTPException),
+        ):
+            connection.request("HEAD", "/web/login")
+            said = email.utils.parsedate_to_datetime(connection.getresponse().headers["Date"])
+            if abs(said.timestamp() - time.time() - offset_s) < 60:
+                return
+        time.sleep(0.2)
+    raise NotThere(f"no worker has a clock that is {offset_s} s ahead")
+
+
 @fault("clock", "an hour back, and an hour forward again", _clock, plain=True)
 def clock_back(scene):
     _set_clock(scene, "-3600")
+    _show_clock(scene, -3600)
     yield
     _set_clock(scene, "+0")
 
@@ -67,5 +93,6 @@ def clock_back(scene):
 @fault("clock", "an hour forward, and an hour back again", _clock, plain=True)
 def clock_forward(scene):
     _set_clock(scene, "+3600")
+    _show_clock(scene, 3600)
     yield
     _set_clock(scene, "+0")

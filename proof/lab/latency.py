@@ -84,8 +84,9 @@ def measure(fault, scene, seconds=10):
     """Let a fault happen to the prober.
 
     :return dict: milliseconds: ``once`` (the worst read), ``then`` (99th percentile of the
-        others), ``noise`` (the worst read without the cache), all less the median without;
-        ``samples``; ``wrong``
+        others), ``noise`` and ``noise_then`` (the same of reads without the cache), all less the
+        median without; ``samples``; ``wrong``
+    :raise ServerFailed: nothing was read
     """
     with prober(scene) as samples:
         time.sleep(NOISE_FREE_S)
@@ -93,12 +94,24 @@ def measure(fault, scene, seconds=10):
         with fault.strike(scene):
             time.sleep(seconds)
         found = [sample for sample in samples() if sample[0] >= began]
+    if not found:
+        raise ServerFailed("the prober read nothing while something was broken")
     base = statistics.median(plain for _at, _with, plain, _same in found)
-    added = sorted(with_ms - base for _at, with_ms, _plain, _same in found)
+    once, then = _worst([with_ms - base for _at, with_ms, _plain, _same in found])
+    noise, noise_then = _worst([plain - base for _at, _with, plain, _same in found])
     return {
-        "once": round(added[-1], 1),
-        "then": round(added[-1 - max(1, len(added) // 100)], 1),
-        "noise": round(max(plain for _at, _with, plain, _same in found) - base, 1),
+        "once": once,
+        "then": then,
+        "noise": noise,
+        "noise_then": noise_then,
         "samples": len(found),
         "wrong": sum(not same for *_rest, same in found),
     }
+
+
+def _worst(values):
+    """:return tuple: the largest, and the 99th percentile of the others."""
+    values = sorted(values)
+    return round(values[-1], 1), round(
+        values[max(0, len(values) - 1 - max(1, len(values) // 100))], 1
+    )

@@ -75,7 +75,11 @@ class Cluster:
             raise
 
     def __enter__(self):
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(self, *_exc):

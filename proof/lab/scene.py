@@ -125,7 +125,9 @@ class Scene:
         :return Load: they have warmed the cache up
         """
         with self.stage.server(env=self.env) as self.server:
-            load = Load(self.stage, self.server.port, seed=self.seed, **load_options)
+            load = Load(
+                self.stage, self.server.port, seed=self.seed, replica=self.replica, **load_options
+            )
             with load:
                 time.sleep(WARM_UP_S)
                 self.load = load
@@ -147,10 +149,15 @@ class Scene:
         return found
 
     def kill_worker(self):
-        """SIGKILL for one of the workers."""
-        with contextlib.suppress(psutil.Error):
+        """SIGKILL for one of the workers.
+
+        :return bool: whether there was one
+        """
+        with contextlib.suppress(psutil.Error, IndexError):
             self.rng.choice(self.workers()).kill()
             self.killed += 1
+            return True
+        return False
 
     def figures(self):
         """:return tuple: calls answered from a tier, and all calls, so far."""
@@ -161,6 +168,16 @@ class Scene:
             self.stage.database,
         )
         return tuple(int(value) for value in rows[0])
+
+    def faults(self):
+        """:return dict: how often the addon has counted each kind of fault so far."""
+        if not self.addon:
+            return {}
+        rows = self.cluster.sql(
+            "SELECT relation, sum(count) FROM cache_metric WHERE outcome = 'fault' GROUP BY 1",
+            self.stage.database,
+        )
+        return {kind: int(count) for kind, count in rows}
 
     def hit_share(self, since):
         """:return float: the share of hits since :meth:`figures` returned ``since``."""

@@ -13,12 +13,20 @@ import time
 from collections import Counter
 
 from bench.common import ROOT
-from proof.lab import faults_postgres, faults_redis, faults_workers, latency  # noqa: F401 they register
+from proof.lab import (
+    ending,
+    faults_postgres,  # noqa: F401 they register
+    faults_redis,  # noqa: F401
+    faults_workers,  # noqa: F401
+    judging,
+    latency,
+)
 from proof.lab.faults import FAULTS
 from proof.lab.scene import TICK_S, Scene
 from proof.programs import faults_table
 
 RESULTS = ROOT / "proof" / "results" / "faults.json"
+PARTS = ("load", "latency")
 RECOVERY_LIMIT_S = 60
 RECOVERED = 0.9
 """Share of the hit rate from before the fault that counts as full again: under load it varies
@@ -35,12 +43,15 @@ def strike(fault, *, addon, seed, seconds):
         since = scene.figures()
         time.sleep(2 * TICK_S)
         normal = scene.hit_share(since)
-        failed_before = len(load.failures)
+        failed_before, counted = len(load.failures), Counter(scene.faults())
         with fault.strike(scene):
             time.sleep(seconds or fault.seconds)
         recovery_s = _recovery_s(scene, normal) if addon else None
         time.sleep(2)
         failures = load.failures[failed_before:]
+        for other in scene.others:
+            failures = failures + other.failures
+        counted = Counter(scene.faults()) - counted
     checked = Counter()
     anomalies = []
     for one in (load, *scene.others):
@@ -53,6 +64,7 @@ def strike(fault, *, addon, seed, seconds):
         "killed": scene.killed,
         "hit_share": normal,
         "recovery_s": recovery_s,
+        "faults": dict(counted),
         "checked": dict(checked),
         "wrong": len(anomalies),
         "anomalies": anomalies[:10],
@@ -82,7 +94,7 @@ def _recovery_s(scene, normal):
     return None
 
 
-def show(name, with_addon, plain):
+def show(name, with_addon, plain, complaints):
     """Print one line of the table."""
     allowed = plain["failures"] if plain else 0
     recovery = with_addon["recovery_s"]
@@ -94,8 +106,11 @@ def show(name, with_addon, plain):
     )
     if with_addon["failures"] or plain and plain["failures"]:
         print(f"    with {with_addon['kinds']}\n    plain {plain and plain['kinds']}", flush=True)
+    print(f"    counted {with_addon['faults']}", flush=True)
     for anomaly in with_addon["anomalies"] + (plain or {}).get("anomalies", []):
         print(f"    {anomaly}", flush=True)
+    for complaint in complaints:
+        print(f"    WRONG: {complaint}", flush=True)
 
 
 def main():
@@ -105,7 +120,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, help="how long each fault lasts")
     parser.add_argument(
-        "--parts", default="load,latency", help="load (over HTTP), latency (one quiet process)"
+        "--parts", default=",".join(PARTS), help="load (over HTTP), latency (one quiet process)"
     )
     parser.add_argument("--results", default=str(RESULTS), help="JSON file to add to")
     parser.add_argument("--docs", action="store_true", help="write the table of the results")
@@ -117,37 +132,67 @@ def main():
     unknown = set(options.names) - set(FAULTS)
     if unknown:
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
+    options.parts = options.parts.split(",")
+    if set(options.parts) - set(PARTS):
+        parser.error(f"parts are {', '.join(PARTS)}")
     print(f"seed {options.seed}")
     return judge(options)
 
 
 def judge(options):
     """:return int: the exit code."""
-    results, bad = _known(options.results), []
-    for name in options.names or FAULTS:
-        fault = FAULTS[name]
-        how = {"seed": options.seed, "seconds": options.seconds}
-        result = results.setdefault(name, {"title": fault.title, "layer": fault.layer})
-        if "load" in options.parts:
-            result["with"] = strike(fault, addon=True, **how)
-            result["plain"] = strike(fault, addon=False, **how) if fault.plain else None
-            show(name, result["with"], result["plain"])
-            if result["with"]["wrong"] or not fault.plain and result["with"]["failures"]:
-                bad.append(name)
-        if "latency" in options.parts and fault.quiet:
-            result["latency"] = quiet(fault, options.seed)
-            print(f"{name:28} {result['latency']}", flush=True)
-            if result["latency"]["wrong"]:
-                bad.append(name)
-        with open(options.results, "w") as file:
-            json.dump(results, file, indent=1)
+    results, bad = _known(options.results), {}
+    names = options.names or list(FAULTS)
+    for name in names:
+        try:
+            complaints = one_fault(FAULTS[name], results, options)
+        except KeyboardInterrupt:
+            bad[name] = ["interrupted"]
+            break
+        except Exception as error:  # a tool that is missing: the other faults can still be tried
+            complaints = [f"could not be tried: {type(error).__name__}: {error}"]
+            print(f"{name:28} {complaints[0]}", flush=True)
+        else:
+            with open(options.results, "w") as file:
+                json.dump(results, file, indent=1)
+        if complaints:
+            bad[name] = complaints
     if options.docs:
         faults_table.write(results)
+    for name, complaints in bad.items():
+        print(f"{name}: {'; '.join(complaints)}")
     if bad:
         print(f"verdict: WRONG: {', '.join(bad)}")
         return 1
-    print(f"verdict: nothing wrong in {len(options.names or FAULTS)} faults")
+    print(f"verdict: nothing wrong in {len(names)} faults")
     return 0
+
+
+def one_fault(fault, results, options):
+    """Try one fault, and put what it showed into the results.
+
+    :return list: what is wrong with it, see ``lab.judging``
+    """
+    how = {"seed": options.seed, "seconds": options.seconds}
+    result = dict(results.get(fault.name, {}), title=fault.title, layer=fault.layer)
+    complaints = []
+    if "load" in options.parts:
+        result["with"] = strike(fault, addon=True, **how)
+        result["plain"] = strike(fault, addon=False, **how) if fault.plain else None
+        complaints += judging.of_load(
+            result["with"], result["plain"], compared=fault.plain, shows=fault.shows
+        )
+        show(fault.name, result["with"], result["plain"], complaints)
+    if "latency" in options.parts and fault.quiet:
+        result["latency"] = quiet(fault, options.seed)
+        said = judging.of_latency(result["latency"])
+        noisy = " (a busy machine)" if judging.is_noisy(result["latency"]) and not said else ""
+        print(f"{fault.name:28} {result['latency']}{noisy} {'; '.join(said)}", flush=True)
+        complaints += said
+    elif "load" not in options.parts:
+        complaints.append("nothing was tried: it has no part latency")
+    results[fault.name] = result
+    return complaints
 
 
 def _known(path):
@@ -159,4 +204,4 @@ def _known(path):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ending.run(main))

@@ -19,11 +19,14 @@ import os
 import pathlib
 import re
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
+
+from proof.lab import ending
 
 HERE = pathlib.Path(__file__).parent
 LIBRARY = (
@@ -129,16 +132,21 @@ def _run(name, target, engine, seconds, options) -> tuple[int, bool]:
             os._exit(1)
         sys.stdout.flush()
         os._exit(0)
-    _pid, status = os.waitpid(pid, 0)
+    try:
+        _pid, status = os.waitpid(pid, 0)
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        raise
     took_s = time.monotonic() - started
     output = log.read_text(errors='replace')
     inputs, covered, _features, corpus = _figures(output)
-    result = f'FOUND, see {log}' if status else 'ok'
+    failed = status or not inputs  # that nothing was tried is no success
+    result = f'FOUND, see {log}' if failed else 'ok'
     row = f'{name:10} {inputs:>9} {inputs / took_s:>7.0f} {covered:>8} {corpus:>7}  {result}'
     print(row, flush=True)
-    if status:
+    if failed:
         print(output[-4000:], flush=True)
-    return inputs, bool(status)
+    return inputs, bool(failed)
 
 
 def _figures(output: str) -> tuple[int, str, str, str]:
@@ -234,4 +242,4 @@ def _with_hypothesis(_name, target, seconds, options) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(ending.run(main))

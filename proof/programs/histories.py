@@ -8,6 +8,7 @@ import argparse
 import sys
 import time
 
+from proof.lab import ending, judging
 from proof.lab.scene import Scene
 
 
@@ -26,18 +27,21 @@ def main():
         since = scene.figures()
         time.sleep(options.seconds)
         share = scene.hit_share(since)
-    found = load.anomalies()
+    found, checked = load.anomalies(), load.checked()
     print(f"hits {share:.0%} of the calls")
-    for name, many in load.checked().items():
+    for name, many in checked.items():
         print(f"{name:14} {many:8}")
     for _at, kind, what in load.failures[:10]:
         print(f"failed {kind}: {what}")
     for anomaly in found[:20]:
         print(anomaly)
+    if checked["reads"] < judging.MIN_READS or share < judging.MIN_HIT_SHARE and not options.plain:
+        print("verdict: WRONG: next to nothing was read, or answered by the cache")
+        return 1
     wrong = len(found) + len(load.failures)
     print(f"verdict: {f'WRONG: {wrong} anomalies or failures' if wrong else 'nothing wrong'}")
     return 1 if wrong else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ending.run(main))

@@ -26,6 +26,7 @@ from pathlib import Path
 from bench import databases
 from bench.children import ChildProcess
 from bench.common import HOST, ServerFailed, free_port
+from proof.lab import ending
 
 from . import leaks_world
 from .leaks_hunt import CHILD, Hunt
@@ -150,9 +151,12 @@ def run(options):
                     chosen = list(PLANTS) if options.plant == "all" else [options.plant]
                     hunt.missed = hunt.find_plants(chosen, options.reads or PLANT_READS)
                     return hunt
-                for _round in range(options.rounds):
-                    left = deadline and max(0.1, deadline - time.monotonic())
-                    hunt.hunt(reads=options.reads, seconds=left, only=only)
+                try:
+                    for _round in range(options.rounds):
+                        left = deadline and max(0.1, deadline - time.monotonic())
+                        hunt.hunt(reads=options.reads, seconds=left, only=only)
+                except KeyboardInterrupt:
+                    hunt.say("interrupted; what was seen so far:")
                 hunt.report()
             return hunt
     finally:
@@ -183,9 +187,11 @@ def main():
     if not hunt.hits:
         print("verdict: WRONG: the cache answered nothing, so nothing was looked at")
         return 1
-    print(f"verdict: nothing wrong in {hunt.line()}")
+    unread = set(hunt.ruled) - set(hunt.asked_by_model)
+    missing = f"; {len(unread)} models with record rules were not read" if unread else ""
+    print(f"verdict: nothing wrong in {hunt.line()}{missing}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ending.run(main))

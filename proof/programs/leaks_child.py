@@ -27,6 +27,7 @@ from odoo.tools import SQL
 
 from bench import child as bench_child
 from bench import viewspec
+from proof.lab.comparing import same
 
 from . import leaks_changes, leaks_plants, leaks_world
 
@@ -335,7 +336,7 @@ def equal(method, left, right):
     """Whether two attempts ended the same way."""
     if left[1:] != right[1:]:
         return False
-    return auditor.same(shapes.comparable(method, left[0]), shapes.comparable(method, right[0]))
+    return same(shapes.comparable(method, left[0]), shapes.comparable(method, right[0]))
 
 
 def describe(served, computed):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bench import databases
 from bench.common import ServerFailed
+from proof.lab import ending
 
 from . import model_machine, model_plants, model_scripts, model_walk
 
@@ -36,17 +37,12 @@ def main():
     print(f'seed {options.seed}', flush=True)
     if options.plant:
         return model_plants.run(options.plant, options.minutes, options.seed)
-    with _database(options.database) as database:
-        try:
-            with _machine(database, options) as machine:
-                if options.replay:
-                    return _replay(machine, options.replay)
-                if options.scripts:
-                    return _scripts(machine)
-                return Walk(machine, options).run()
-        except KeyboardInterrupt:
-            print('verdict: nothing wrong, but interrupted before anything was checked')
-            return 1
+    with _database(options.database) as database, _machine(database, options) as machine:
+        if options.replay:
+            return _replay(machine, options.replay)
+        if options.scripts:
+            return _scripts(machine)
+        return Walk(machine, options).run()
 
 
 def _options():
@@ -165,6 +161,7 @@ class Walk:
             while not self._is_enough():
                 self._episode()
             print(f'at the end: {self.machine.stats()}')
+            print(f"reads whose answer never changed: {'; '.join(self.machine.constant) or 'none'}")
         except KeyboardInterrupt:
             print('interrupted')
         except (ServerFailed, OSError) as error:
@@ -176,8 +173,11 @@ class Walk:
         except model_machine.Wrong as error:
             return self._failed(error)
         self._say()
+        if not self.machine.hits:
+            print('verdict: WRONG: the cache answered nothing, so nothing was checked')
+            return 1
         print(f'verdict: nothing wrong in {self.machine.hits:,} checked hits')
-        return 0 if self.machine.hits else 1
+        return 0
 
     def _is_enough(self):
         minutes = (time.monotonic() - self.started) / 60
@@ -238,4 +238,4 @@ class Walk:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(ending.run(main))

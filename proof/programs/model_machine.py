@@ -154,6 +154,7 @@ class Machine(contextlib.ExitStack):
         self.script = []
         self.steps = 0
         self.counts = collections.Counter()
+        self.seen = collections.defaultdict(set)
         self.workers = []
         self.redis = None
         self.kept = {}
@@ -258,6 +259,9 @@ class Machine(contextlib.ExitStack):
 
     def _count(self, answer):
         self.counts.update(answer['counts'])
+        for name, digest in answer['seen']:
+            if len(self.seen[name]) < 2:
+                self.seen[name].add(digest)
         if answer['differences']:
             raise Wrong(answer['differences'], self.script)
 
@@ -330,6 +334,11 @@ class Machine(contextlib.ExitStack):
             for kind, count in self.counts.items()
             if kind == 'no answer' or kind.startswith(('hit ', 'miss '))
         )
+
+    @property
+    def constant(self) -> list[str]:
+        """Reads that gave one and the same answer each time: their hits show nothing."""
+        return sorted(name for name, digests in self.seen.items() if len(digests) < 2)
 
     def figures(self) -> str:
         """What was done, in one line."""

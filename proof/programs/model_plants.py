@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from ..lab import ending
 from .mutant_runs import copy_checkout
 from .mutant_table import MUTANTS
 
@@ -82,7 +83,8 @@ def _find(mutant, minutes: float, seed: int) -> bool:
         command = [copy / 'proof' / 'model', '--minutes', str(minutes), '--seed', str(seed)]
         command += ['--minimise', '0', '--script', Path(folder) / 'script']
         started = time.monotonic()
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE}
+        run = ending.call(command, **pipes, text=True)
     seconds = time.monotonic() - started
     found = _FOUND.search(run.stdout)
     said = f'after {found[1]} checked hits' if found else (run.stdout or run.stderr)[-300:]

@@ -8,6 +8,10 @@ stands for an id, see ``model_data``.
 """
 
 OURS = [('ref', '=like', 'model%')]
+ACCOUNTS = [
+    ('acc_number', 'ilike', 'model')
+]  # no pattern: Odoo takes all but letters and digits out
+AT_BANK = [('bank_ids.bank_id', '=', '@bank0')]
 NAMED = {'fields': {'display_name': {}}}
 
 PAGES = {
@@ -142,21 +146,38 @@ PAGES = {
             'web_search_read',
             None,
             [
-                [('acc_number', '=like', 'MODEL%')],
+                ACCOUNTS,
                 {'acc_number': {}, 'bank_id': NAMED, 'partner_id': NAMED, 'company_id': NAMED},
             ],
             {'order': 'id'},
         ),
-        ('res.partner.bank', 'search_count', None, [[('acc_number', '=like', 'MODEL%')]], {}),
+        ('res.partner.bank', 'search_count', None, [ACCOUNTS], {}),
         ('res.bank', 'name_search', None, ['Model'], {}),
         (
             'res.partner.bank',
             'formatted_read_group',
             None,
-            [[('acc_number', '=like', 'MODEL%')], ['bank_id'], ['__count']],
+            [ACCOUNTS, ['bank_id'], ['__count']],
             {},
         ),
         ('res.bank', 'read', ['@bank0'], [['name', 'display_name']], {}),
+        # the second asks the first, and alone reads no table of banks
+        ('res.partner', 'name_search', None, ['model', AT_BANK, 'ilike', 100], {}),
+        ('res.partner', 'web_name_search', None, ['model', {'display_name': {}}, AT_BANK], {}),
+    ],
+    # stored fields alone: a computed one in memory would keep what comes next from being stored
+    'columns': [
+        ('res.bank', 'search_read', None, [[], ['name', 'bic']], {'order': 'id'}),
+    ],
+    'members': [
+        (
+            'res.partner.category',
+            'search_read',
+            None,
+            [[('name', 'ilike', 'model')], ['name', 'partner_ids']],
+            {'order': 'id'},
+        ),
+        ('res.partner', 'search_read', None, [OURS, ['ref', 'child_ids']], {'order': 'id'}),
     ],
     'users': [
         (

@@ -98,6 +98,33 @@ SCRIPTS = {
         ['write', 1, 'bank_name', 0, 1],
         ['read', 0, 0, 0, 'partners', 'new'],
     ],
+    'what was in memory before, stored fields alone': [
+        ['read', 0, 0, 0, 'columns', 'new'],
+        ['write', 1, 'account_move', 0, 1],
+        ['read', 0, 0, 0, 'columns', 'new', True],
+        ['read', 0, 0, 0, 'banks', 'go on'],
+        ['write', 1, 'bank_name', 1, 1],
+        ['read', 0, 0, 0, 'banks', 'new'],
+    ],
+    'what superuser code has left in memory': [
+        ['write', 1, 'partner_categories', 4, 3],
+        ['read', 0, 0, 8, 'members', 'new'],
+        ['read', 0, 0, 8, 'members', 'new', True],
+        ['read', 0, 0, 7, 'members', 'go on'],
+        ['read', 0, 0, 7, 'members', 'new'],
+    ],
+    'an answer that was made of another': [
+        ['read', 0, 0, 0, 'banks', 'new'],
+        ['write', 1, 'account_move', 0, 1],
+        ['read', 0, 0, 0, 'banks', 'new'],
+    ],
+    'a right that nobody was told of': [
+        ['read', 0, 0, 1, 'banks', 'new'],
+        ['settle', 0],
+        ['change', 1, 1, 'access', 0, 0],
+        ['crash_commit', 1, 1],
+        ['read', 1, 0, 1, 'banks', 'new'],
+    ],
     'a record rule that reads data': [
         ['write', 1, 'group_member', 1, 1],
         ['read', 0, 0, 2, 'partners', 'new'],

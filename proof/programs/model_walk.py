@@ -65,6 +65,7 @@ RELEVANT = {
         'account_move',
         'access',
     ),
+    'columns': ('bank_name', 'bank_archive', 'access'),
     'users': (
         *('group_member', 'group_implies', 'rule_domain', 'rule_active', 'rule_groups'),
         *('user_company', 'user_companies', 'user_lang', 'company_name'),
@@ -125,9 +126,12 @@ def _compacted_unseen(choose, focus, worker):
     """A change that is compacted by another process before this one has seen it."""
     seat, page = choose(focus.seats), choose(focus.pages)
     read = ['read', worker, 0, seat, page, 'new', False, False]
-    other = 0 if worker else 1
+    other = _other(worker)
     write = _write(choose, focus, other)
-    return ['in_turn', read, ['settle', worker], read, write, ['compact', other], read]
+    return [
+        *('in_turn', *_alone(worker), read, ['settle', worker]),
+        *(read, write, ['compact', other], read),
+    ]
 
 
 SHOWN = {
@@ -146,12 +150,106 @@ def _own_statement(choose, focus, worker):
     page = SHOWN[statement]
     read = ['read', worker, 0, seat, page, 'new', False, False]
     return [
-        *('in_turn', read, ['settle', worker], read),
+        *('in_turn', *_alone(worker), read, ['settle', worker], read),
         ['begin', worker, 1],
         ['statement', worker, 1, statement, choose(range(6)), choose(range(8))],
         ['read', worker, 1, seat, page, 'go on', False, False],
         ['rollback', worker, 1],
     ]
+
+
+UNTOLD = (
+    *(('access', 'banks'), ('rule_domain', 'partners'), ('rule_active', 'partners')),
+    *(('rule_groups', 'counts'), ('group_member', 'partners'), ('group_implies', 'partners')),
+)
+"""Changes of rights, and a page that shows them."""
+
+PLAIN_USERS = [place for place, (who, _context) in enumerate(SEATS) if who in ('user0', 'user1')]
+RULED_BY_CITY = SEATS.index(('user1', {'lang': 'en_US', 'allowed_company_ids': ['@company2']}))
+"""Who gets the rule that asks for the city of the user."""
+
+SUPERUSER_AND_USER = (
+    SEATS.index(('user0 sudo', {'lang': 'en_US', 'allowed_company_ids': ['@company2']})),
+    SEATS.index(('user0', {'lang': 'en_US', 'allowed_company_ids': ['@company2']})),
+)
+
+
+def _told_to_nobody(choose, _focus, worker):
+    """A right is changed by a worker that dies before it tells the others.  A new one knows the
+    right; the shared tiers hold what was computed under the old one."""
+    other, seat = _other(worker), choose(PLAIN_USERS)
+    name, page = choose(UNTOLD)
+    return [
+        *('in_turn', *_alone(worker), _fresh(worker, seat, page), ['settle', worker]),
+        ['begin', other, 1],
+        ['change', other, 1, name, choose(range(6)), choose(range(8))],
+        ['crash_commit', other, 1],
+        _fresh(other, seat, page),
+    ]
+
+
+def _behind_a_rule(choose, _focus, worker):
+    """What a record rule reads of the user changes; a new worker looks at what the old one kept."""
+    other = _other(worker)
+    read = _fresh(worker, RULED_BY_CITY, choose(('partners', 'counts')))
+    return [
+        *('in_turn', *_alone(worker), ['write', other, 'group_member', 1, 1], read),
+        ['write', other, 'person_city', 1, choose(range(8))],
+        *(read, ['settle', worker], ['restart', other]),
+        ['read', other, *read[2:]],
+    ]
+
+
+def _in_memory_before(choose, focus, worker):
+    """What is in the memory of the transaction already is read without SQL."""
+    seat, other = choose(focus.seats), _other(worker)
+    return [
+        *('in_turn', *_alone(worker), _fresh(worker, seat, 'columns')),
+        ['write', other, 'account_move', choose(range(6)), choose((1, 2, 4, 5))],
+        # of a hit, the comparison leaves in memory what it has read
+        ['read', worker, 0, seat, 'columns', 'new', True, False],
+        ['read', worker, 0, seat, 'banks', 'go on', False, False],
+        ['write', other, 'bank_name', choose(range(6)), choose(range(8))],
+        _fresh(worker, seat, 'banks'),
+    ]
+
+
+def _inner_hit(choose, focus, worker):
+    """An answer that was made of another answer is as old as that."""
+    read, other = _fresh(worker, choose(focus.seats), 'banks'), _other(worker)
+    return [
+        *('in_turn', *_alone(worker), ['write', other, 'account_move', 0, choose((2, 4))]),
+        *(read, ['write', other, 'account_move', 0, choose((1, 3, 5))], read),
+    ]
+
+
+def _left_by_superuser(choose, _focus, worker):
+    """Code in superuser mode leaves records in memory that the user may not see."""
+    superuser, user = SUPERUSER_AND_USER
+    return [
+        *('in_turn', *_alone(worker)),
+        ['write', _other(worker), 'partner_values', 4, 3],
+        ['write', _other(worker), 'rule_domain', 0, 0],
+        ['write', _other(worker), 'partner_categories', 4, choose((2, 3, 6, 7))],
+        # of a hit, the comparison leaves in memory what it has read
+        _fresh(worker, superuser, 'members'),
+        ['read', worker, 0, superuser, 'members', 'new', True, False],
+        ['read', worker, 0, user, 'members', 'go on', False, False],
+        _fresh(worker, user, 'members'),
+    ]
+
+
+def _alone(worker):
+    """While a transaction of another state is open in the process, nothing is kept there."""
+    return [['rollback', worker, slot] for slot in range(3)]
+
+
+def _fresh(worker, seat, page):
+    return ['read', worker, 0, seat, page, 'new', False, False]
+
+
+def _other(worker):
+    return 0 if worker else 1
 
 
 def _named(changes):
@@ -186,6 +284,11 @@ KINDS = {
     'overtaken': (0.7, _overtaken),
     'compacted unseen': (0.3, _compacted_unseen),
     'own statement': (0.5, _own_statement),
+    'told to nobody': (0.3, _told_to_nobody),
+    'behind a rule': (0.2, _behind_a_rule),
+    'in memory before': (0.3, _in_memory_before),
+    'inner hit': (0.2, _inner_hit),
+    'left by superuser': (0.3, _left_by_superuser),
     'rollback': (2, _in_slot('rollback')),
     'savepoint': (1.5, _in_slot('savepoint')),
     'release savepoint': (1.5, _in_slot('release_savepoint', BOTH)),

@@ -17,9 +17,11 @@ import contextlib
 import logging
 import os
 import signal
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg2
+import psycopg2.errors
 
 from odoo import SUPERUSER_ID, api, sql_db
 from odoo.addons.tiered_cache.services import engine as engines
@@ -33,6 +35,7 @@ from odoo.modules.registry import Registry
 from odoo.tools import reset_cached_properties
 
 from bench import child
+from proof.lab.comparing import same
 
 from . import model_data
 from .model_changes import CHANGES, World, run_statement
@@ -45,6 +48,10 @@ REMEMBERED = 'after others'
 PLAIN_ORIGINS = ('miss orm_cache', 'miss dirty', 'miss old_snapshot', 'no answer')
 """The plain call answered and nothing of it was kept, so there is nothing to compare: Odoo alone
 may answer differently a moment later, since ``tools.ormcache`` knows no snapshots."""
+
+WAITED = (psycopg2.errors.LockNotAvailable, psycopg2.errors.QueryCanceled)
+"""What a read may raise that is the first of its transaction: it waited for a lock, for DDL takes
+one.  Anything else is a fault: nothing was written that could conflict."""
 
 SHOWN = 600
 """Characters of a value in the report of a difference."""
@@ -172,6 +179,7 @@ class Worker:
         logging.getLogger('odoo.sql_db').setLevel(logging.CRITICAL)
         self.slots = collections.defaultdict(lambda: Slot(database))
         self.events = []
+        self.seen = []
         self.computed = 0
         self._ids = None
 
@@ -192,11 +200,12 @@ class Worker:
     def step(self, name, *arguments):
         """Do an operation of a script.
 
-        :return dict: what it counted, by kind; ``differences`` if there are any
+        :return dict: what it counted, by kind; ``differences`` if there are any; ``seen``: read and
+            digest of each answer of plain Odoo
         """
-        counts = collections.Counter()
+        counts, self.seen = collections.Counter(), []
         differences = getattr(self, f'do_{name}')(counts, *arguments)
-        return {'counts': counts, 'differences': differences or []}
+        return {'counts': counts, 'differences': differences or [], 'seen': self.seen}
 
     # -- transactions ------------------------------------------------------------------
 
@@ -308,6 +317,10 @@ class Worker:
         except psycopg2.Error as error:
             counts[f'refused {type(error).__name__}'] += 1
             slot.end()
+            if mode == 'new' and not isinstance(error, WAITED):
+                return [
+                    {'read': page, 'uid': uid, 'origin': self.events[-1:], 'raised': repr(error)}
+                ]
 
     @contextlib.contextmanager
     def _without(self, names):
@@ -350,6 +363,7 @@ class Worker:
                     continue
                 if read is not asked:
                     asked, plain = read, self._call(env, read)
+                    self.seen.append([_name(read), zlib.crc32(repr(plain).encode())])
                 if not same(_comparable(read, outcome), _comparable(read, plain)):
                     difference = self._explain(env, read, outcome, plain, origin)
                     counts['old memory' if difference is None else 'difference'] += 1
@@ -591,29 +605,15 @@ class Watched(Metrics):
 # -- comparing -------------------------------------------------------------------------
 
 
+def _name(read) -> str:
+    """Of a read of ``model_reads``, for people."""
+    model, method, ids, arguments, *_more = read
+    return f'{model}.{method} {ids or ""} {arguments}'
+
+
 def _comparable(read, outcome):
     kind, value = outcome
     return [kind, comparable(read[1], value) if kind == 'value' else value]
-
-
-def same(left, right) -> bool:
-    """Equality of value and type, at every depth; the order of keys does not count.
-
-    Written again here: what judges the cache is not part of it.
-    """
-    if type(left) is not type(right):
-        return False
-    if isinstance(left, dict):
-        if len(left) != len(right) or getattr(left, 'default_factory', 0) is None:
-            return False
-        pairs = {(type(key), key): value for key, value in right.items()}
-        return all(
-            (type(key), key) in pairs and same(value, pairs[type(key), key])
-            for key, value in left.items()
-        )
-    if isinstance(left, list | tuple):
-        return len(left) == len(right) and all(map(same, left, right))
-    return left == right
 
 
 def _spoil(value):

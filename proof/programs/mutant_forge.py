@@ -12,10 +12,15 @@ only imports: no thread, no connection.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib
 import json
 import os
+import signal
 import sys
+
+PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
@@ -47,6 +52,9 @@ def _import_odoo(modules: list[str]) -> None:
 
 def _become_odoo(arguments: list[str], environment: dict[str, str], log: str) -> None:
     os.setsid()
+    with contextlib.suppress(AttributeError, OSError):
+        # In a session of its own nothing else would end it when its forge is killed (Linux).
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(output, 1)

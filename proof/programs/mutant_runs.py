@@ -15,7 +15,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -105,9 +104,6 @@ class Workshop:
         self._idle: list[Forge] = []
 
     def __enter__(self):
-        # so that whoever ends this program also ends what it has started
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: sys.exit(1))
         self.folder = Path(tempfile.mkdtemp(prefix='tiered_cache_mutants_'))
         self._launcher = self._find_launcher()
         return self

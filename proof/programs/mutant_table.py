@@ -2186,6 +2186,24 @@ _plant(
     ),
 )
 _plant(
+    'P6',
+    'services/auditor.py',
+    (
+        'auditor-log-keys',
+        "texts of records do not reach the log as keys",
+        "f'{path}[{_shown(key)}]'",
+        "f'{path}[{key!r}]'",
+        'TestComparison',
+    ),
+    (
+        'auditor-log-salt',
+        "digests in the log are salted",
+        "digest_size=8, key=_SALT)",
+        "digest_size=8)",
+        'TestComparison',
+    ),
+)
+_plant(
     'P1',
     'services/auditor.py',
     (
@@ -3724,6 +3742,20 @@ _plant(
         "if not request.env.user.has_group(GROUP_USER):",
         "if False:",
         'TestMetrics TestHealth',
+    ),
+    (
+        'metrics-everything',
+        "a Cache User is told no sizes, times and models by /cache/1/metrics",
+        "            everything = _is_administrator()\n",
+        "            everything = True\n",
+        'TestMetrics',
+    ),
+    (
+        'health-everything',
+        "a Cache User is told no methods and options by /cache/1/health",
+        "            if not _is_administrator():\n",
+        "            if False:\n",
+        'TestHealth',
     ),
 )
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import hashlib
 import json
 import shutil
 import sys
@@ -22,6 +23,7 @@ import time
 import typing
 from pathlib import Path
 
+from ..lab import ending
 from .mutant_runs import REPO, DoesNotApply, Outcome, Workshop, replace_once
 from .mutant_table import MUTANTS, NOT_PROTECTIONS, Mutant
 
@@ -58,6 +60,9 @@ def main() -> int:
         for mutant in mutants:
             print(f'{mutant.name:36} {mutant.promise:4} {mutant.protection}')
         print(f'{len(mutants)} planted faults')
+        return 0
+    if not mutants:
+        print('verdict: nothing wrong: every planted fault was found before')
         return 0
     stale = [result for mutant in mutants if (result := _applies(mutant))]
     if stale:
@@ -206,12 +211,26 @@ def _verdict(results: list[Result], seconds: float) -> int:
 
 
 def _recorded() -> dict[str, dict]:
-    return json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    """Outcomes by name; not those of a fault that has been planted in another way since."""
+    known = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    now = {mutant.name: _digest(mutant) for mutant in MUTANTS}
+    return {name: row for name, row in known.items() if row.get('of') in (None, now.get(name))}
+
+
+def _digest(mutant: Mutant) -> str:
+    """Changes with what is planted and with the tests that are named for it."""
+    what = repr((mutant.edits, mutant.tests)).encode()
+    return hashlib.blake2b(what, digest_size=6).hexdigest()
 
 
 def _record(result: Result) -> None:
     """After each one: a run takes more than an hour, and may be ended."""
-    outcome = {'outcome': result.outcome, 'by': result.by, 'seconds': round(result.seconds)}
+    outcome = {
+        'outcome': result.outcome,
+        'by': result.by,
+        'seconds': round(result.seconds),
+        'of': _digest(result.mutant),
+    }
     known = _recorded() | {result.mutant.name: outcome}
     RECORD.write_text(json.dumps(known, indent=1, sort_keys=True) + '\n')
 
@@ -247,4 +266,4 @@ def _markdown(known: dict[str, dict]) -> str:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(ending.run(main))

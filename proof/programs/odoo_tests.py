@@ -14,7 +14,8 @@ installs itself), one Odoo at a time:
     ``services/test_snapshot.py``)
 
 What may go wrong: a test that is not the same twice.  What failed in one mode only is run once
-more, and called flaky when it passes then; both outcomes are in the results.  Or a test that fails
+more, alone, and called flaky when it passes then; it counts all the same, until somebody has found
+out why: what other tests leave behind is what a cache might get wrong.  Or a test that fails
 because it is asked in between: its class is run once more with the asking and without hits.
 """
 
@@ -33,6 +34,7 @@ import psycopg2
 
 from bench.dropping import drop_database
 
+from ..lab import ending
 from . import odoo_tests_report as reports
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,20 +103,25 @@ def main():
     work = CACHE / 'odoo_tests'
     work.mkdir(parents=True, exist_ok=True)
     rows = []
-    for module in modules:
-        try:
-            rows.append(run_module(module, modules[module], options, work, path))
-        finally:
-            if not options.keep and module != 'base':
-                drop(f'{PREFIX}_{module}')
-        reports.save(options.results, ODOO, rows)
-        print(reports.line(rows[-1]), flush=True)
+    try:
+        for module in modules:
+            try:
+                rows.append(run_module(module, modules[module], options, work, path))
+            finally:
+                if not options.keep and module != 'base':
+                    drop(f'{PREFIX}_{module}')
+            reports.save(options.results, ODOO, rows)
+            print(reports.line(rows[-1]), flush=True)
+    finally:
+        if not options.keep:
+            drop(f'{PREFIX}_making')
+            drop(f'{PREFIX}_base')
     print(reports.table(rows))
-    wrong = [row for row in rows if reports.is_wrong(row)]
+    wrong = [row for row in rows if reports.complaints(row)]
     for row in wrong:
         reports.tell(row)
-    if not options.keep:
-        drop(f'{PREFIX}_base')
+        for complaint in reports.complaints(row):
+            print(f'  {row["module"]} {complaint}')
     tests = sum(row[mode]['tests'] for row in rows for mode in options.modes[-1:])
     if wrong:
         print(f'verdict: WRONG: see {", ".join(row["module"] for row in wrong)}')
@@ -262,14 +269,13 @@ def odoo(database, log, path, *args, environment=None, limit_s=3600, tests=False
     if path:
         env['ODOO_ADDONS_PATH'] = f'{env["ODOO_ADDONS_PATH"]},{path}'
     with log.open('wb') as output:
-        code = subprocess.run(  # noqa: S603
+        code = ending.call(
             command,
             cwd=ROOT,
             env=env,
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            check=False,
         ).returncode
     if code and not tests:
         raise Failed(f'{" ".join(args)} ended with {code}; read {log}')
@@ -360,4 +366,4 @@ def sql(database, statement, *params):
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(ending.run(main))

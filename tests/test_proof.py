@@ -1,0 +1,354 @@
+"""Do the programs of ``proof/`` notice?  Wrong answers, faults that never were, runs without hits.
+
+The one idea: what judges the cache is itself judged by what is planted here.
+"""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from unittest.mock import patch
+
+from odoo.addons.tiered_cache.services import auditor
+from odoo.tests import tagged
+from odoo.tests.common import BaseCase
+
+ROOT = str(Path(__file__).resolve().parents[1])
+if ROOT not in sys.path:
+    sys.path.append(ROOT)
+
+from proof.lab import faults, judging, load  # noqa: E402 found by the line above
+from proof.programs import odoo_tests_report  # noqa: E402
+
+ACCOUNTS = list(range(1, load.ACCOUNTS + 1))
+
+
+def row(key, version=1, **more):
+    return {
+        'id': key,
+        'x_name': f'Account {key}',
+        'x_balance': load.START_BALANCE,
+        'x_version': version,
+        'x_log': False,
+        **more,
+    }
+
+
+class Stage:
+    accounts = ACCOUNTS
+    database = 'none'
+
+
+class Answers:
+    """A server's answers, and its connection.
+
+    :param rows: of every read
+    """
+
+    def __init__(self, rows):
+        self.rows = rows
+        self.connection = contextlib.closing(None)
+        self.connection.close = lambda: None
+
+    def call(self, _model, method, args=(), _kwargs=None):
+        if method == 'web_search_read':
+            return {'records': [dict(one) for one in self.rows]}
+        if method == 'search_count':
+            return len(self.rows)
+        if method == 'formatted_read_group':
+            total = sum(one['x_balance'] for one in self.rows)
+            return [{'x_balance:sum': total, '__count': len(self.rows)}]
+        return [dict(one) for one in self.rows if one['id'] in args[0]]
+
+
+@tagged('post_install', '-at_install')
+class TestProofLoad(BaseCase):
+    """Sessions of ``proof/histories`` and ``proof/faults``, with answers that are made here."""
+
+    def setUp(self):
+        super().setUp()
+        self.load = load.Load(Stage(), 0, readers=0, writers=0)
+        self.rows = [row(key) for key in ACCOUNTS]
+        self.session = load._Reader(self.load, 0, random.Random(1))
+        self.answers = Answers(self.rows)
+        self.patch(load._Reader, 'connect', lambda session, port, login: self.answers)
+
+    def in_database(self, rows):
+        found = {one['id']: tuple(one[name] for name in load.WEB_FIELDS) for one in rows}
+        return patch.object(load.Load, '_in_database', lambda _load: found)
+
+    def read(self, shape):
+        getattr(self.session, shape)(self.answers)
+        return '\n'.join(self.load.anomalies())
+
+    def test_right_answers(self):
+        for key in ACCOUNTS:
+            self.load.recency.acknowledged(key, 1)
+        for shape in ('search', 'group', 'count', 'read'):
+            self.assertEqual(self.read(shape), '')
+        self.assertGreater(self.load.checked()['floors'], 0)
+
+    def test_an_answer_before_an_acknowledged_write(self):
+        for shape in ('search', 'read'):
+            for key in ACCOUNTS:
+                self.load.recency.acknowledged(key, 2)
+            self.assertIn('recency', self.read(shape))
+
+    def test_a_row_that_is_missing(self):
+        for key in ACCOUNTS:
+            self.load.recency.acknowledged(key, 1)
+        self.answers.rows = []
+        self.assertIn("'version': None", self.read('read'))
+
+    def test_a_row_that_disappears_for_a_session(self):
+        self.assertEqual(self.read('read'), '')
+        with patch.object(self.session.rng, 'randrange', lambda _n: 0):
+            self.read('read')
+            self.answers.rows = []
+            self.assertIn('monotone', self.read('read'))
+
+    def test_what_a_standby_does_not_show_yet_and_what_it_shows(self):
+        self.load.recent = False
+        with patch.object(load._Reader, '_on_replica', lambda _r: dict.fromkeys(ACCOUNTS, 2)):
+            self.assertIn("'floor': 2", self.read('read'))
+        self.assertNotIn('ceiling', '\n'.join(self.load.anomalies()))
+        with patch.object(load._Reader, '_on_replica', lambda _r: dict.fromkeys(ACCOUNTS, 0)):
+            self.assertIn("'ceiling': 0", self.read('read'))
+
+    def test_a_version_of_another_type(self):
+        for one in self.rows:
+            one['x_version'] = True
+        self.assertIn('recency', self.read('read'))
+
+    def run_sessions(self, until):
+        """Run two sessions that read, until ``until(load)`` is true."""
+        going = load.Load(Stage(), 0, readers=2, writers=0)
+        with going:
+            deadline = threading.Event()
+            for _attempt in range(500):
+                if until(going):
+                    break
+                deadline.wait(0.02)
+        return '\n'.join(going.anomalies())
+
+    def test_answers_that_make_no_sense_are_anomalies(self):
+        right = self.in_database(self.rows)
+        for one in self.rows:
+            del one['x_version']
+        with right:
+            found = self.run_sessions(lambda going: len(going.broken) > 3)
+        self.assertIn('not understood', found)
+
+    def test_everything_is_read_once_more_at_the_end(self):
+        with self.in_database(self.rows):
+            found = self.run_sessions(lambda going: going.counts['read'] > 3)
+        self.assertEqual(found, '')
+        later = [*self.rows[:-1], row(ACCOUNTS[-1], 2)]
+        with self.in_database(later):
+            found = self.run_sessions(lambda going: going.counts['read'] > 3)
+        self.assertIn('at the end', found)
+
+    def test_recency_counts_again_after_a_promotion(self):
+        self.load.recent = False
+        with patch.object(load.Load, '_remember_start'), self.load.pause(forget=True, recent=True):
+            pass
+        for key in ACCOUNTS:
+            self.load.recency.acknowledged(key, 2)
+        self.assertIn('recency', self.read('read'))
+
+
+GOOD = {
+    'wrong': 0,
+    'checked': {'reads': 4000},
+    'hit_share': 0.5,
+    'recovery_s': 0,
+    'failures': 0,
+    'faults': {'l2: forged': 3},
+}
+QUICK = {'once': 60.0, 'then': 2.0, 'noise': 1.0, 'noise_then': 0.5, 'samples': 600, 'wrong': 0}
+
+
+@tagged('post_install', '-at_install')
+class TestProofVerdicts(BaseCase):
+    def of_load(self, plain=None, compared=False, **differently):
+        result = {**GOOD, **differently}
+        return judging.of_load(result, plain, compared=compared, shows=('l2: forged',))
+
+    def test_a_good_run(self):
+        self.assertEqual(self.of_load(), [])
+
+    def test_bad_runs(self):
+        for differently in (
+            {'wrong': 1},
+            {'checked': {'reads': 0}},
+            {'hit_share': 0.0},
+            {'recovery_s': None},
+            {'failures': 1},
+            {'faults': {'l2: timeout': 9}},
+            {'faults': {}},
+        ):
+            with self.subTest(**differently):
+                self.assertEqual(len(self.of_load(**differently)), 1)
+
+    def test_failures_are_held_against_plain_odoo(self):
+        for failed, in_plain, many in ((13, 8, False), (134, 140, False), (60, 20, True)):
+            found = self.of_load({'failures': in_plain}, True, failures=failed)
+            self.assertEqual(bool(found), many, found)
+        self.assertTrue(self.of_load(None, True))
+
+    def test_latency(self):
+        self.assertEqual(judging.of_latency(QUICK), [])
+        for differently in (
+            {'wrong': 1},
+            {'samples': 3},
+            {'once': 140.0},
+            {'then': 9.0},
+        ):
+            with self.subTest(**differently):
+                self.assertEqual(len(judging.of_latency({**QUICK, **differently})), 1)
+
+    def test_what_plain_reads_vary_by_is_taken_off(self):
+        noisy = {**QUICK, 'then': 6.0, 'noise_then': 4.0}
+        self.assertEqual(judging.of_latency(noisy), [])
+        self.assertTrue(judging.is_noisy(noisy))
+
+    def test_a_fault_that_never_happens(self):
+        def fails():
+            raise ConnectionError
+
+        for action in (fails, lambda: 0, lambda: False):
+            with self.assertRaises(faults.NotThere), faults.every(0.001, action):
+                threading.Event().wait(0.05)
+
+    def test_a_fault_that_happens(self):
+        happened = threading.Event()
+        with faults.every(0.001, happened.set):
+            self.assertTrue(happened.wait(10))
+
+
+PROGRAM = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where tests run
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+sys.path.insert(0, {root!r})
+from proof.lab import ending
+def main():
+    try:
+        print('begun', flush=True)
+        {what}
+    finally:
+        print('cleaned up', flush=True)
+sys.exit(ending.run(main))
+"""
+
+
+@tagged('post_install', '-at_install')
+class TestProofEnding(BaseCase):
+    def program(self, what):
+        process = subprocess.Popen(
+            [sys.executable, '-c', PROGRAM.format(root=ROOT, what=what)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, 'PYTHONDONTWRITEBYTECODE': '1'},
+        )
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.kill)
+        self.assertEqual(process.stdout.readline(), 'begun\n')
+        return process
+
+    def rest(self, process):
+        output = process.stdout.read()
+        process.wait(30)
+        return output
+
+    def test_signals_let_it_clean_up_and_say_so(self):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            process = self.program('time.sleep(60)')
+            process.send_signal(number)
+            output = self.rest(process)
+            self.assertEqual(
+                output.splitlines(), ['cleaned up', 'verdict: interrupted; nothing is shown']
+            )
+            self.assertEqual(process.returncode, 130)
+
+    def test_a_program_that_it_has_started_may_clean_up(self):
+        inner = (
+            "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit('ended'));"
+            " print('begun', flush=True); time.sleep(60)"
+        )
+        command = [sys.executable, '-c', inner]
+        process = self.program(f'ending.call({command!r}, stderr=1)')
+        self.assertEqual(process.stdout.readline(), 'begun\n')
+        process.terminate()
+        self.assertEqual(self.rest(process).splitlines()[:2], ['ended', 'cleaned up'])
+
+    def test_a_program_that_fails_has_a_verdict(self):
+        process = self.program("raise ValueError('no such tool')")
+        output = self.rest(process)
+        self.assertIn('verdict: WRONG: the program itself failed: ValueError: no such tool', output)
+        self.assertEqual(process.returncode, 1)
+
+
+RAN = {
+    'tests': 5,
+    'failed': {},
+    'counts': [],
+    'only': [],
+    'by_asking': [],
+    'flaky': [],
+    'missing': [],
+    'logged_only': [],
+    'cache': {'hits': 3, 'audited': 3, 'differences': 0, 'faults': {}},
+    'replay': {'calls': 9, 'AccessError': 1},
+}
+
+
+@tagged('post_install', '-at_install')
+class TestProofOdooTests(BaseCase):
+    """The verdict of ``proof/odoo_tests``."""
+
+    def of(self, mode='cache', **differently):
+        figures = {**RAN['cache'], **differently.pop('cache', {})}
+        return odoo_tests_report.complaints({mode: {**RAN, 'cache': figures, **differently}})
+
+    def test_a_good_run(self):
+        self.assertEqual(self.of(), [])
+        self.assertEqual(self.of('with', cache={'hits': 0, 'audited': 0}), [])
+
+    def test_bad_runs(self):
+        for differently in (
+            {'only': ['a']},
+            {'only': ['a'], 'flaky': ['a']},
+            {'missing': ['a']},
+            {'logged_only': ['a']},
+            {'tests': 0},
+            {'failed': {odoo_tests_report.WHOLE: 'it did not end'}},
+            {'cache': {'differences': 1}},
+            {'cache': {'faults': {'find': 1}}},
+            {'cache': {'hits': 0, 'audited': 0}},
+            {'cache': {'audited': 2}},
+            {'replay': {'fault KeyError x': 1}},
+        ):
+            with self.subTest(**differently):
+                self.assertEqual(len(self.of(**differently)), 1)
+
+    def test_what_is_known_to_be_no_fault_of_the_cache(self):
+        self.assertEqual(self.of(only=['a', 'b'], counts=['a'], by_asking=['b']), [])
+        self.assertEqual(len(self.of('with', only=['a'], counts=['a'])), 1)
+
+    def test_what_the_auditor_lets_pass_is_counted(self):
+        answers = iter((1, 2))
+        memory = ['warm']
+        with self.assertLogs(auditor.__name__, 'INFO') as logged:
+            auditor.audit(('m', 'read'), 0, lambda: next(answers))
+            auditor.audit(('m', 'read'), 'a', lambda: memory[-1], forget=lambda: memory.append('a'))
+        found = odoo_tests_report.excused('\n'.join(logged.output))
+        self.assertEqual(found, {'two answers': 1, 'memory': 1})
+
+    def test_a_run_without_the_addon_that_broke_off_is_nothing_to_compare_with(self):
+        self.assertTrue(self.of('without', tests=0))

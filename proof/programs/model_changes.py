@@ -239,6 +239,11 @@ def rule_groups(world, n, v):
     world.at(f'rule{n % 3}').groups = [only(groups)]
 
 
+def person_zone(world, n, v):
+    """What ``env.tz`` is where the context has none."""
+    world.at(f'person{n % 2}').tz = ('Asia/Tokyo', 'Europe/Brussels', False)[v % 3]
+
+
 def access(world, n, v):
     world.at('access').perm_read = bool(v % 2)
 
@@ -305,8 +310,8 @@ ORM = (
 )
 RIGHTS = (
     *(group_member, group_implies, rule_active, rule_domain, rule_groups, access),
-    *(user_company, user_companies, user_lang, person_city, company_name, parameter),
-    *(view_arch, lang_name),
+    *(user_company, user_companies, user_lang, person_city, person_zone, company_name),
+    *(parameter, view_arch, lang_name),
 )
 REMOVALS = (remove_model, remove_pattern, remove_all)
 CHANGES = {change.__name__: change for change in (*ORM, *RIGHTS, *REMOVALS)}

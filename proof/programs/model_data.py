@@ -34,8 +34,16 @@ RECORDS = [
     ('group0', 'res.groups', {'name': 'Model group 0', 'implied_ids': []}),
     ('group1', 'res.groups', {'name': 'Model group 1', 'implied_ids': []}),
     ('group2', 'res.groups', {'name': 'Model group 2', 'implied_ids': []}),
-    ('person0', 'res.partner', {'name': 'Model user 0', 'ref': 'user', 'city': 'Gent'}),
-    ('person1', 'res.partner', {'name': 'Model user 1', 'ref': 'user', 'city': 'Liège'}),
+    (
+        'person0',
+        'res.partner',
+        {'name': 'Model user 0', 'ref': 'user', 'city': 'Gent', 'tz': False},
+    ),
+    (
+        'person1',
+        'res.partner',
+        {'name': 'Model user 1', 'ref': 'user', 'city': 'Liège', 'tz': False},
+    ),
     (
         'user0',
         'res.users',

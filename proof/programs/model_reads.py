@@ -4,7 +4,8 @@ The one idea: few different reads, in pages that belong together, each with an o
 PostgreSQL has to decide, so that they repeat often and have one right answer.
 
 A read is ``(model, method, ids or None, arguments, keyword arguments, context)``; ``'@name'``
-stands for an id, see ``model_data``.
+stands for an id, see ``model_data``.  ``('cache.manager', 'named', None, [NAME], {})`` asks for an
+entry of ``model_named``.
 """
 
 OURS = [('ref', '=like', 'model%')]
@@ -253,6 +254,12 @@ PAGES = {
             [{'name': {}, 'state_ids': {'fields': {'code': {}, 'name': {}}}}],
             {},
         ),
+    ],
+    'named entries': [
+        ('cache.manager', 'named', None, ['around'], {}),
+        ('cache.manager', 'named', None, ['records'], {}),
+        ('cache.manager', 'named', None, ['numbers'], {}),
+        ('cache.manager', 'named', None, ['nested'], {}),
     ],
     'shapes': [
         ('res.bank', 'fields_get', None, [['name', 'bic', 'state']], {}),

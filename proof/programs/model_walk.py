@@ -71,6 +71,10 @@ RELEVANT = {
         *('user_company', 'user_companies', 'user_lang', 'company_name'),
     ),
     'money and places': ('rate_value', 'rate_new', 'rate_unlink', 'state_name', 'state_new'),
+    'named entries': (
+        *('partner_name', 'partner_values', 'partner_categories', 'category_name', 'bank_name'),
+        *('person_zone', 'person_city', 'user_company', 'user_companies', 'company_name'),
+    ),
     'shapes': ('view_arch', 'lang_name', 'parameter', 'bank_name'),
 }
 """Changes that a page shows; its name begins with a key, or all do."""

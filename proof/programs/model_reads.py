@@ -257,6 +257,7 @@ PAGES = {
     ],
     'named entries': [
         ('cache.manager', 'named', None, ['around'], {}),
+        ('cache.manager', 'named', None, ['zone'], {}),
         ('cache.manager', 'named', None, ['records'], {}),
         ('cache.manager', 'named', None, ['numbers'], {}),
         ('cache.manager', 'named', None, ['nested'], {}),

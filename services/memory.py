@@ -96,7 +96,7 @@ class Memory:
             self._empty()
             self._rights = transaction.rights
 
-    def doubt(self, transaction) -> None:
+    def set_apart(self, transaction) -> None:
         """A transaction goes on with what it remembers of another state, see :mod:`.remembered`.
 
         Until it ends it may put values into the memory that nobody else would.

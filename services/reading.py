@@ -241,7 +241,7 @@ def settle_memory(engine, env, transaction: TransactionState) -> None:
     """What this process remembers must be of the transaction's snapshot, or nothing is kept."""
     engine.memory.settle(transaction)
     if remembered.is_outdated(env.transaction):
-        engine.memory.doubt(transaction)
+        engine.memory.set_apart(transaction)
 
 
 def _new_recording(engine, read: Read, plan: Plan) -> Recording:

@@ -121,10 +121,9 @@ def _sharers(env, sharing: str) -> tuple:
     if sharing == 'all':
         return ()
     context = env.context
-    companies = context.get('allowed_company_ids')
-    companies = (companies[0], *sorted(companies[1:])) if companies else (env.company.id,)
+    companies = tuple(context.get('allowed_company_ids') or (env.company.id,))
     if sharing == 'company':
-        return companies, context.get('lang')
+        return (companies[0], *sorted(companies[1:])), context.get('lang')
     return companies, context.get('lang'), context.get('tz'), env.uid, env.su
 
 
@@ -273,6 +272,7 @@ def _ticket(engine, call: Call, key, transaction, versions, found, started):
         found.relation,
         started,
         engine.writer_epoch(),
+        zone=call.env.context.get('tz'),
     )
 
 

@@ -457,6 +457,68 @@ _plant(
     ),
 )
 _plant(
+    'P1',
+    'patches.py',
+    (
+        'clock-of-cursor',
+        "cr.now() tells the recording, also the second time",
+        "        # asked a second time in a transaction, it sends no SQL\n        reading.note_clock()\n",
+        "",
+        'TestClockInputs',
+    ),
+    (
+        'clock-search',
+        "the code of a search method is looked at when it runs",
+        "        reading.note_code(records, self, 'search')\n",
+        "",
+        'TestClockInputs',
+    ),
+)
+_plant(
+    'P1',
+    'services/clock.py',
+    (
+        'clock-groups',
+        "a field that is grouped by is looked at",
+        "    return any(_field_uses_clock(records, name) for name in"
+        " _texts(args[_GROUPING[method] :]))\n",
+        "    return False\n",
+        'TestCode',
+    ),
+    (
+        'clock-datetime-today',
+        "datetime.today() is the time of day",
+        "                names.add('now')\n",
+        "                pass\n",
+        'TestClockCode',
+    ),
+    (
+        'clock-written-code',
+        "code that people have written for a field is looked at",
+        " | _names_in_texts(function)\n",
+        "\n",
+        'TestClockCode',
+    ),
+)
+_plant(
+    'P1',
+    'services/statements.py',
+    (
+        'settings-indented',
+        "a statement that changes a setting is recognized however far it is indented",
+        "    if query.lstrip()[:8].lower().startswith(_BEGINNINGS):\n",
+        "    if query[:40].lstrip().lower().startswith(_BEGINNINGS):\n",
+        'TestConnectionInputs',
+    ),
+    (
+        'settings-within',
+        "set_config() is recognized anywhere in a statement",
+        "_ANYWHERE = (';', 'set_config', 'pg_settings', 'temp')",
+        "_ANYWHERE = (';', 'temp')",
+        'TestConnectionInputs',
+    ),
+)
+_plant(
     'P2',
     'services/statements.py',
     (
@@ -955,7 +1017,7 @@ _plant(
     (
         'hook-compute',
         "the code of a computed field is looked at when it runs",
-        "        note_computed_field(self, field)\n",
+        "        note_code(self, field)\n",
         "",
         'TestShortLives',
     ),
@@ -1620,8 +1682,9 @@ _plant(
         'TestUsersAndCompanies TestCircumstances',
         (
             'services/keys.py',
-            "NOISE_CONTEXT_KEYS: Final = frozenset({'params', 'uid'})",
-            "NOISE_CONTEXT_KEYS: Final = frozenset({'params', 'uid', 'allowed_company_ids'})",
+            "        context = dict(sorted(call.context.items()))\n",
+            "        context = dict(sorted(call.context.items()))\n"
+            "        context.pop('allowed_company_ids', None)\n",
         ),
     ),
     (
@@ -1639,6 +1702,27 @@ _plant(
         'TestCircumstances',
     ),
     ('key-dates', "the date in the key", "dates=dates(env),", "dates=(),", 'TestCircumstances'),
+    (
+        'key-companies',
+        "the order of the companies in the key",
+        "context=env.context,\n                request",
+        "context={**env.context, 'allowed_company_ids':"
+        " sorted(env.context.get('allowed_company_ids') or ())},\n                request",
+        'TestContextInputs',
+        (
+            'services/reading.py',
+            "rule_context=tuple(env['ir.rule']._compute_domain_context_values()),",
+            "rule_context=(),",
+        ),
+    ),
+    (
+        'key-all-of-the-context',
+        "the user that the context names, and the address of the web client, in the key",
+        "context=env.context,\n                request",
+        "context={n: v for n, v in env.context.items() if n not in ('uid', 'params')},\n"
+        "                request",
+        'TestContextInputs',
+    ),
     ('key-ids', "the records in the key", "ids=read.records._ids,", "ids=(),", 'TestCircumstances'),
     (
         'key-arguments',
@@ -1897,9 +1981,31 @@ _plant(
     (
         'clock-domain',
         "arguments relative to now make the result short-lived",
-        "recording.clock = mentions_clock(read.args) or searches_clock(records, read.args)",
-        "recording.clock = False",
+        "recording.clock = mentions_clock(read.args) or groups_by_clock(\n"
+        "        records, read.method, read.args\n    )\n",
+        "recording.clock = False\n",
         'TestShortLives',
+    ),
+    (
+        'clock-other-zone',
+        "the date in another time zone than the user's counts as the time of day",
+        "        if ticket.zone and zone not in (ticket.zone, 'UTC'):\n",
+        "        if False:\n",
+        'TestClockInputs',
+    ),
+    (
+        'file-missing',
+        "what was computed without a file that could not be read is not kept",
+        "        ticket.recording.refuse(reason)\n",
+        "        pass\n",
+        'TestFileInputs',
+    ),
+    (
+        'temporary-hides',
+        "a temporary table with the name of a real one switches the cache off for its connection",
+        " or any(map(engine.catalogue.knows, temporary(cr))):\n",
+        ":\n",
+        'TestConnectionInputs',
     ),
     (
         'clock-not-audited',

@@ -96,6 +96,10 @@ class Memory:
             self._empty()
             self._rights = transaction.rights
 
+    def doubt(self) -> None:
+        """It may hold values that a transaction has put there and then undone."""
+        self._rights = None
+
     def renew(self, transaction) -> None:
         """Empty the memory whatever it was filled under; a transaction fills it anew."""
         self._empty()

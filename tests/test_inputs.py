@@ -2,10 +2,11 @@
 clocks in all their forms, files, settings and temporary tables of a connection."""
 
 import contextlib
+import threading
 from datetime import date, datetime, timedelta
 from unittest.mock import patch
 
-from odoo import fields
+from odoo import api, fields
 from odoo.addons.base.models.ir_model import make_compute
 from odoo.fields import Domain
 from odoo.tests import tagged
@@ -171,6 +172,76 @@ class TestClockCode(BaseCase):
         self.assertIn('clock', clock._uses(object, by_time))
         by_date = make_compute("for r in self: r['x_age'] = datetime.date.today()", '')
         self.assertNotIn('clock', clock._uses(object, by_date))
+
+
+@tagged('post_install', '-at_install')
+class TestMemoryInputs(InputsCase):
+    """What another part of the process has in memory."""
+
+    PARAMETER = 'tiered_cache_test.inputs'
+
+    def setUp(self):
+        super().setUp()
+        self.make('ir.config_parameter', {'key': self.PARAMETER, 'value': 'true'})
+        self.name_banks(
+            lambda record: record.env['ir.config_parameter'].sudo().get_param(self.PARAMETER)
+        )
+
+    def fill(self, env):
+        """Change a parameter, and let ``tools.ormcache`` have it."""
+        parameters = env['ir.config_parameter'].sudo()
+        parameters.set_param(self.PARAMETER, 'undone')
+        self.assertEqual(parameters.get_param(self.PARAMETER), 'undone')
+
+    def assertNotSpread(self):
+        """Nothing of it is kept that another worker would be served."""
+        for _attempt in range(3):
+            with self.request() as env:
+                self.names(env)
+            self.settle()
+        self.registry.clear_all_caches()
+        self.registry.reset_changes()
+        with self.request() as env:
+            self.assertEqual(self.names(env)[0]['display_name'], 'true')
+
+    def test_what_was_undone_by_a_savepoint(self):
+        self.warm(self.names)
+        self.forget()
+        with self.request() as env, env.cr.savepoint() as savepoint:
+            self.fill(env)
+            savepoint.rollback()
+        self.assertNotSpread()
+
+    def test_what_was_undone_by_a_rollback_that_odoo_does_not_know_of(self):
+        self.warm(self.names)
+        self.forget()
+        with contextlib.closing(self.registry.cursor()) as cr:
+            with patch.object(self.registry, '_invalidation_flags', threading.local()):
+                self.fill(api.Environment(cr, ADMIN, {}))
+            cr.rollback()
+        self.assertNotSpread()
+
+    def test_what_code_has_noted_on_the_cursor(self):
+        """Read before the recording began, it sends no SQL."""
+
+        def name(record):
+            notes = record.env.cr.cache
+            if 'inputs' not in notes:
+                record.env.cr.execute("SELECT name FROM res_country WHERE code = 'BE'")
+                notes['inputs'] = str(record.env.cr.fetchone()[0]['en_US'])
+            return notes['inputs']
+
+        self.name_banks(name)
+
+        def read(env):
+            name(env['res.bank'])
+            return self.names(env)
+
+        for _attempt in range(3):
+            with self.assertMiss() as calls, self.request() as env:
+                read(env)
+            self.settle()
+        self.assertEqual(calls[-1].why, 'orm_cache')
 
 
 @tagged('post_install', '-at_install')

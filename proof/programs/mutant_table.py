@@ -457,6 +457,35 @@ _plant(
     ),
 )
 _plant(
+    'P3',
+    'services/engine.py',
+    (
+        'memory-rolled-back',
+        "what a transaction has put into tools.ormcache is in doubt when it is rolled back",
+        "        self.memory.doubt()\n",
+        "",
+        'TestMemoryInputs',
+    ),
+    (
+        'memory-savepoint',
+        "and when it goes back to a savepoint",
+        "        transaction.memory = self.memory\n",
+        "",
+        'TestMemoryInputs',
+    ),
+)
+_plant(
+    'P1',
+    'services/recorder.py',
+    (
+        'cursor-notes',
+        "what code has noted on the cursor before the recording began may come from any table",
+        "            self.refuse(f'in memory: cr.cache {noted[0]}')\n",
+        "            pass\n",
+        'TestMemoryInputs',
+    ),
+)
+_plant(
     'P1',
     'patches.py',
     (

@@ -313,6 +313,18 @@ _plant(
         'TestBookOnStandby',
     ),
     (
+        'delta-other-server',
+        "a server is told apart from another one with the same process ids",
+        "pg_backend_pid() || ' ' || pg_postmaster_start_time(), pg_is_in_recovery(),",
+        "pg_backend_pid()::text, pg_is_in_recovery(),",
+        'TestBook',
+        (
+            'services/journal.py',
+            "pg_backend_pid() || ' ' || pg_postmaster_start_time(), standby,",
+            "pg_backend_pid(), standby,",
+        ),
+    ),
+    (
         'delta-backend',
         "backend identity: a new connection does not carry on sums from before a crash",
         "if known else None",

@@ -163,7 +163,8 @@ def _names_in_texts(function) -> set[str]:
     holds it as a text."""
     names: set[str] = set()
     for cell in getattr(function, '__closure__', None) or ():
-        with contextlib.suppress(SyntaxError, ValueError):  # the second: an empty cell
+        # an empty cell is a ValueError; most texts are no code
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
             if isinstance(cell.cell_contents, str):
                 names |= code_names(compile(cell.cell_contents.strip(), '', 'exec'))
     return names

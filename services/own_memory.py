@@ -26,6 +26,7 @@ def empty_memory(env):
     laid_aside = transaction.field_data
     transaction.field_data = type(laid_aside)(laid_aside.default_factory)
     _forget_views(transaction)
+    forget_zones(transaction)
     try:
         yield
     finally:
@@ -33,6 +34,14 @@ def empty_memory(env):
         if not unwritten and not state.dirty and state_of(env.cr) is state:
             transaction.field_data = laid_aside
         _forget_views(transaction)
+
+
+def forget_zones(transaction) -> None:
+    """Let environments ask for the user's time zone again, where the context names none: of all
+    that they keep it alone is made of a table on which not every entry depends, that of partners.
+    """
+    for env in transaction.envs:
+        env.__dict__.pop('tz', None)
 
 
 def _forget_views(transaction) -> None:

@@ -28,6 +28,7 @@ from .engine import Engine
 from .entry import FLAG_CLOCK, FLAG_SUPERUSER, Entry
 from .hierarchy import detail_of_expiry
 from .journal import ALL, KEY
+from .own_memory import forget_zones
 from .policy import Plan
 from .recorder import Recording
 from .removal import ANY, MAX_INNER, is_removal
@@ -243,6 +244,7 @@ def _look_up(engine, read: Read, plan, key, transaction, versions) -> Hit | Tick
 def _new_recording(engine, read: Read, plan: Plan) -> Recording:
     """A recording that starts with what is known before the first query."""
     records = read.records
+    forget_zones(records.env.transaction)
     recording = Recording(records.env.cr, engine.read_text, plan.consistency == 'strong')
     relations, opaque = engine.orm_cache.preloaded(records.env.transaction)
     recording.relations |= relations

@@ -245,6 +245,42 @@ class TestMemoryInputs(InputsCase):
 
 
 @tagged('post_install', '-at_install')
+class TestZoneInputs(InputsCase):
+    """The time zone of the user, which Odoo keeps on each environment."""
+
+    def setUp(self):
+        super().setUp()
+        self.set_zone('Europe/Brussels')
+        self.addCleanup(self.set_zone, 'Europe/Brussels')
+
+    def set_zone(self, zone):
+        self.sql(
+            "UPDATE res_partner SET tz = %s"
+            " WHERE id = (SELECT partner_id FROM res_users WHERE id = %s)",
+            [zone, ADMIN],
+        )
+
+    def assertFollowsZone(self, read):
+        def call(env):
+            self.assertTrue(env.tz)  # from here on in memory
+            env.invalidate_all()
+            return read(env)
+
+        before = self.warm(call, tz=None)
+        self.set_zone('Asia/Tokyo')
+        self.assertNotEqual(self.assertExact(call, tz=None), before)
+
+    def test_a_read(self):
+        self.name_banks(lambda record: str(record.env.tz))
+        self.assertFollowsZone(self.names)
+
+    def test_a_named_entry(self):
+        self.assertFollowsZone(
+            lambda env: env['cache.manager'].get_or_compute('inputs:zone', lambda env: str(env.tz))
+        )
+
+
+@tagged('post_install', '-at_install')
 class TestFileInputs(CacheCase):
     def test_a_file_that_is_missing_for_a_moment(self):
         attachment = self.make('ir.attachment', {'name': 'Inputs', 'raw': b'inputs of a file'})

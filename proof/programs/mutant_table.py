@@ -499,6 +499,24 @@ _plant(
 )
 _plant(
     'P1',
+    'services/own_memory.py',
+    (
+        'zone-read',
+        "the user's time zone that an environment keeps is read again by a read",
+        "        env.__dict__.pop('tz', None)\n",
+        "        pass\n",
+        'TestZoneInputs',
+    ),
+    (
+        'zone-named',
+        "and by a named entry",
+        "    forget_zones(transaction)\n",
+        "",
+        'TestZoneInputs',
+    ),
+)
+_plant(
+    'P1',
     'patches.py',
     (
         'clock-of-cursor',

@@ -94,5 +94,4 @@ def _context(env, plan) -> dict | None:
     """The whole context, unless results are shared by people who have others."""
     if plan.sharing != 'user':
         return None
-    noise = keys.NOISE_CONTEXT_KEYS | {'allowed_company_ids'}
-    return {name: env.context[name] for name in sorted(env.context) if name not in noise}
+    return dict(sorted(env.context.items()))

@@ -19,6 +19,7 @@ from . import (
     cache_warmup,
     cache_warmup_line,
     cache_worker,
+    ir_attachment,
     ir_http,
     ir_rule,
     ir_sequence,

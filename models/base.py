@@ -13,7 +13,7 @@ from __future__ import annotations
 from odoo import api, models
 
 from ..services import overrides
-from ..services.reading import note_computed_field
+from ..services.reading import note_code
 from ..services.writing import note_changes, note_draft
 from .read_through import read_through
 
@@ -191,7 +191,7 @@ class Base(models.AbstractModel):
         return read_through(self, 'fields_get', super().fields_get, allfields, attributes)
 
     def _compute_field_value(self, field):
-        note_computed_field(self, field)
+        note_code(self, field)
         return super()._compute_field_value(field)
 
     # -- writes ------------------------------------------------------------------------

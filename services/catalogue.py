@@ -51,7 +51,8 @@ _CLOCK_WORDS = frozenset(
     ["current_timestamp", "current_time", "localtimestamp", "localtime", "current_date"]
 )
 _CLOCK_CALLS = frozenset(["now", "transaction_timestamp", "statement_timestamp", "age"])
-_CLOCK_TEXT = re.compile(r"'\s*now\s*'")  # a timestamp when PostgreSQL reads it as one
+# What becomes a time or a date when PostgreSQL reads it as one, in the server's time zone.
+_CLOCK_TEXT = re.compile(r"'\s*(?:now|today|tomorrow|yesterday)\b")
 # Stable built-ins beginning with pg_ look at the server, not at data; these look at
 # their arguments only.
 _HARMLESS_PG = frozenset(["pg_size_pretty", "pg_column_size", "pg_typeof"])

@@ -322,9 +322,11 @@ class Engine:
         :meth:`disturbed_since`."""
         self._writers.add(transaction)
         self._writer_epoch += 1
+        transaction.memory = self.memory
 
     def rolled_back(self) -> None:
         """Such a transaction was rolled back."""
+        self.memory.doubt()
         self._rolled_back = (time.monotonic(), threading.get_ident())
 
     def writer_epoch(self) -> int:

@@ -158,7 +158,7 @@ BEGIN
                  GROUP BY relation) AS sums;
     END IF;
     RETURN concat_ws('|', pg_current_xact_id_if_assigned() IS NOT NULL, pg_current_snapshot(),
-        pg_backend_pid(), standby,
+        pg_backend_pid() || ' ' || pg_postmaster_start_time(), standby,
         (SELECT token FROM %(schema)s.cache_version WHERE relation = '#generation'), changes);
 END
 $body$

@@ -40,9 +40,6 @@ VARIANT: Final = '@'
 """Stands between the name of an entry and the digest that tells its variants apart: user,
 language, companies, arguments, code."""
 
-NOISE_CONTEXT_KEYS: Final = frozenset({'params', 'uid'})
-"""``params`` is the URL of the web client, ``uid`` the user who logged in: no read asks them."""
-
 # Redis tries every position for every asterisk; a few are enough to find the candidates.
 _REDIS_MAX_ASTERISKS: Final = 8
 
@@ -98,7 +95,8 @@ def call_key(call: Call) -> str:
     """Return the key of a call.
 
     Equal calls have equal keys. Tuples equal lists, sets equal frozensets, keyword arguments and
-    context have no order, and neither have the allowed companies after the first.
+    context have no order. The allowed companies have one: Odoo's ``fiscal_country_codes`` names
+    countries in the order of the companies.
 
     :return: ``v1:orm:<model>:<method>:<32 hexadecimal digits>``
     :raise Unkeyable: for a call with an argument or a context value that has no canonical form
@@ -124,30 +122,12 @@ def canonical_bytes(value: Any) -> bytes:
 
 
 def _canonical(call: Call) -> list:
-    context, rule_context = call.context, call.rule_context
     try:
-        context = {key: context[key] for key in sorted(context) if key not in NOISE_CONTEXT_KEYS}
+        context = dict(sorted(call.context.items()))
         kwargs = dict(sorted(call.kwargs.items()))
     except TypeError:
         raise Unkeyable('The names in a context or of keyword arguments must be strings.') from None
-    companies = context.get('allowed_company_ids')
-    if type(companies) in (list, tuple) and len(companies) > 2:
-        ordered = _with_sorted_tail(companies)
-        context['allowed_company_ids'] = ordered
-        # record rules see the same list as a tuple, if at all
-        same = tuple(companies)
-        rule_context = [ordered if value == same else value for value in rule_context]
-    form = call._replace(kwargs=kwargs, rule_context=rule_context, context=context)
-    return [FORMAT_VERSION, *form]
-
-
-def _with_sorted_tail(companies: list | tuple) -> list:
-    """The first company is the current one; the others are a set."""
-    first, *others = companies
-    try:
-        return [first, *sorted(others)]
-    except TypeError:
-        return [first, *others]
+    return [FORMAT_VERSION, *call._replace(kwargs=kwargs, context=context)]
 
 
 def _pack(value: Any) -> bytes:

@@ -96,6 +96,10 @@ class Memory:
             self._empty()
             self._rights = transaction.rights
 
+    def doubt(self) -> None:
+        """It may hold values that a transaction has put there and then undone."""
+        self._rights = None
+
     def set_apart(self, transaction) -> None:
         """A transaction goes on with what it remembers of another state, see :mod:`.remembered`.
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 import typing
 
-from . import calls, codec, journal, key_families, keys, reading, remembered
+from . import calls, codec, journal, key_families, keys, reading
 from .clock import dates
 from .computing import Tagged
 from .engine import Engine
@@ -121,10 +121,9 @@ def _sharers(env, sharing: str) -> tuple:
     if sharing == 'all':
         return ()
     context = env.context
-    companies = context.get('allowed_company_ids')
-    companies = (companies[0], *sorted(companies[1:])) if companies else (env.company.id,)
+    companies = tuple(context.get('allowed_company_ids') or (env.company.id,))
     if sharing == 'company':
-        return companies, context.get('lang')
+        return (companies[0], *sorted(companies[1:])), context.get('lang')
     return companies, context.get('lang'), context.get('tz'), env.uid, env.su
 
 
@@ -260,7 +259,6 @@ def _ticket(engine, call: Call, key, transaction, versions, found, started):
     reading.settle_memory(engine, call.env, transaction)
     recording = Recording(call.env.cr, engine.read_text)
     recording.relations |= call.dependencies
-    recording.relations |= remembered.relations(call.env.transaction, engine.orm_cache)
     return reading.Ticket(
         call.name.label,
         key,
@@ -274,6 +272,7 @@ def _ticket(engine, call: Call, key, transaction, versions, found, started):
         found.relation,
         started,
         engine.writer_epoch(),
+        zone=call.env.context.get('tz'),
     )
 
 

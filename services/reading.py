@@ -23,7 +23,7 @@ import time
 import typing
 
 from . import auditor, codec, columns, keys, positions, remembered, shapes, trail
-from .clock import dates, mentions_clock, searches_clock, uses
+from .clock import dates, groups_by_clock, mentions_clock, uses
 from .engine import Engine
 from .entry import FLAG_CLOCK, FLAG_SUPERUSER, Entry
 from .hierarchy import detail_of_expiry
@@ -31,7 +31,7 @@ from .journal import ALL, KEY
 from .policy import Plan
 from .recorder import Recording
 from .removal import ANY, MAX_INNER, is_removal
-from .statements import has_set
+from .statements import has_set, temporary
 from .transaction import TransactionState, is_snapshot_stable, state_of
 from .versions import State
 
@@ -51,6 +51,7 @@ class Ticket(typing.NamedTuple):
     :param started: ``time.perf_counter()`` when the call began
     :param before: the payload that was stale, b'' for none
     :param columns: those that the call wants, see :func:`.columns.asked`
+    :param zone: time zone of the context, whose date is part of the key
     """
 
     name: tuple[str, str]
@@ -67,6 +68,7 @@ class Ticket(typing.NamedTuple):
     writer_epoch: int
     before: bytes = b''
     columns: typing.Any = None
+    zone: str | None = None
 
 
 PLAIN = object()
@@ -234,12 +236,14 @@ def _look_up(engine, read: Read, plan, key, transaction, versions) -> Hit | Tick
         engine.writer_epoch(),
         found.before,
         columns.asked(read.method, read.args, read.kwargs) if found.before else None,
+        read.records.env.context.get('tz'),
     )
 
 
 def settle_memory(engine, env, transaction: TransactionState) -> None:
     """What this process remembers must be of the transaction's snapshot, or nothing is kept."""
     engine.memory.settle(transaction)
+    remembered.forget_zones(env.transaction)
     if remembered.is_outdated(env.transaction):
         engine.memory.set_apart(transaction)
 
@@ -249,12 +253,10 @@ def _new_recording(engine, read: Read, plan: Plan) -> Recording:
     records = read.records
     recording = Recording(records.env.cr, engine.read_text, plan.consistency == 'strong')
     relations, opaque = engine.orm_cache.preloaded(records.env.transaction)
-    recording.relations |= relations | remembered.relations(
-        records.env.transaction, engine.orm_cache
-    )
+    recording.relations |= relations
     if opaque:
         recording.refuse(f'in memory: {opaque}')
-    recording.clock = mentions_clock(read.args) or searches_clock(records, read.args)
+    recording.clock = mentions_clock(read.args) or groups_by_clock(records, read.method, read.args)
     return recording
 
 
@@ -413,10 +415,14 @@ def is_replaying() -> bool:
     return _local.replay is not None
 
 
-def note_computed_field(records, field) -> None:
-    """A field is being computed: what its code looks at becomes known to the recording."""
+def note_code(records, field, what: str = 'compute') -> None:
+    """A field is being computed, or searched by: what its code looks at becomes known to the
+    recording.
+
+    :param what: 'compute' or 'search'
+    """
     for ticket in _watching():
-        found = uses(records, field)
+        found = uses(records, field, what)
         if 'request' in found:
             ticket.recording.refuse(f'web request: {field}')
         if 'clock' in found:
@@ -480,6 +486,23 @@ def note_clock() -> None:
         ticket.recording.clock = True
 
 
+def note_date(zone: str | None) -> None:
+    """Code has looked at the date in a time zone.  The key holds that of one zone and of UTC; where
+    the reader's context names none, it changes whenever the date does anywhere.
+
+    :param zone: of the context, None is the user's
+    """
+    for ticket in _watching():
+        if ticket.zone and zone not in (ticket.zone, 'UTC'):
+            ticket.recording.clock = True
+
+
+def refuse(reason: str) -> None:
+    """What is being computed must not be kept."""
+    for ticket in _watching():
+        ticket.recording.refuse(reason)
+
+
 # -- what the transaction may use ------------------------------------------------------
 
 
@@ -492,7 +515,7 @@ def versions_for(engine, records, transaction, plan) -> tuple[State | None, str]
     if not all(type(id_) is int for id_ in records._ids):
         return None, 'uncacheable'
     cr = records.env.cr
-    if has_set(cr):
+    if has_set(cr) or any(map(engine.catalogue.knows, temporary(cr))):
         return None, 'uncacheable'
     if plan.consistency != 'strong' and not transaction.looked:
         known = engine.book(cr).state

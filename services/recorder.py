@@ -26,6 +26,17 @@ from . import journal, positions
 from .statements import sent
 from .transaction import HAS_WRITTEN
 
+CURSOR_NOTES = frozenset(
+    (
+        '_ormcache_lookups',  # which values of tools.ormcache were asked for, for its figures
+        '_compile_batch_',  # texts of views, on whose table every entry depends
+        'translation_data',  # of an answer over HTTP that is being written
+        'account_disable_recursion_stack',  # only while a journal entry is written
+    )
+)
+"""What Odoo itself keeps in ``cr.cache``.  Whatever else is there when a recording begins may have
+been read from any table, and sends no SQL any more."""
+
 INNER = (journal.KEY, journal.PATTERN)
 """How dependencies on named entries begin."""
 
@@ -77,6 +88,8 @@ class Recording:
             hooks = thread.query_hooks = []
         hooks.append(self._hook)
         self.sent = sent(self.cr)
+        if noted := sorted(self.cr.cache.keys() - CURSOR_NOTES, key=str):
+            self.refuse(f'in memory: cr.cache {noted[0]}')
         return self
 
     def __exit__(self, *exc_info) -> None:

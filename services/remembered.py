@@ -4,7 +4,8 @@ The one idea: ``odoo.api.Environment`` looks these up once and keeps them for as
 over a commit, over ``invalidate_all()``, and when ``tools.ormcache`` is emptied.  Whoever takes
 such a value sends no SQL that could be recorded, and may go on with companies that the user has
 lost.  So before a recording begins, what the environments of the transaction remember is looked up
-once more, and if that is another value, nothing is kept.  What it was read from is a dependency.
+once more, and if that is another value, nothing is kept.  The time zone alone is made of a table on
+which not every entry depends, that of partners: it is forgotten, so that the recording sees it.
 
 What may go wrong: a module that keeps values on environments or models by itself.
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 from odoo.api import Environment
 from odoo.exceptions import UserError
 
-NAMES = ('company', 'companies', 'tz', 'lang')
+NAMES = ('company', 'companies', 'lang')
 """Properties with a value from the database.  ``user`` is a record without values, and ``_lang``
 follows from ``lang``."""
 
@@ -42,19 +43,15 @@ def _is_current(env, name: str, known) -> bool:
         return False
 
 
-def relations(transaction, orm_cache) -> set[str]:
-    """The tables behind what is remembered, besides those on which every entry depends.
-
-    :param orm_cache: an :class:`.recorder.OrmCacheReader`
-    """
+def forget_zones(transaction) -> None:
+    """Let environments look up the user's time zone again, where the context names none."""
     for env in transaction.envs:
-        if 'tz' in vars(env) and not env.context.get('tz'):
-            return orm_cache.relations(env['res.users']._fields['tz'])[0]
-    return set()
+        if not env.context.get('tz'):
+            vars(env).pop('tz', None)
 
 
 def forget(transaction) -> None:
     """Environments look everything up again when they are asked for it."""
     for env in transaction.envs:
-        for name in (*NAMES, '_lang'):
+        for name in (*NAMES, 'tz', '_lang'):
             vars(env).pop(name, None)

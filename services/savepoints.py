@@ -19,7 +19,7 @@ import weakref
 from odoo.sql_db import Cursor, Savepoint
 
 from .event_log import START
-from .transaction import log_of
+from .transaction import log_of, rolled_back_to_savepoint
 
 _SLOT = 'tiered_cache.savepoints'
 
@@ -56,6 +56,7 @@ def post_load() -> None:
     @functools.wraps(roll_back)
     def rollback(self):
         roll_back(self)
+        rolled_back_to_savepoint(self._cr)
         log = log_of(self._cr)
         if log is not None:
             # PostgreSQL knew the savepoint, so it belongs to the transaction that is open now

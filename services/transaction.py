@@ -35,6 +35,7 @@ class TransactionState:
     :param events: what somebody listens to, see :mod:`.event_log`; None while nothing happened
     :param journal_engine: the engine for which the ORM hooks write the journal, if they do
     :param refreshes: what to compute again when it is over: key → job; None while there is nothing
+    :param memory: :class:`.memory.Memory` whose values it has changed by the ORM, or None
     """
 
     __slots__ = (
@@ -46,6 +47,7 @@ class TransactionState:
         'events',
         'journal_engine',
         'looked',
+        'memory',
         'objection',
         'refreshes',
         'rights',
@@ -65,6 +67,7 @@ class TransactionState:
         self.events = None
         self.journal_engine = None
         self.refreshes: dict | None = None
+        self.memory = None
         self._sent = 0.0
 
     def __deepcopy__(self, memo):
@@ -105,6 +108,16 @@ def state_of(cr) -> TransactionState:
         state = TransactionState(cr)
         cr.postcommit.data[_SLOT] = cr.postrollback.data[_SLOT] = state
     return state
+
+
+def rolled_back_to_savepoint(cr) -> None:
+    """Tell the memory of the process, where a transaction has changed what it is made of: values
+    that were filled in between stay there.  Odoo clears them after a write, not after its undoing.
+    """
+    postcommit = getattr(cr, 'postcommit', None)
+    state = None if postcommit is None else postcommit.data.get(_SLOT)
+    if state is not None and state.memory is not None:
+        state.memory.doubt()
 
 
 def log_of(cr):

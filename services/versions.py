@@ -13,7 +13,9 @@ are read again (about 1 ms):
   it, so no row that the state has not counted can have disappeared;
 * the process must have looked through this very backend before: after a crash or a
   failover commits may be lost and their transaction ids used again, but no backend
-  survives either, so the first look through a new backend reads everything.
+  survives either, so the first look through a new backend reads everything.  A pooler
+  keeps the connection, and in containers the other server has the same process ids, so
+  the start of the server is part of a backend's name.
 
 States are never modified once published, so threads need no lock to read them.
 
@@ -50,7 +52,7 @@ _LAST_SIGNALS = ', '.join(f'(SELECT max(id) FROM orm_signaling_{name})' for name
 
 _FULL = f"""
 SELECT pg_current_xact_id_if_assigned() IS NOT NULL, pg_current_snapshot()::text,
-       pg_backend_pid(), pg_is_in_recovery(),
+       pg_backend_pid() || ' ' || pg_postmaster_start_time(), pg_is_in_recovery(),
        (SELECT json_object_agg(relation, token::text) FROM (
             SELECT relation, mod(sum(token), {journal.MODULUS}) AS token FROM (
                 SELECT relation, token FROM cache_version
@@ -91,7 +93,7 @@ class State:
 class _Row(typing.NamedTuple):
     written: bool
     snapshot: Snapshot
-    backend: int
+    backend: str
     standby: bool
     rest: tuple
 
@@ -105,7 +107,7 @@ def _delta(cr, base: State) -> _Row:
         cr.execute(_DELTA, [str(snapshot.xmax), [str(xid) for xid in snapshot.running]])
     written, shown, backend, standby, generation, *changes = cr.fetchone()[0].split('|', 5)
     rest = (generation, json.loads(changes[0]) if changes else [])
-    return _Row(written == 't', Snapshot.parse(shown), int(backend), standby == 't', rest)
+    return _Row(written == 't', Snapshot.parse(shown), backend, standby == 't', rest)
 
 
 def _everything(cr, capture: str) -> _Row:

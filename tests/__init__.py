@@ -32,6 +32,7 @@ from . import (
     test_header,
     test_hierarchy,
     test_history_checks,
+    test_inputs,
     test_inspection,
     test_isolation,
     test_journal,

@@ -97,15 +97,27 @@ class TestCode(BaseCase):
     def test_the_web_request_is_found(self):
         self.assertIn('request', self.uses('_request'))
 
-    def test_a_search_method_in_a_domain_is_looked_at(self):
+    def test_a_field_that_is_grouped_by_is_looked_at(self):
         class Records(Looks):
             _fields = {name: fields.Char() for name in ('_by_helper', '_date_only')}  # noqa: RUF012
-            env = types.SimpleNamespace(registry=types.SimpleNamespace())
 
+        class Env(dict):
+            registry = types.SimpleNamespace()
+
+        records = Records()
+        records.env = Env(records=records)
         for name, field in Records._fields.items():
-            field.search = name
-        self.assertTrue(clock.searches_clock(Records(), ([('_by_helper', '=', True)],)))
-        self.assertFalse(clock.searches_clock(Records(), ([('_date_only', '=', True)],)))
+            field.search, field.model_name = name, 'records'
+        groups = clock.groups_by_clock
+        self.assertTrue(groups(records, 'web_read_group', ([], ['_date_only', '_by_helper'])))
+        self.assertTrue(groups(records, 'formatted_read_group', ([], ('_by_helper:month',))))
+        self.assertTrue(groups(records, 'read_group', ([], [], '_by_helper')))
+        progress = ([], '_date_only', {'field': '_by_helper', 'colors': {}})
+        self.assertTrue(groups(records, 'read_progress_bar', progress))
+        sets = ([], [['_date_only'], ['_by_helper']])
+        self.assertTrue(groups(records, 'formatted_read_grouping_sets', sets))
+        self.assertFalse(groups(records, 'web_read_group', ([], ['_date_only', 'no.such.field'])))
+        self.assertFalse(groups(records, 'search_read', ([], ['_by_helper'])))
 
 
 @tagged('post_install', '-at_install')
@@ -146,17 +158,17 @@ class TestShortLives(CacheCase):
             77, lambda env: env['res.bank'].search_read([('create_date', '>', '-3H')], ['name'])
         )
 
-    def test_a_field_whose_search_method_names_it(self):
-        self.patch(reading, 'searches_clock', lambda _records, _args: True)
+    def test_a_field_that_is_grouped_by(self):
+        self.patch(reading, 'groups_by_clock', lambda _records, _method, _args: True)
         self.assertLives(77)
 
     def test_a_computed_field_whose_code_names_it(self):
-        self.patch(reading, 'uses', lambda _records, _field: frozenset(['clock']))
+        self.patch(reading, 'uses', lambda _records, _field, _what: frozenset(['clock']))
         self.make('res.bank', {'name': 'Short-lived'})
         self.assertLives(77)
 
     def test_a_computed_field_that_reads_the_web_request_is_not_kept(self):
-        self.patch(reading, 'uses', lambda _records, _field: frozenset(['request']))
+        self.patch(reading, 'uses', lambda _records, _field, _what: frozenset(['request']))
         self.make('res.bank', {'name': 'Of a request'})
         for _twice in range(2):
             with self.assertMiss('uncacheable', 'web request'), self.request() as env:

@@ -1,9 +1,5 @@
 """What environments remember of their user; see ``services/remembered.py``."""
 
-from datetime import date
-
-import pytz
-
 from odoo.addons.tiered_cache.services import reading, remembered
 from odoo.exceptions import AccessError
 from odoo.fields import Command
@@ -73,57 +69,10 @@ class TestRemembered(CacheCase):
         with self.assertHit(), self.request(**both) as env:
             self.partners(env)
 
-    # -- time zone ---------------------------------------------------------------------
-
-    def set_zone(self, uid, zone):
-        self.sql(
-            "UPDATE res_partner SET tz = %s FROM res_users u"
-            " WHERE u.partner_id = res_partner.id AND u.id = %s",
-            [zone, uid],
-        )
-
-    def test_a_time_zone_is_a_dependency_wherever_it_is_remembered(self):
-        uid = self.make_user(tz='Asia/Tokyo')
-        bank = self.make('res.bank', {'name': "Remembered"})
-        self.sql("UPDATE res_bank SET create_date = '2026-01-01 02:00' WHERE id = %s", [bank])
-
-        def since_new_year(env):
-            return env['res.bank'].search_count(
-                [('id', '=', bank), ('create_date', '>=', date(2026, 1, 1))]
-            )
-
-        request = {'uid': uid, 'tz': False}
-        self.assertEqual(self.warm(since_new_year, **request), 1)
-        self.forget()
-        with self.request(**request) as env:
-            self.assertEqual(env.tz, pytz.timezone('Asia/Tokyo'))
-            env.invalidate_all()
-            since_new_year(env)
-        with self.assertHit(), self.request(**request) as env:
-            since_new_year(env)
-        self.set_zone(uid, 'America/New_York')
-        with self.request(**request) as env:
-            self.assertEqual(since_new_year(env), 0)
-
-    def test_so_it_is_for_a_named_entry(self):
-        uid = self.make_user(tz='Asia/Tokyo')
-        request = {'uid': uid, 'tz': False}
-
-        def zone(env):
-            self.assertTrue(env.tz)
-            return env['cache.manager'].get_or_compute(
-                'v1:remembered:zone', lambda: env.tz.zone, ttl_s=60
-            )
-
-        self.assertEqual(self.warm(zone, **request), 'Asia/Tokyo')
-        self.set_zone(uid, 'America/New_York')
-        with self.request(**request) as env:
-            self.assertEqual(zone(env), 'America/New_York')
-
     # -- each of them ------------------------------------------------------------------
 
     def test_each_value_is_looked_up_again(self):
-        wrong = {'tz': pytz.timezone('Asia/Tokyo'), 'lang': 'xx_XX'}
+        wrong = {'lang': 'xx_XX'}
         for context in ({}, {'tz': False, 'allowed_company_ids': False, 'lang': False}):
             with self.request(**context) as env:
                 for name in remembered.NAMES:
@@ -135,9 +84,10 @@ class TestRemembered(CacheCase):
                         vars(env).pop(name)
 
     def test_an_audit_can_do_without_it(self):
+        names = (*remembered.NAMES, 'tz')
         with self.request() as env:
-            for name in remembered.NAMES:
+            for name in names:
                 getattr(env, name)
             self.partners(env)
             reading._forget(self.engine, env)
-            self.assertFalse(set(remembered.NAMES) & set(vars(env)))
+            self.assertFalse(set(names) & set(vars(env)))

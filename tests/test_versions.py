@@ -236,6 +236,23 @@ class TestBook(BookCase):
         for _twice in range(2):  # the second look adds to what the first has left
             self.assertEqual(self.look(), self.version())
 
+    def test_another_server_behind_a_pooler_reads_everything(self):
+        """The connection is the same, and so is the process id."""
+        self.sql("""
+            CREATE SCHEMA tc_other;
+            CREATE FUNCTION tc_other.pg_postmaster_start_time() RETURNS timestamptz
+                LANGUAGE sql STABLE AS $$ SELECT timestamptz '2026-01-01' $$;
+        """)
+        self.addCleanup(self.sql, "DROP SCHEMA tc_other CASCADE")
+        with self.reader() as cr:
+            for _twice in range(2):
+                self.look(cr)
+                cr.rollback()
+            self.assertEqual((self.book.reloads, self.book.deltas), (1, 1))
+            cr.execute("SET LOCAL search_path = tc_other, pg_catalog, public")
+            self.look(cr)
+            self.assertEqual((self.book.reloads, self.book.deltas), (2, 1))
+
     def test_a_thread_that_slept_through_a_crash_brings_nothing_back(self):
         self.look()
         before = self.book.state

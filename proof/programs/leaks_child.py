@@ -20,10 +20,10 @@ from odoo import api
 from odoo.addons.tiered_cache.services import auditor, reading, shapes
 from odoo.addons.tiered_cache.services.engine import engine_for
 from odoo.addons.tiered_cache.services.metrics import Metrics
+from odoo.exceptions import UserError
 from odoo.modules.registry import Registry
 from odoo.service.model import call_kw
 from odoo.sql_db import db_connect
-from odoo.exceptions import UserError
 from odoo.tools import SQL
 
 from bench import child as bench_child

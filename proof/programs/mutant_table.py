@@ -64,10 +64,10 @@ _plant(
     ),
     (
         'remembered-zone',
-        "a time zone that was looked up before is a dependency",
-        "        if 'tz' in vars(env) and not env.context.get('tz'):\n",
-        "        if False:\n",
-        'TestRemembered',
+        "the user's time zone that an environment remembers is looked up again",
+        "            vars(env).pop('tz', None)\n",
+        "            pass\n",
+        'TestZoneInputs',
     ),
     (
         'remembered-audit',
@@ -198,8 +198,8 @@ _plant(
     (
         'settings',
         "who has changed settings of its session is not served",
-        "    if has_set(cr):\n",
-        "    if False:\n",
+        "    if has_set(cr) or",
+        "    if",
         'TestSettings',
     ),
     (
@@ -370,6 +370,18 @@ _plant(
         'TestBookOnStandby',
     ),
     (
+        'delta-other-server',
+        "a server is told apart from another one with the same process ids",
+        "pg_backend_pid() || ' ' || pg_postmaster_start_time(), pg_is_in_recovery(),",
+        "pg_backend_pid()::text, pg_is_in_recovery(),",
+        'TestBook',
+        (
+            'services/journal.py',
+            "pg_backend_pid() || ' ' || pg_postmaster_start_time(), standby,",
+            "pg_backend_pid(), standby,",
+        ),
+    ),
+    (
         'delta-backend',
         "backend identity: a new connection does not carry on sums from before a crash",
         "if known else None",
@@ -511,6 +523,97 @@ _plant(
         "pg_current_xact_id_if_assigned() IS NOT NULL, pg_current_snapshot(),",
         "false, pg_current_snapshot(),",
         'TestBook TestOwnWrites',
+    ),
+)
+_plant(
+    'P3',
+    'services/engine.py',
+    (
+        'memory-rolled-back',
+        "what a transaction has put into tools.ormcache is in doubt when it is rolled back",
+        "        self.memory.doubt()\n",
+        "",
+        'TestMemoryInputs',
+    ),
+    (
+        'memory-savepoint',
+        "and when it goes back to a savepoint",
+        "        transaction.memory = self.memory\n",
+        "",
+        'TestMemoryInputs',
+    ),
+)
+_plant(
+    'P1',
+    'services/recorder.py',
+    (
+        'cursor-notes',
+        "what code has noted on the cursor before the recording began may come from any table",
+        "            self.refuse(f'in memory: cr.cache {noted[0]}')\n",
+        "            pass\n",
+        'TestMemoryInputs',
+    ),
+)
+_plant(
+    'P1',
+    'patches.py',
+    (
+        'clock-of-cursor',
+        "cr.now() tells the recording, also the second time",
+        "it sends no SQL\n        reading.note_clock()\n",
+        "it sends no SQL\n",
+        'TestClockInputs',
+    ),
+    (
+        'clock-search',
+        "the code of a search method is looked at when it runs",
+        "        reading.note_code(records, self, 'search')\n",
+        "",
+        'TestClockInputs',
+    ),
+)
+_plant(
+    'P1',
+    'services/clock.py',
+    (
+        'clock-groups',
+        "a field that is grouped by is looked at",
+        "    return any(_field_uses_clock(records, name) for name in"
+        " _texts(args[_GROUPING[method] :]))\n",
+        "    return False\n",
+        'TestCode',
+    ),
+    (
+        'clock-datetime-today',
+        "datetime.today() is the time of day",
+        "                names.add('now')\n",
+        "                pass\n",
+        'TestClockCode',
+    ),
+    (
+        'clock-written-code',
+        "code that people have written for a field is looked at",
+        " | _names_in_texts(function)\n",
+        "\n",
+        'TestClockCode',
+    ),
+)
+_plant(
+    'P1',
+    'services/statements.py',
+    (
+        'settings-indented',
+        "a statement that changes a setting is recognized however far it is indented",
+        "    if query.lstrip()[:8].lower().startswith(_BEGINNINGS):\n",
+        "    if query[:40].lstrip().lower().startswith(_BEGINNINGS):\n",
+        'TestConnectionInputs',
+    ),
+    (
+        'settings-within',
+        "set_config() is recognized anywhere in a statement",
+        "_ANYWHERE = (';', 'set_config', 'pg_settings', 'temp')",
+        "_ANYWHERE = (';', 'temp')",
+        'TestConnectionInputs',
     ),
 )
 _plant(
@@ -1012,7 +1115,7 @@ _plant(
     (
         'hook-compute',
         "the code of a computed field is looked at when it runs",
-        "        note_computed_field(self, field)\n",
+        "        note_code(self, field)\n",
         "",
         'TestShortLives',
     ),
@@ -1164,8 +1267,8 @@ _plant(
     (
         'memory-ignored',
         "ORM cache: what was in memory before the computation counts as read",
-        "    recording.relations |= relations | remembered.relations(",
-        "    recording.relations |= remembered.relations(",
+        "    recording.relations |= relations\n    if opaque",
+        "    if opaque",
         'TestWhatIsNotInTheDatabase',
     ),
     (
@@ -1677,8 +1780,9 @@ _plant(
         'TestUsersAndCompanies TestCircumstances',
         (
             'services/keys.py',
-            "NOISE_CONTEXT_KEYS: Final = frozenset({'params', 'uid'})",
-            "NOISE_CONTEXT_KEYS: Final = frozenset({'params', 'uid', 'allowed_company_ids'})",
+            "        context = dict(sorted(call.context.items()))\n",
+            "        context = dict(sorted(call.context.items()))\n"
+            "        context.pop('allowed_company_ids', None)\n",
         ),
     ),
     (
@@ -1696,6 +1800,27 @@ _plant(
         'TestCircumstances',
     ),
     ('key-dates', "the date in the key", "dates=dates(env),", "dates=(),", 'TestCircumstances'),
+    (
+        'key-companies',
+        "the order of the companies in the key",
+        "context=env.context,\n                request",
+        "context={**env.context, 'allowed_company_ids':"
+        " sorted(env.context.get('allowed_company_ids') or ())},\n                request",
+        'TestContextInputs',
+        (
+            'services/reading.py',
+            "rule_context=tuple(env['ir.rule']._compute_domain_context_values()),",
+            "rule_context=(),",
+        ),
+    ),
+    (
+        'key-all-of-the-context',
+        "the user that the context names, and the address of the web client, in the key",
+        "context=env.context,\n                request",
+        "context={n: v for n, v in env.context.items() if n not in ('uid', 'params')},\n"
+        "                request",
+        'TestContextInputs',
+    ),
     ('key-ids', "the records in the key", "ids=read.records._ids,", "ids=(),", 'TestCircumstances'),
     (
         'key-arguments',
@@ -1737,30 +1862,23 @@ _plant(
         'TestCallKey',
         (
             'services/keys.py',
-            "form = call._replace(kwargs=kwargs,",
-            "form = call._replace(model='', kwargs=kwargs,",
+            "call._replace(kwargs=kwargs,",
+            "call._replace(model='', kwargs=kwargs,",
         ),
     ),
     (
         'key-language',
         "the language in the key",
-        "frozenset({'params', 'uid'})",
-        "frozenset({'params', 'uid', 'lang'})",
+        "        context = dict(sorted(call.context.items()))\n",
+        "        context = dict(sorted(call.context.items()))\n        context.pop('lang', None)\n",
         'TestCircumstances',
     ),
     (
         'key-time-zone',
         "the time zone in the key",
-        "frozenset({'params', 'uid'})",
-        "frozenset({'params', 'uid', 'tz'})",
+        "        context = dict(sorted(call.context.items()))\n",
+        "        context = dict(sorted(call.context.items()))\n        context.pop('tz', None)\n",
         'TestCircumstances',
-    ),
-    (
-        'key-companies',
-        "the first of the allowed companies is the current one",
-        "return [first, *sorted(others)]",
-        "return sorted(companies)",
-        'TestCallKey TestUsersAndCompanies',
     ),
     (
         'key-typed-text',
@@ -1815,8 +1933,8 @@ _plant(
     (
         'key-format',
         "the format of the payload in the key",
-        "return [FORMAT_VERSION, *form]",
-        "return [*form]",
+        "return [FORMAT_VERSION, *call",
+        "return [*call",
         'TestCodeSafety TestCallKey',
     ),
 )
@@ -1884,13 +2002,6 @@ _plant(
         'TestCode',
     ),
     (
-        'clock-search',
-        "search methods are inspected for the clock",
-        "    return 'clock' in known[name]\n",
-        "    return False\n",
-        'TestCode',
-    ),
-    (
         'request-code',
         "code of compute methods is inspected for the web request",
         "        found.add('request')\n",
@@ -1954,9 +2065,30 @@ _plant(
     (
         'clock-domain',
         "arguments relative to now make the result short-lived",
-        "recording.clock = mentions_clock(read.args) or searches_clock(records, read.args)",
-        "recording.clock = False",
+        "recording.clock = mentions_clock(read.args) or groups_by_clock(records,",
+        "recording.clock = False and groups_by_clock(records,",
         'TestShortLives',
+    ),
+    (
+        'clock-other-zone',
+        "the date in another time zone than the user's counts as the time of day",
+        "        if ticket.zone and zone not in (ticket.zone, 'UTC'):\n",
+        "        if False:\n",
+        'TestClockInputs',
+    ),
+    (
+        'file-missing',
+        "what was computed without a file that could not be read is not kept",
+        "        ticket.recording.refuse(reason)\n",
+        "        pass\n",
+        'TestFileInputs',
+    ),
+    (
+        'temporary-hides',
+        "a temporary table with the name of a real one switches the cache off for its connection",
+        " or any(map(engine.catalogue.knows, temporary(cr))):\n",
+        ":\n",
+        'TestConnectionInputs',
     ),
     (
         'clock-not-audited',
@@ -2616,8 +2748,8 @@ _plant(
     (
         'website-pages',
         "website pages are not cached",
-        "        return False\n    session",
-        "        pass\n    session",
+        "    if getattr(request, 'is_frontend', False) or http is None or session is None:\n",
+        "    if http is None or session is None:\n",
         'TestCircumstances',
     ),
     (

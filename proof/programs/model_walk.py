@@ -42,8 +42,8 @@ def _differ_by_one(seat, other):
 
 
 BESIDE = [_beside(seat) for seat in range(len(SEATS))]
-"""For each seat, who reads the same pages: mostly such as differ from it in one thing, since a second
-one would keep answers apart."""
+"""For each seat, who reads the same pages: mostly such as differ from it in one thing, since a
+second one would keep answers apart."""
 
 
 class Focus:
@@ -259,6 +259,26 @@ def _alone(worker):
     return [['rollback', worker, slot] for slot in range(3)]
 
 
+APART = (
+    ((1, 9), 'categories', ('category_name', range(3), (1, 3, 5, 7))),
+    ((3, 10), 'partner forms', ('partner_barcode', (0, 1, 2), range(8))),
+    ((7, 8), 'members', ('partner_categories', (4,), (2, 3, 6, 7))),
+)
+"""Two seats that differ in one thing (language, current company, superuser mode), a page, and a
+change that only one of them shows."""
+
+
+def _apart(choose, _focus, worker):
+    """The same is asked under circumstances that differ in one thing."""
+    seats, page, (name, *values) = choose(APART)
+    first = choose(range(2))
+    return [
+        *('in_turn', *_alone(worker)),
+        ['write', _other(worker), name, *(choose(some) for some in values)],
+        *(_fresh(worker, seats[first], page), _fresh(worker, seats[1 - first], page)),
+    ]
+
+
 def _fresh(worker, seat, page):
     return ['read', worker, 0, seat, page, 'new', False, False]
 
@@ -304,6 +324,7 @@ KINDS = {
     'in memory before': (0.3, _in_memory_before),
     'inner hit': (0.2, _inner_hit),
     'left by superuser': (0.3, _left_by_superuser),
+    'apart': (0.4, _apart),
     'rollback': (2, _in_slot('rollback')),
     'savepoint': (1.5, _in_slot('savepoint')),
     'release savepoint': (1.5, _in_slot('release_savepoint', BOTH)),

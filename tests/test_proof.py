@@ -4,6 +4,7 @@ The one idea: what judges the cache is itself judged by what is planted here.
 """
 
 import contextlib
+import logging
 import os
 import random
 import signal
@@ -344,7 +345,7 @@ class TestProofOdooTests(BaseCase):
     def test_what_the_auditor_lets_pass_is_counted(self):
         answers = iter((1, 2))
         memory = ['warm']
-        with self.assertLogs(auditor.__name__, 'INFO') as logged:
+        with self.assertLogs(auditor.__name__, logging.INFO) as logged:  # 'INFO' is 25 in Odoo
             auditor.audit(('m', 'read'), 0, lambda: next(answers))
             auditor.audit(('m', 'read'), 'a', lambda: memory[-1], forget=lambda: memory.append('a'))
         found = odoo_tests_report.excused('\n'.join(logged.output))

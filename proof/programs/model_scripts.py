@@ -94,8 +94,8 @@ SCRIPTS = {
     ],
     'another current company': [
         ['write', 1, 'partner_barcode', 1, 3],
-        ['read', 0, 0, 3, 'partner forms', 'new'],
         ['read', 0, 0, 10, 'partner forms', 'new'],
+        ['read', 0, 0, 11, 'partner forms', 'new'],
     ],
     'what was in memory before': [
         ['read', 0, 0, 0, 'banks', 'new', True],

@@ -261,7 +261,7 @@ def _alone(worker):
 
 APART = (
     ((1, 9), 'categories', ('category_name', range(3), (1, 3, 5, 7))),
-    ((3, 10), 'partner forms', ('partner_barcode', (0, 1, 2), range(8))),
+    ((10, 11), 'partner forms', ('partner_barcode', (0, 1, 2), range(8))),
     ((7, 8), 'members', ('partner_categories', (4,), (2, 3, 6, 7))),
 )
 """Two seats that differ in one thing (language, current company, superuser mode), a page, and a

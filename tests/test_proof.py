@@ -82,7 +82,7 @@ class TestProofLoad(BaseCase):
         found = {one['id']: tuple(one[name] for name in load.WEB_FIELDS) for one in rows}
         return patch.object(load.Load, '_in_database', lambda _load: found)
 
-    def told(self, shape):
+    def ask(self, shape):
         getattr(self.session, shape)(self.answers)
         return '\n'.join(self.load.anomalies())
 
@@ -90,40 +90,40 @@ class TestProofLoad(BaseCase):
         for key in ACCOUNTS:
             self.load.recency.acknowledged(key, 1)
         for shape in ('search', 'group', 'count', 'read'):
-            self.assertEqual(self.told(shape), '')
+            self.assertEqual(self.ask(shape), '')
         self.assertGreater(self.load.checked()['floors'], 0)
 
     def test_an_answer_before_an_acknowledged_write(self):
         for shape in ('search', 'read'):
             for key in ACCOUNTS:
                 self.load.recency.acknowledged(key, 2)
-            self.assertIn('recency', self.told(shape))
+            self.assertIn('recency', self.ask(shape))
 
     def test_a_row_that_is_missing(self):
         for key in ACCOUNTS:
             self.load.recency.acknowledged(key, 1)
         self.answers.rows = []
-        self.assertIn("'version': None", self.told('read'))
+        self.assertIn("'version': None", self.ask('read'))
 
     def test_a_row_that_disappears_for_a_session(self):
-        self.assertEqual(self.told('read'), '')
+        self.assertEqual(self.ask('read'), '')
         with patch.object(self.session.rng, 'randrange', lambda _n: 0):
-            self.told('read')
+            self.ask('read')
             self.answers.rows = []
-            self.assertIn('monotone', self.told('read'))
+            self.assertIn('monotone', self.ask('read'))
 
     def test_what_a_standby_does_not_show_yet_and_what_it_shows(self):
         self.load.recent = False
         with patch.object(load._Reader, '_on_replica', lambda _r: dict.fromkeys(ACCOUNTS, 2)):
-            self.assertIn("'floor': 2", self.told('read'))
+            self.assertIn("'floor': 2", self.ask('read'))
         self.assertNotIn('ceiling', '\n'.join(self.load.anomalies()))
         with patch.object(load._Reader, '_on_replica', lambda _r: dict.fromkeys(ACCOUNTS, 0)):
-            self.assertIn("'ceiling': 0", self.told('read'))
+            self.assertIn("'ceiling': 0", self.ask('read'))
 
     def test_a_version_of_another_type(self):
         for one in self.rows:
             one['x_version'] = True
-        self.assertIn('recency', self.told('read'))
+        self.assertIn('recency', self.ask('read'))
 
     def run_sessions(self, until):
         """Run two sessions that read, until ``until(load)`` is true."""
@@ -159,7 +159,7 @@ class TestProofLoad(BaseCase):
             pass
         for key in ACCOUNTS:
             self.load.recency.acknowledged(key, 2)
-        self.assertIn('recency', self.told('read'))
+        self.assertIn('recency', self.ask('read'))
 
 
 GOOD = {
@@ -345,7 +345,7 @@ class TestProofOdooTests(BaseCase):
     def test_what_the_auditor_lets_pass_is_counted(self):
         answers = iter((1, 2))
         memory = ['warm']
-        with self.assertLogs(auditor.__name__, logging.INFO) as logged:  # Odoo's 'INFO' is 25
+        with self.assertLogs(auditor.__name__, logging.INFO) as logged:  # 'INFO' is 25 in Odoo
             auditor.audit(('m', 'read'), 0, lambda: next(answers))
             auditor.audit(('m', 'read'), 'a', lambda: memory[-1], forget=lambda: memory.append('a'))
         found = odoo_tests_report.excused('\n'.join(logged.output))

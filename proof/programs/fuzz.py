@@ -19,6 +19,7 @@ import os
 import pathlib
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,6 +49,7 @@ def main() -> int:
         targets[names[0]].run(pathlib.Path(options.input).read_bytes())
         print('verdict: nothing wrong with this input')
         return 0
+    is_ours = not options.findings
     options.findings = options.findings or tempfile.mkdtemp(prefix='tc-fuzz-findings-')
     pathlib.Path(options.findings).mkdir(parents=True, exist_ok=True)
     seconds = options.minutes * 60 / len(names)
@@ -57,10 +59,14 @@ def main() -> int:
         f'{"target":10} {"inputs":>9} {"per s":>7} {"covered":>8} {"corpus":>7}  result', flush=True
     )
     wrong, total = [], 0
-    for name in names:
-        inputs, failed = _run(name, targets[name], engine, seconds, options)
-        total += inputs
-        wrong += [name] if failed else []
+    try:
+        for name in names:
+            inputs, failed = _run(name, targets[name], engine, seconds, options)
+            total += inputs
+            wrong += [name] if failed else []
+    finally:
+        if is_ours and not wrong:
+            shutil.rmtree(options.findings)
     print(f'{total} inputs')
     if wrong:
         print(f'findings in {options.findings}')
@@ -119,24 +125,8 @@ def _run(name, target, engine, seconds, options) -> tuple[int, bool]:
     """Fuzz one target in a process of its own; returns how many inputs, and whether it failed."""
     log = pathlib.Path(options.findings, f'{name}.log')
     started = time.monotonic()
-    pid = os.fork()
-    if not pid:
-        with open(log, 'wb') as file:
-            os.dup2(file.fileno(), 1)
-            os.dup2(file.fileno(), 2)
-        search = _with_atheris if engine == 'atheris' else _with_hypothesis
-        try:
-            search(name, target, seconds, options)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        sys.stdout.flush()
-        os._exit(0)
-    try:
-        _pid, status = os.waitpid(pid, 0)
-    except BaseException:
-        os.kill(pid, signal.SIGKILL)
-        raise
+    with tempfile.TemporaryDirectory(prefix='tc-fuzz-corpus-') as folder:
+        status = _in_a_process(name, target, engine, seconds, options, log, folder)
     took_s = time.monotonic() - started
     output = log.read_text(errors='replace')
     inputs, covered, _features, corpus = _figures(output)
@@ -147,6 +137,30 @@ def _run(name, target, engine, seconds, options) -> tuple[int, bool]:
     if failed:
         print(output[-4000:], flush=True)
     return inputs, bool(failed)
+
+
+def _in_a_process(name, target, engine, seconds, options, log, folder) -> int:
+    """:return: its status, as of ``waitpid``"""
+    pid = os.fork()
+    if not pid:
+        with open(log, 'wb') as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        search = _with_atheris if engine == 'atheris' else _with_hypothesis
+        try:
+            search(name, target, seconds, options, folder)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        sys.stdout.flush()
+        os._exit(0)
+    try:
+        _pid, status = os.waitpid(pid, 0)
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+    return status
 
 
 def _figures(output: str) -> tuple[int, str, str, str]:
@@ -186,10 +200,10 @@ def _limit_addresses(input_mb: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
 
 
-def _with_atheris(name, target, seconds, options) -> None:
+def _with_atheris(name, target, seconds, options, folder) -> None:
     import atheris  # noqa: PLC0415
 
-    corpus = pathlib.Path(tempfile.mkdtemp(prefix='tc-fuzz-corpus-'))
+    corpus = pathlib.Path(folder)
     for number, seed in enumerate(target.seeds):
         (corpus / f'seed-{number}').write_bytes(seed)
     limit = f'-runs={options.runs}' if options.runs else f'-max_total_time={max(1, round(seconds))}'
@@ -208,7 +222,7 @@ def _with_atheris(name, target, seconds, options) -> None:
     atheris.Fuzz()  # ends the process
 
 
-def _with_hypothesis(_name, target, seconds, options) -> None:
+def _with_hypothesis(_name, target, seconds, options, _folder) -> None:
     from hypothesis import HealthCheck, given, settings  # noqa: PLC0415
     from hypothesis import seed as seeded  # noqa: PLC0415
     from hypothesis import strategies as st  # noqa: PLC0415

@@ -31,6 +31,7 @@ LIST = '<list><field name="name"/></list>'
 
 RECORDS = [
     ('company2', 'res.company', {'name': 'Model company 2'}),
+    ('company3', 'res.company', {'name': 'Model company 3'}),
     ('group0', 'res.groups', {'name': 'Model group 0', 'implied_ids': []}),
     ('group1', 'res.groups', {'name': 'Model group 1', 'implied_ids': []}),
     ('group2', 'res.groups', {'name': 'Model group 2', 'implied_ids': []}),
@@ -51,7 +52,7 @@ RECORDS = [
             'login': 'model0',
             'partner_id': '@person0',
             'group_ids': ['@internal', '@group0'],
-            'company_ids': ['@main', '@company2'],
+            'company_ids': ['@main', '@company2', '@company3'],
             'company_id': '@main',
             'lang': 'en_US',
         },

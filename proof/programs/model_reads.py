@@ -287,6 +287,10 @@ SEATS = [
     ('root sudo', {'lang': 'en_US', 'allowed_company_ids': ['@main']}),
     ('user0', {'lang': 'en_US', 'allowed_company_ids': ['@company2']}),
     ('user0 sudo', {'lang': 'en_US', 'allowed_company_ids': ['@company2']}),
+    # as others, but for the language, or the order of companies
+    ('user0', {'lang': 'fr_FR', 'allowed_company_ids': ['@main']}),
+    ('user0', {'lang': 'en_US', 'allowed_company_ids': ['@main', '@company2', '@company3']}),
+    ('user0', {'lang': 'en_US', 'allowed_company_ids': ['@company2', '@main', '@company3']}),
 ]
 """User, in superuser mode or not, and context."""
 

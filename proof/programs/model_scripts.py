@@ -90,7 +90,12 @@ SCRIPTS = {
     'another language': [
         ['write', 1, 'category_name', 0, 1],
         ['read', 0, 0, 1, 'categories', 'new'],
-        ['read', 0, 0, 4, 'categories', 'new'],
+        ['read', 0, 0, 9, 'categories', 'new'],
+    ],
+    'another current company': [
+        ['write', 1, 'partner_barcode', 1, 3],
+        ['read', 0, 0, 10, 'partner forms', 'new'],
+        ['read', 0, 0, 11, 'partner forms', 'new'],
     ],
     'what was in memory before': [
         ['read', 0, 0, 0, 'banks', 'new', True],

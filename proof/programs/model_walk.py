@@ -28,13 +28,22 @@ OFTEN = [*PAGES, *('partners', 'counts', 'counts', 'banks', 'shapes')]
 
 def _beside(seat):
     others = [place for place in range(len(SEATS)) if place != seat]
-    alike = [place for place in others if SEATS[place][1] == SEATS[seat][1]]
+    alike = [place for place in others if _differ_by_one(SEATS[place], SEATS[seat])]
     return [*(alike * 3), *range(len(SEATS))]
 
 
+def _differ_by_one(seat, other):
+    """Whether only the user is another one, or only the language, or only the companies."""
+    (who, context), (other_who, other_context) = seat, other
+    names = [
+        name for name in {*context, *other_context} if context.get(name) != other_context.get(name)
+    ]
+    return len(names) + (who != other_who) == 1
+
+
 BESIDE = [_beside(seat) for seat in range(len(SEATS))]
-"""For each seat, who reads the same pages: mostly others with the same context, since another
-language or company alone would keep answers apart."""
+"""For each seat, who reads the same pages: mostly such as differ from it in one thing, since a
+second one would keep answers apart."""
 
 
 class Focus:
@@ -163,14 +172,19 @@ def _own_statement(choose, focus, worker):
 
 
 UNTOLD = (
-    *(('access', 'banks'), ('rule_domain', 'partners'), ('rule_active', 'partners')),
-    *(('rule_groups', 'counts'), ('group_member', 'partners'), ('group_implies', 'partners')),
+    ('banks', ('access', 0, 1), ('access', 0, 0)),
+    ('partners', ('rule_domain', 0, 1), ('rule_domain', 0, 2)),
+    ('partners', ('rule_active', 0, 0), ('rule_active', 0, 1)),
 )
-"""Changes of rights, and a page that shows them."""
+"""A page, how it is before, and a change of rights that it shows."""
 
 PLAIN_USERS = [place for place, (who, _context) in enumerate(SEATS) if who in ('user0', 'user1')]
 RULED_BY_CITY = SEATS.index(('user1', {'lang': 'en_US', 'allowed_company_ids': ['@company2']}))
-"""Who gets the rule that asks for the city of the user."""
+RULE_BY_CITY = (
+    *(('rule_active', 2, 1), ('rule_domain', 2, 3), ('rule_groups', 2, 4)),
+    ('group_member', 1, 1),
+)
+"""Who gets the rule that asks for the city of the user, and by which changes."""
 
 SUPERUSER_AND_USER = (
     SEATS.index(('user0 sudo', {'lang': 'en_US', 'allowed_company_ids': ['@company2']})),
@@ -182,12 +196,11 @@ def _told_to_nobody(choose, _focus, worker):
     """A right is changed by a worker that dies before it tells the others.  A new one knows the
     right; the shared tiers hold what was computed under the old one."""
     other, seat = _other(worker), choose(PLAIN_USERS)
-    name, page = choose(UNTOLD)
+    page, before, change = choose(UNTOLD)
     return [
-        *('in_turn', *_alone(worker), _fresh(worker, seat, page), ['settle', worker]),
-        ['begin', other, 1],
-        ['change', other, 1, name, choose(range(6)), choose(range(8))],
-        ['crash_commit', other, 1],
+        *('in_turn', *_alone(worker), *_alone(other), ['write', other, *before]),
+        *(_fresh(worker, seat, page), ['settle', worker], ['begin', other, 1]),
+        *(['change', other, 1, *change], ['crash_commit', other, 1]),
         _fresh(other, seat, page),
     ]
 
@@ -195,11 +208,13 @@ def _told_to_nobody(choose, _focus, worker):
 def _behind_a_rule(choose, _focus, worker):
     """What a record rule reads of the user changes; a new worker looks at what the old one kept."""
     other = _other(worker)
-    read = _fresh(worker, RULED_BY_CITY, choose(('partners', 'counts')))
+    read = _fresh(worker, RULED_BY_CITY, 'partners')
+    before, after = choose(((0, 1), (1, 0), (0, 2), (2, 0)))
     return [
-        *('in_turn', *_alone(worker), ['write', other, 'group_member', 1, 1], read),
-        ['write', other, 'person_city', 1, choose(range(8))],
-        *(read, ['settle', worker], ['restart', other]),
+        *('in_turn', *_alone(worker), *_alone(other)),
+        *(['write', other, *change] for change in RULE_BY_CITY),
+        *(['write', other, 'person_city', 1, before], read),
+        *(['write', other, 'person_city', 1, after], read, ['settle', worker], ['restart', other]),
         ['read', other, *read[2:]],
     ]
 
@@ -248,6 +263,26 @@ def _alone(worker):
     return [['rollback', worker, slot] for slot in range(3)]
 
 
+APART = (
+    ((1, 9), 'categories', ('category_name', range(3), (1, 3, 5, 7))),
+    ((10, 11), 'partner forms', ('partner_barcode', (0, 1, 2), range(8))),
+    ((7, 8), 'members', ('partner_categories', (4,), (2, 3, 6, 7))),
+)
+"""Two seats that differ in one thing (language, current company, superuser mode), a page, and a
+change that only one of them shows."""
+
+
+def _apart(choose, _focus, worker):
+    """The same is asked under circumstances that differ in one thing."""
+    seats, page, (name, *values) = choose(APART)
+    first = choose(range(2))
+    return [
+        *('in_turn', *_alone(worker)),
+        ['write', _other(worker), name, *(choose(some) for some in values)],
+        *(_fresh(worker, seats[first], page), _fresh(worker, seats[1 - first], page)),
+    ]
+
+
 def _fresh(worker, seat, page):
     return ['read', worker, 0, seat, page, 'new', False, False]
 
@@ -288,11 +323,12 @@ KINDS = {
     'overtaken': (0.7, _overtaken),
     'compacted unseen': (0.3, _compacted_unseen),
     'own statement': (0.5, _own_statement),
-    'told to nobody': (0.3, _told_to_nobody),
-    'behind a rule': (0.2, _behind_a_rule),
+    'told to nobody': (0.5, _told_to_nobody),
+    'behind a rule': (0.4, _behind_a_rule),
     'in memory before': (0.3, _in_memory_before),
     'inner hit': (0.2, _inner_hit),
     'left by superuser': (0.3, _left_by_superuser),
+    'apart': (0.4, _apart),
     'rollback': (2, _in_slot('rollback')),
     'savepoint': (1.5, _in_slot('savepoint')),
     'release savepoint': (1.5, _in_slot('release_savepoint', BOTH)),

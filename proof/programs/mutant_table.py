@@ -503,9 +503,10 @@ _plant(
     (
         'zone-read',
         "the user's time zone that an environment keeps is read again by a read",
-        "        env.__dict__.pop('tz', None)\n",
-        "        pass\n",
-        'TestZoneInputs',
+        "def forget_zones(transaction) -> None:\n",
+        "def forget_zones(_transaction) -> None:\n    return\n\n\n"
+        "def _unused(transaction) -> None:\n",
+        'TestZoneInputs.test_a_read',
     ),
     (
         'zone-named',

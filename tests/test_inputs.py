@@ -324,16 +324,18 @@ class TestConnectionInputs(InputsCase):
             'SELECT 1 AS id INTO TEMP inputs',
             'SELECT 1 AS id INTO TEMPORARY TABLE inputs',
         ):
-            with self.subTest(statement), self.request(commit=False) as env:
-                values = env.cr._cnx.__dict__
-                values.pop('_tiered_cache_temporary', None)
+            with (
+                self.subTest(statement),
+                self.request(commit=False) as env,
+                patch.dict(env.cr._cnx.__dict__, {'_tiered_cache_temporary': frozenset()}),
+            ):
                 env.cr.execute(statement)
                 self.assertEqual(temporary(env.cr), {'inputs'})
-                del values['_tiered_cache_temporary']
 
     def test_a_temporary_table_with_a_name_of_its_own(self):
         self.warm(self.names)
         with self.request() as env:
+            self.addCleanup(env.cr._cnx.__dict__.pop, '_tiered_cache_temporary', None)
             env.cr.execute("CREATE TEMPORARY TABLE inputs ON COMMIT DROP AS SELECT 1")
             env.cr.commit()
             with self.assertHit():
@@ -342,6 +344,8 @@ class TestConnectionInputs(InputsCase):
     def test_a_temporary_table_with_the_name_of_a_real_one(self):
         self.warm(self.names)
         with self.request() as env:
+            # whoever borrows the connection after this test shall be served again
+            self.addCleanup(env.cr._cnx.__dict__.pop, '_tiered_cache_temporary', None)
             env.cr.execute("CREATE TEMPORARY TABLE res_bank AS SELECT * FROM res_bank")
             env.cr.execute("UPDATE res_bank SET name = 'Temporary'")
             env.cr.commit()

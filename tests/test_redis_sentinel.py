@@ -123,6 +123,8 @@ class TestRedisFailover(SentinelCase):
         )
         self.assertTrue(tier.set(make_entry('k')))
         old = self.servers.primary()
+        # what no replica has by then is lost
+        wait_until(lambda: old.call('WAIT', '1', '1000') >= 1, "replicated")
         wait_until(
             lambda: self.servers.sentinels[0].call('SENTINEL', 'FAILOVER', 'mymaster'), "started"
         )

@@ -618,6 +618,18 @@ class TestRedisImpostors(RedisCase):
 
         return answer
 
+    def test_closing_under_another_thread_is_no_fault(self):
+        asked = threading.Event()
+        with impostor(self.answer_after_handshake(lambda _connection: asked.set())) as url:
+            tier = self.new_tier(url)
+            reader = threading.Thread(target=tier.get, args=('k',))
+            reader.start()
+            self.assertTrue(asked.wait(5))
+            tier.close()
+            reader.join(10)
+        self.assertFalse(reader.is_alive())
+        self.assertEqual(tier.faults, {})
+
     def test_web_server(self):
         self.assertKinds(
             lambda connection: connection.sendall(b'HTTP/1.1 400 Bad Request\r\n\r\n'),

@@ -276,10 +276,12 @@ class Link:
     """A ``redis.Redis`` made when it is first needed, so that a cluster may have many nodes.
 
     :ivar deadline: of each call of the client
+    :ivar closed: for good; a call that another thread is making fails then
     """
 
     def __init__(self, deadline: Deadline, new_client: Callable[[], redis.Redis]):
         self.deadline = deadline
+        self.closed = False
         self._new_client = new_client
 
     @functools.cached_property
@@ -291,6 +293,7 @@ class Link:
         return [self.client.connection_pool.stats()] if 'client' in self.__dict__ else []
 
     def close(self) -> None:
+        self.closed = True
         if 'client' in self.__dict__:
             self.client.connection_pool.disconnect()
 

@@ -109,6 +109,8 @@ class Node:
             reply = run(self.link.client)
         except Exception as error:
             # Whatever the far end makes redis-py raise; see redis_connection.kind_of.
+            if self.link.closed:
+                return SKIPPED  # by us, under another thread's hands
             failed = self._failed(error)
             if failed.redirect:
                 self._answers()

@@ -342,6 +342,13 @@ class TestProofOdooTests(BaseCase):
         self.assertEqual(self.of(only=['a', 'b'], counts=['a'], by_asking=['b']), [])
         self.assertEqual(len(self.of('with', only=['a'], counts=['a'])), 1)
 
+    def test_results_name_no_folder_of_a_machine(self):
+        text = "'/srv/odoo-19/odoo-bin', '--addons-path=/srv/a.b/c' http://localhost/web/terms 1/2"
+        self.assertEqual(
+            odoo_tests_report.without_folders(text),
+            "'odoo-bin', '--addons-path=c' http://localhost/web/terms 1/2",
+        )
+
     def test_what_the_auditor_lets_pass_is_counted(self):
         answers = iter((1, 2))
         memory = ['warm']

@@ -1,5 +1,7 @@
 """What environments remember of their user; see ``services/remembered.py``."""
 
+import contextlib
+
 from odoo.addons.tiered_cache.services import reading, remembered
 from odoo.exceptions import AccessError
 from odoo.fields import Command
@@ -31,31 +33,30 @@ class TestRemembered(CacheCase):
 
         self.commit(take)
 
-    def test_nothing_is_kept_with_a_company_that_was_lost_between_two_commits(self):
+    @contextlib.contextmanager
+    def going_on(self):
+        """A request that goes on after its commit, with a company that its user has lost meanwhile;
+        afterwards nobody gets that company's answer."""
         uid, both = self.with_two_companies()
         self.warm(self.partners, **both)
         with self.request(**both) as env:
             self.assertIn(env.company, env.companies)
             self.lose_company(uid)
             env.cr.commit()
-            with self.assertMiss('old_snapshot'):
-                self.partners(env)
+            yield env, both
         with self.assertRaises(AccessError), self.request(**both) as env:
+            self.partners(env)
+
+    def test_nothing_is_kept_with_a_company_that_was_lost_between_two_commits(self):
+        with self.going_on() as (env, _both), self.assertMiss('old_snapshot'):
             self.partners(env)
 
     def test_nor_is_what_others_compute_beside_it(self):
         """The domain of a record rule is in ``tools.ormcache`` now, with both companies."""
-        uid, both = self.with_two_companies()
-        self.warm(self.partners, **both)
-        with self.request(**both) as env:
-            self.assertIn(env.company, env.companies)
-            self.lose_company(uid)
-            env.cr.commit()
+        with self.going_on() as (env, both):
             self.partners(env)
             with self.request(**both) as other, self.assertMiss('old_snapshot'):
                 self.partners(other)
-        with self.assertRaises(AccessError), self.request(**both) as env:
-            self.partners(env)
 
     def test_what_is_remembered_rightly_changes_nothing(self):
         _uid, both = self.with_two_companies()

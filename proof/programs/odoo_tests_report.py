@@ -43,7 +43,7 @@ def read(log, figures, code):
     report = json.loads(figures.read_text()) if figures.exists() else {'tests': {}}
     if code in TIMED_OUT or not run.started:
         run.failed[WHOLE] = None
-    failed = {name: _reason(record) for name, record in run.failed.items()}
+    failed = {name: without_folders(_reason(record)) for name, record in run.failed.items()}
     cache = report.get('cache') or {}
     return {
         'tests': len(run.started),
@@ -51,7 +51,7 @@ def read(log, figures, code):
         'failed': failed,
         'counts': sorted(name for name, why in failed.items() if QUERY_COUNT.search(why)),
         'queries': {name: test['queries'] for name, test in report['tests'].items()},
-        'logged': sorted({record.key[1] for record in run.unexpected}),
+        'logged': sorted({without_folders(record.key[1]) for record in run.unexpected}),
         'time_s': round(sum(test['time_s'] for test in report['tests'].values()), 1),
         'exit_code': code,
         'cache': {
@@ -64,6 +64,14 @@ def read(log, figures, code):
         'excused': excused(log.read_text(errors='replace')),
         'replay': report.get('replay', {}),
     }
+
+
+_FOLDERS = re.compile(r'(?<![\w:/.])/(?:[\w.@+-]+/)+')
+
+
+def without_folders(text):
+    """Files by their names alone: where they lie says something of one machine only."""
+    return _FOLDERS.sub('', text)
 
 
 def excused(text):

@@ -207,8 +207,8 @@ class Engine:
         """Read what does not change while the registry lives, on a connection of our own."""
         try:
             with self.cursor() as cr:
-                modules = self._read_database(cr)
-            self.code = running_code(frozenset(modules))
+                code = self._read_database(cr)
+            self.code = running_code(*code)
         except Exception as error:  # noqa: BLE001 whatever it is, Odoo goes on without us
             _logger.warning(
                 "Tiered Cache is off in this process for database %s; it tries again in %d s. "
@@ -223,7 +223,7 @@ class Engine:
         self.outbox.post_job('sums', self.preparer.work)
         return True
 
-    def _read_database(self, cr) -> list[str]:
+    def _read_database(self, cr) -> tuple[frozenset[str], frozenset[str]]:
         cr.execute(_YOUNGEST_TABLES, log_exceptions=False)
         self.catalogue = Catalogue(cr)
         self._catalogue_print = catalogue_fingerprint(cr)
@@ -232,7 +232,7 @@ class Engine:
         VersionBook().check(cr)
         if journal.has_foreign_rows(cr):
             journal.compact(cr, configuration.REMOVAL_TTL_S)
-        return _modules(cr)
+        return _code(cr)
 
     # -- connections of our own ------------------------------------------------------
 
@@ -657,7 +657,7 @@ def prepare_fork(cr, then) -> None:
     """
     global _watches_forks  # pylint: disable=global-statement  # noqa: PLW0603
     if _is_master():
-        running_code(frozenset(_modules(cr)))
+        running_code(*_code(cr))
         if not _watches_forks:
             _watches_forks = True
             os.register_at_fork(after_in_child=lambda: _start_soon(then))
@@ -683,11 +683,14 @@ def _start(then) -> None:
             _logger.info("Tiered Cache: it starts with the first read.", exc_info=True)
 
 
-def _modules(cr) -> list[str]:
+def _code(cr) -> tuple[frozenset[str], frozenset[str]]:
+    """:return: names of the installed modules, codes of the languages in use"""
     cr.execute(
         "SELECT name FROM ir_module_module WHERE state IN ('installed', 'to upgrade', 'to remove')"
     )
-    return [name for (name,) in cr.fetchall()]
+    modules = frozenset(name for (name,) in cr.fetchall())
+    cr.execute("SELECT code FROM res_lang WHERE active")
+    return modules, frozenset(code for (code,) in cr.fetchall())
 
 
 engine_class = Engine

@@ -1,10 +1,10 @@
 """A short name for the code that is running.
 
 The one idea: a cached shape is only as good as the code that made it.  The digest of every
-Python file of the installed modules, and of the ORM, with the sizes of their
-translations, is part of every key, so a server
-restarted with other code never reads what the old code stored, with or without a module
-upgrade, and hosts that run the same code share their entries.
+Python file of the installed modules, and of the ORM, and of their translations into the
+languages that are in use, is part of every key, so a server restarted with other code never
+reads what the old code stored, with or without a module upgrade, and hosts that run the same
+code share their entries.
 
 What may go wrong: code outside the modules (a library) is not covered, nor is code changed
 on disk under a running server; the first restart sees it.
@@ -21,26 +21,30 @@ import odoo.orm
 import odoo.release
 import odoo.tools
 from odoo.modules.module import Manifest
+from odoo.tools.translate import get_base_langs
 
 _SKIPPED = frozenset(('tests', 'static', '__pycache__', 'upgrades', 'migrations'))
 
 
 @functools.lru_cache(maxsize=64)
-def running_code(modules: frozenset[str]) -> str:
+def running_code(modules: frozenset[str], languages: frozenset[str]) -> str:
     """:func:`code_fingerprint`, once per process: 0.1 s for 50 modules.
 
     Workers have what their master has found out before it forked them, and that is the code which
     all of them run, whatever lies on disk by then.
     """
-    return code_fingerprint(modules)
+    return code_fingerprint(modules, languages)
 
 
-def code_fingerprint(modules: Iterable[str]) -> str:
+def code_fingerprint(modules: Iterable[str], languages: Iterable[str] = ()) -> str:
     """Digest of the Python files of modules, of the ORM, and of this addon.
 
     :param modules: names of installed modules; where they lie on disk does not matter
+    :param languages: codes of those in use: translations into them count as code, since
+        ``_()`` keeps them in memory.  Of the others, which are many and large, the size counts
     :return: 16 hexadecimal digits
     """
+    used = {f'{base}.po' for language in languages for base in get_base_langs(language)}
     folders = {name: _module_path(name) for name in modules}
     folders['odoo.orm'] = os.path.dirname(odoo.orm.__file__)
     folders['odoo.tools'] = os.path.dirname(odoo.tools.__file__)
@@ -48,14 +52,13 @@ def code_fingerprint(modules: Iterable[str]) -> str:
     for name in sorted(folders):
         for path in sorted(_files(folders[name])):
             digest.update(f'{name}/{os.path.relpath(path, folders[name])}\0'.encode())
-            digest.update(_content(path))
+            digest.update(_content(path, used))
     return digest.hexdigest()
 
 
-def _content(path: str) -> bytes:
-    """Digest of a Python file; of a translation its size, since these are many and large."""
+def _content(path: str, used: set[str]) -> bytes:
     try:
-        if path.endswith('.po'):
+        if path.endswith('.po') and os.path.basename(path) not in used:
             return str(os.stat(path).st_size).encode()
         with open(path, 'rb') as file:
             return hashlib.blake2b(file.read(), digest_size=16).digest()

@@ -221,6 +221,25 @@ class TestFingerprint(BaseCase):
         files['a.py'] = b'x = 2'
         self.assertNotEqual(name(), before)
 
+    def test_another_translation_has_another_name(self):
+        """``_()`` keeps them in memory; a mended word is often as long as the wrong one."""
+        files = {'i18n/fr.po': b'msgstr "un"', 'i18n_extra/es_419.po': b'uno', 'i18n/de.po': b'eins'}
+
+        def name():
+            with self.folder(files) as path:
+                self.patch(fingerprint, '_module_path', lambda module: path)
+                return fingerprint.code_fingerprint(['some_module'], ['en_US', 'fr_BE', 'es_MX'])
+
+        before = name()
+        for file, content in (('i18n/fr.po', b'msgstr "on"'), ('i18n_extra/es_419.po', b'una')):
+            with self.subTest(file):
+                files[file] = content
+                after = name()
+                self.assertNotEqual(after, before)
+                before = after
+        files['i18n/de.po'] = b'zwei'
+        self.assertEqual(name(), before, "nobody uses it, so nobody reads it")
+
     def test_another_orm_has_another_name(self):
         for module in (odoo.orm, odoo.tools):
             before = fingerprint.code_fingerprint([])

@@ -645,6 +645,14 @@ class TestCodeSafety(BankCase):
         self.assertEqual(before, fingerprint.code_fingerprint(['tiered_cache', 'base']))
         self.assertNotEqual(before, fingerprint.code_fingerprint(['base']))
 
+    def test_p9_translations_in_use_count_as_code(self):
+        running_code = 'odoo.addons.tiered_cache.services.engine.running_code'
+        with patch(running_code, return_value=self.engine.code) as told:
+            self.assertTrue(self.engine._prepare())
+        modules, languages = told.call_args.args
+        self.assertIn('tiered_cache', modules)
+        self.assertIn('en_US', languages)
+
 
 @tagged('post_install', '-at_install')
 class TestBounds(BankCase):

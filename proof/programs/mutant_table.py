@@ -2034,6 +2034,24 @@ _plant(
         "    except KeyError:\n",
         'TestAttack TestFingerprint',
     ),
+    (
+        'fingerprint-translations',
+        "the digest covers the content of translations in use",
+        "        if path.endswith('.po') and os.path.basename(path) not in used:\n",
+        "        if path.endswith('.po'):\n",
+        'TestFingerprint',
+    ),
+)
+_plant(
+    'P9',
+    'services/engine.py',
+    (
+        'fingerprint-languages',
+        "the languages in use are looked up",
+        "    return modules, frozenset(code for (code,) in cr.fetchall())\n",
+        "    return modules, frozenset()\n",
+        'TestCodeSafety',
+    ),
 )
 
 # -- time ------------------------------------------------------------------------------------------

@@ -226,9 +226,15 @@ class TestProofVerdicts(BaseCase):
                 threading.Event().wait(0.05)
 
     def test_a_fault_that_happens(self):
-        happened = threading.Event()
-        with faults.every(0.001, happened.set):
-            self.assertTrue(happened.wait(10))
+        for reply in (None, b'OK', True, 2, [['t']]):
+            happened = threading.Event()
+
+            def action(happened=happened, reply=reply):
+                happened.set()
+                return reply
+
+            with self.subTest(reply), faults.every(0.001, action):
+                self.assertTrue(happened.wait(10))
 
 
 PROGRAM = """

@@ -64,7 +64,8 @@ class NotThere(RuntimeError):
 def every(interval_s, action):
     """Within it, ``action()`` happens again and again, in a thread.
 
-    :param action: returns how often it did what it is for, or whether; None is once
+    :param action: returns how often it did what it is for, or whether; anything else, a reply
+        of the server for example, is once
     :raise NotThere: at the end, if it never did
     """
     stop, errors, done = threading.Event(), [], 0
@@ -74,7 +75,7 @@ def every(interval_s, action):
         while not stop.is_set():
             try:
                 did = action()
-                done += 1 if did is None else did
+                done += did if isinstance(did, int) else 1
             except Exception as error:  # what the fault itself breaks, the action meets too
                 errors[:] = [repr(error)]
             stop.wait(interval_s)

@@ -29,7 +29,7 @@ def backends_terminated(scene):
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
     )
-    with every(3, lambda: scene.cluster.sql(everybody)):
+    with every(3, lambda: len(scene.cluster.sql(everybody))):
         yield
 
 

@@ -16,14 +16,14 @@ from .proxy import Proxy
 DELAY_MS = 400
 
 
-@fault("postgres", "immediate stop, and start (UNLOGGED tables emptied)", plain=True, seconds=3)
+@fault("postgres", "immediate stop, and start (UNLOGGED tables emptied)", plain=True, seconds=3, quiet=True)
 def postgres_crash(scene):
     scene.cluster.stop("immediate")
     yield
     scene.cluster.start()
 
 
-@fault("postgres", "pg_terminate_backend on everybody, every 3 s", plain=True)
+@fault("postgres", "pg_terminate_backend on everybody, every 3 s", plain=True, quiet=True)
 def backends_terminated(scene):
     everybody = (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -46,6 +46,7 @@ def _standby(scene):
     f"a hot standby {DELAY_MS} ms behind serves what only reads",
     _standby,
     recent=False,
+    quiet=True,
 )
 def standby(scene):
     yield
@@ -62,6 +63,7 @@ def standby(scene):
     _standby,
     recent=False,
     plain=True,
+    quiet=True,
 )
 def standby_promoted(scene):
     # from then on it is the only server: what it acknowledges, everybody must see
@@ -89,7 +91,7 @@ def clone(scene):
         scene.others.append(load)
 
 
-@fault("postgres", "restored to an earlier state, with the same Redis", plain=True)
+@fault("postgres", "restored to an earlier state, with the same Redis", plain=True, quiet=True)
 def restored(scene):
     with tempfile.TemporaryDirectory(prefix="tiered-cache-pg-") as folder:
         kept = os.path.join(folder, "data")

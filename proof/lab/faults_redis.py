@@ -15,14 +15,14 @@ ANY = ("l2: ",)
 PATIENT = {"redis": {"enable-debug-command": "yes"}}
 
 
-@redis_fault("killed, and restarted after 5 s", seconds=5, shows=ANY)
+@redis_fault("killed, and restarted at the end", seconds=5, shows=ANY)
 def redis_killed(scene):
     scene.redis.stop()
     yield
     scene.redis.start()
 
 
-@redis_fault("frozen (SIGSTOP) for 10 s", seconds=10, shows=ANY)
+@redis_fault("frozen (SIGSTOP)", seconds=10, shows=ANY)
 def redis_frozen(scene):
     with scene.redis.frozen():
         yield
@@ -74,7 +74,7 @@ def redis_password(scene):
     del scene.redis._options["requirepass"]
 
 
-@redis_fault("killed, and an old dump restored, three times", seconds=15, shows=ANY)
+@redis_fault("killed, and an old dump restored, every 4 s", seconds=15, shows=ANY)
 def redis_old_dump(scene):
     scene.redis.call("SAVE")
     kept = os.path.join(scene.redis.folder, "kept.rdb")

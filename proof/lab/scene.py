@@ -75,6 +75,14 @@ def hash_of(*paths):
     return digest.hexdigest()
 
 
+class Nobody:
+    """Stands for the sessions where there are none."""
+
+    @contextlib.contextmanager
+    def pause(self, **_expected):
+        yield
+
+
 class Scene:
     """A context manager; one fault at a time happens to it.
 
@@ -87,6 +95,7 @@ class Scene:
         self.addon, self.seed, self.say = addon, seed, say
         self.rng = random.Random(seed)
         self.env, self.redis_options = dict(env or {}), redis or {}
+        self.load = Nobody()
         self.replica = None
         self.killed = 0
         self.others = []  # loads on other databases, to be checked too

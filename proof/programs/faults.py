@@ -177,6 +177,7 @@ def one_fault(fault, results, options):
     result = dict(results.get(fault.name, {}), title=fault.title, layer=fault.layer)
     complaints = []
     if "load" in options.parts:
+        result["seconds"] = options.seconds or fault.seconds
         result["with"] = strike(fault, addon=True, **how)
         result["plain"] = strike(fault, addon=False, **how) if fault.plain else None
         complaints += judging.of_load(

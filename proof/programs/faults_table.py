@@ -6,6 +6,7 @@ PAGE = ROOT / "docs" / "reliability.md"
 START, END = "<!-- faults:start -->", "<!-- faults:end -->"
 COLUMNS = (
     "fault",
+    "lasted",
     "answers checked",
     "wrong",
     "failed",
@@ -32,6 +33,7 @@ def write(results):
 def _row(result):
     load, latency = result.get("with"), result.get("latency")
     cells = [f"{result['layer']}: {result['title']}"]
+    cells.append(f"{result['seconds']:.0f} s" if load else "")
     cells += _load(load, result.get("plain")) if load else ["", "", "", "", "", ""]
     cells.append(f"{latency['once']} ms, {latency['then']} ms" if latency else "")
     return f"| {' | '.join(cells)} |"

@@ -223,7 +223,11 @@ class TestFingerprint(BaseCase):
 
     def test_another_translation_has_another_name(self):
         """``_()`` keeps them in memory; a mended word is often as long as the wrong one."""
-        files = {'i18n/fr.po': b'msgstr "un"', 'i18n_extra/es_419.po': b'uno', 'i18n/de.po': b'eins'}
+        files = {
+            'i18n/fr.po': b'msgstr "un"',
+            'i18n_extra/es_419.po': b'uno',
+            'i18n/de.po': b'eins',
+        }
 
         def name():
             with self.folder(files) as path:

@@ -16,7 +16,13 @@ from .proxy import Proxy
 DELAY_MS = 400
 
 
-@fault("postgres", "immediate stop, and start (UNLOGGED tables emptied)", plain=True, seconds=3, quiet=True)
+@fault(
+    "postgres",
+    "immediate stop, and start (UNLOGGED tables emptied)",
+    plain=True,
+    seconds=3,
+    quiet=True,
+)
 def postgres_crash(scene):
     scene.cluster.stop("immediate")
     yield

@@ -2593,6 +2593,14 @@ _plant(
         "        try:\n            reply = run(self.link.client)",
         'TestRedisDown TestRedisImpostors',
     ),
+    (
+        'redis-closed',
+        "a connection that is closed under another thread's hands is no fault",
+        "            if self.link.closed:\n"
+        "                return SKIPPED  # by us, under another thread's hands\n",
+        "",
+        'TestRedisImpostors',
+    ),
 )
 _plant(
     'P7',

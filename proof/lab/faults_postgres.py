@@ -86,7 +86,7 @@ def _clone(scene):
     yield
 
 
-@fault("postgres", "a clone (createdb -T) shares the Redis and diverges", _clone)
+@fault("postgres", "a clone (createdb -T) shares the Redis and diverges", _clone, quiet=True)
 def clone(scene):
     stage = scene.stage.on(scene.cluster, "clone")
     with (

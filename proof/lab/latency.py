@@ -23,7 +23,7 @@ AFTERWARDS_S = 3
 """Healing is part of the fault: what comes back may be slow at first."""
 
 PROGRAM = """
-import json, logging, os, time
+import json, logging, os, select, time
 import psycopg2
 from odoo import api
 from odoo.addons.tiered_cache.services.engine import engine_for
@@ -39,6 +39,9 @@ def read():
         rows = api.Environment(cr, 2, {})['x_account'].search_read([], ['x_name', 'x_balance'])
     return (time.perf_counter() - start) * 1000, rows
 
+def pause(seconds):
+    select.select([], [], [], seconds)  # libfaketime makes time.sleep() fail
+
 def plain_read():
     with plain_reads():
         return read()
@@ -46,30 +49,32 @@ def plain_read():
 for _round in range(5):
     read()
     engine.flush()
-    time.sleep(0.1)
+    pause(0.1)
 logging.disable(logging.ERROR)  # of what is broken
 turns = [(read, plain_read), (plain_read, read)]
 with open(PATH, 'w') as out:
     while not os.path.exists(PATH + '.stop'):
         engine.hierarchy.tiers['l1'].clear()
         turns.reverse()
-        at = time.time()
+        at = time.monotonic()  # not the clock of faults
         try:
             found = {one: one() for one in turns[0]}
         except (psycopg2.Error, OSError):
-            time.sleep(PAUSE_S)
+            pause(PAUSE_S)
             continue
         (with_ms, rows), (plain_ms, expected) = found[read], found[plain_read]
-        out.write(json.dumps([at, with_ms, plain_ms, rows == expected]) + '\\n')
+        sample = [at, with_ms, plain_ms, rows == expected, time.time()]
+        out.write(json.dumps(sample) + '\\n')
         out.flush()
-        time.sleep(PAUSE_S)
+        pause(PAUSE_S)
 """
 
 
 @contextlib.contextmanager
 def prober(scene):
-    """Within it a process reads; the value is a function that returns its samples so far:
-    epoch seconds, milliseconds with and without the cache, whether both agreed."""
+    """Within it a process reads; the value is a function that returns its samples so far: monotonic
+    seconds, milliseconds with and without the cache, whether both agreed, epoch seconds as the
+    process has them."""
     with tempfile.TemporaryDirectory(prefix="tiered-cache-") as folder:
         path = os.path.join(folder, "samples")
         names = {"PATH": path, "PAUSE_S": PAUSE_S, "READONLY": scene.replica is not None}
@@ -83,6 +88,7 @@ def prober(scene):
                     return [json.loads(line) for line in file if line.endswith("\n")]
 
             _wait_for(path, process)
+            scene.odoo_time = lambda: samples()[-1][-1]
             yield samples
             with open(f"{path}.stop", "w"):
                 pass
@@ -107,23 +113,23 @@ def measure(fault, scene, seconds=10):
     """
     with prober(scene) as samples:
         time.sleep(NOISE_FREE_S)
-        began = time.time()
+        began = time.monotonic()
         with fault.strike(scene):
             time.sleep(seconds)
         time.sleep(AFTERWARDS_S)
         found = [sample for sample in samples() if sample[0] >= began]
     if not found:
         raise ServerFailed("the prober read nothing while something was broken")
-    base = statistics.median(plain for _at, _with, plain, _same in found)
-    once, then = _worst([with_ms - base for _at, with_ms, _plain, _same in found])
-    noise, noise_then = _worst([plain - base for _at, _with, plain, _same in found])
+    base = statistics.median(plain for _at, _with, plain, *_rest in found)
+    once, then = _worst([with_ms - base for _at, with_ms, *_rest in found])
+    noise, noise_then = _worst([plain - base for _at, _with, plain, *_rest in found])
     return {
         "once": once,
         "then": then,
         "noise": noise,
         "noise_then": noise_then,
         "samples": len(found),
-        "wrong": sum(not same for *_rest, same in found),
+        "wrong": sum(not same for _at, _with, _plain, same, *_rest in found),
     }
 
 

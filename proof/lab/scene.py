@@ -4,22 +4,26 @@ The one idea: PostgreSQL and Redis are reached through proxies, so that another 
 take their place while Odoo runs.  The cluster comes from a prepared copy, made once for each
 state of the addon's code.
 
-What may go wrong: a copy that was half made.  It gets its name only when it is finished.
+What may go wrong: a copy that was half made.  It gets its name only when it is finished.  And
+another run, of another state of the code, that still needs its copy: those of a day are kept.
 """
 
 import contextlib
+import email.utils
 import hashlib
+import http.client
 import importlib.util
 import json
 import os
 import random
 import shutil
+import tempfile
 import time
 from pathlib import Path
 
 import psutil
 
-from bench.common import ROOT
+from bench.common import HOST, ROOT
 from bench.databases import code_digest
 
 from .load import Load
@@ -28,21 +32,23 @@ from .proxy import Proxy
 from .stage import Stage
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tiered-cache" / "proof"
+KEPT_S = 24 * 3600
 WARM_UP_S = 12
 TICK_S = 5.5
 """A little longer than the addon takes to write its figures."""
 
 
-def _redis_server():
+def _redis_servers():
     # Loaded by its path: the package "tests" imports Odoo's test framework.
     path = ROOT / "tests" / "redis_server.py"
     spec = importlib.util.spec_from_file_location("redis_server", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.RedisServer
+    return module
 
 
-RedisServer = _redis_server()
+REDIS = _redis_servers()
+RedisServer = REDIS.RedisServer
 
 
 def prepared(say=print):
@@ -53,18 +59,34 @@ def prepared(say=print):
     folder = CACHE / state
     if not (folder / "stages.json").exists():
         say("preparing a cluster (a minute, once for each state of the code)")
-        shutil.rmtree(CACHE, ignore_errors=True)
-        folder.mkdir(parents=True)
-        with Cluster({"fsync": "off"}) as cluster:
-            stages = {
-                name: Stage(cluster, name, addon=addon).prepare()
-                for name, addon in (("proof", True), ("plain", False))
-            }
-            cluster.stop()
-            cluster.copy_files(folder / "data")
-        found = {n: {"accounts": s.accounts, "actions": s.actions} for n, s in stages.items()}
-        (folder / "stages.json").write_text(json.dumps(found))
+        CACHE.mkdir(parents=True, exist_ok=True)
+        _forget_old()
+        with tempfile.TemporaryDirectory(dir=CACHE) as place:
+            _prepare(Path(place) / "made")
+            shutil.rmtree(folder, ignore_errors=True)  # by an older version, half made
+            os.rename(Path(place) / "made", folder)
+    os.utime(folder)
     return folder
+
+
+def _prepare(folder):
+    with Cluster({"fsync": "off"}) as cluster:
+        stages = {
+            name: Stage(cluster, name, addon=addon).prepare()
+            for name, addon in (("proof", True), ("plain", False))
+        }
+        cluster.stop()
+        folder.mkdir()
+        cluster.copy_files(folder / "data")
+    found = {n: {"accounts": s.accounts, "actions": s.actions} for n, s in stages.items()}
+    (folder / "stages.json").write_text(json.dumps(found))
+
+
+def _forget_old():
+    """Remove copies that nobody has taken for a day."""
+    for folder in CACHE.iterdir():
+        if time.time() - folder.stat().st_mtime > KEPT_S:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def hash_of(*paths):
@@ -89,6 +111,7 @@ class Scene:
     :param bool addon: whether the server has the addon; without it, it is what to compare with
     :param dict env: variables of the server
     :param dict redis: options of redis-server
+    :ivar odoo_time: returns the time that Odoo's processes have, epoch seconds
     """
 
     def __init__(self, *, addon=True, seed=1, env=None, redis=None, say=print):
@@ -96,6 +119,7 @@ class Scene:
         self.rng = random.Random(seed)
         self.env, self.redis_options = dict(env or {}), redis or {}
         self.load = Nobody()
+        self.odoo_time = self._time_of_server
         self.replica = None
         self.killed = 0
         self.others = []  # loads on other databases, to be checked too
@@ -146,6 +170,13 @@ class Scene:
         """Another cluster takes the place of ours: Odoo and the sessions are led there."""
         self.cluster = self.stage.cluster = cluster
         self.database_proxy.switch(cluster.port)
+
+    def _time_of_server(self):
+        connection = http.client.HTTPConnection(HOST, self.server.port, timeout=10)
+        with contextlib.closing(connection):
+            connection.request("HEAD", "/web/login")
+            said = connection.getresponse().headers["Date"]
+        return email.utils.parsedate_to_datetime(said).timestamp()
 
     def workers(self):
         """:return list: the processes that answer HTTP."""

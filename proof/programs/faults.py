@@ -17,6 +17,7 @@ from proof.lab import (
     ending,
     faults_postgres,  # noqa: F401 they register
     faults_redis,  # noqa: F401
+    faults_servers,  # noqa: F401
     faults_workers,  # noqa: F401
     judging,
     latency,
@@ -141,11 +142,11 @@ def main():
 
 def judge(options):
     """:return int: the exit code."""
-    results, bad = _known(options.results), {}
+    bad = {}
     names = options.names or list(FAULTS)
     for name in names:
         try:
-            complaints = one_fault(FAULTS[name], results, options)
+            complaints, result = one_fault(FAULTS[name], options)
         except KeyboardInterrupt:
             bad[name] = ["interrupted"]
             break
@@ -153,12 +154,11 @@ def judge(options):
             complaints = [f"could not be tried: {type(error).__name__}: {error}"]
             print(f"{name:28} {complaints[0]}", flush=True)
         else:
-            with open(options.results, "w") as file:
-                json.dump(results, file, indent=1)
+            _keep(options.results, name, result)
         if complaints:
             bad[name] = complaints
     if options.docs:
-        faults_table.write(results)
+        faults_table.write(_known(options.results))
     for name, complaints in bad.items():
         print(f"{name}: {'; '.join(complaints)}")
     if bad:
@@ -168,13 +168,13 @@ def judge(options):
     return 0
 
 
-def one_fault(fault, results, options):
-    """Try one fault, and put what it showed into the results.
+def one_fault(fault, options):
+    """Try one fault.
 
-    :return list: what is wrong with it, see ``lab.judging``
+    :return tuple: what is wrong with it, see ``lab.judging``; what it showed
     """
     how = {"seed": options.seed, "seconds": options.seconds}
-    result = dict(results.get(fault.name, {}), title=fault.title, layer=fault.layer)
+    result = {"title": fault.title, "layer": fault.layer}
     complaints = []
     if "load" in options.parts:
         result["seconds"] = options.seconds or fault.seconds
@@ -192,8 +192,15 @@ def one_fault(fault, results, options):
         complaints += said
     elif "load" not in options.parts:
         complaints.append("nothing was tried: it has no part latency")
-    results[fault.name] = result
-    return complaints
+    return complaints, result
+
+
+def _keep(path, name, result):
+    """Add to the file; another run may have added to it meanwhile."""
+    known = _known(path)
+    known[name] = {**known.get(name, {}), **result}
+    with open(path, "w") as file:
+        json.dump(known, file, indent=1)
 
 
 def _known(path):

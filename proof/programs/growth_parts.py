@@ -21,6 +21,7 @@ redis_server = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(redis_server)
 
 HIT = {"hit": lambda side: side.hit()}
+WRITE = {"write": lambda side: side.write()}
 HIT_AND_WRITE = {
     "hit": lambda side: side.hit(),
     "hit after a write": lambda side: side.hit_after_write(),
@@ -175,7 +176,7 @@ def measure_entries(options, dice, say):
 
 
 def tier_compare(sides, tier, options, dice):
-    """Compare hits, and make sure that they came from the tier."""
+    """Compare hits, and make sure that they came from the tier; then writes, which know no tier."""
     before = [side.ask("tier_hits").get(tier, 0) for side in sides]
     found = compare(sides, HIT, options.rounds, dice)
     for side, count in zip(sides, before, strict=True):
@@ -183,7 +184,7 @@ def tier_compare(sides, tier, options, dice):
         if hits < options.rounds:
             raise RuntimeError(f"only {hits} hits of {options.rounds} came from {tier}")
     found["hit"]["missed"] = sum(side.missed for side in sides)
-    return found
+    return found | compare(sides, WRITE, options.rounds, dice)
 
 
 def entries_l1(options, dice, say):

@@ -78,17 +78,17 @@ def draw_steps(plt, result):
 
 def flat(axes, rows, quantity, label=""):
     """Ratios with their intervals."""
-    for number, name in enumerate(rows[0]["flat"]):
+    for name in rows[0]["flat"]:
         points = [row["flat"][name] for row in rows]
         ratios = [point["ratio"] for point in points]
         below = [max(point["ratio"] - point["low"], 0) for point in points]
         above = [max(point["high"] - point["ratio"], 0) for point in points]
-        index = number if not label else len(axes.lines) // 2
+        index = len(axes.containers)
         axes.errorbar(
             [row["x"] for row in rows],
             ratios,
             (below, above),
-            label=label or name,
+            label=f"{name}{label}",
             color=COLOURS[index % len(COLOURS)],
             marker=MARKS[index % len(MARKS)],
             capsize=2,
@@ -149,7 +149,7 @@ def extras(axes, rows, quantity):
 def draw_entries(plt, result):
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for name in ("l1", "l2", "l3"):
-        flat(left, result[name], result["quantity"], f"hit from {name.upper()}")
+        flat(left, result[name], result["quantity"], f", {name.upper()}")
     linear(right, {"L3: ": result["l3"]}, result["quantity"])
     return figure
 

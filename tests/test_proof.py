@@ -4,13 +4,17 @@ The one idea: what judges the cache is itself judged by what is planted here.
 """
 
 import contextlib
+import json
 import logging
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from pathlib import Path
 from unittest.mock import patch
 
@@ -22,8 +26,9 @@ ROOT = str(Path(__file__).resolve().parents[1])
 if ROOT not in sys.path:
     sys.path.append(ROOT)
 
-from proof.lab import faults, judging, load  # noqa: E402 found by the line above
-from proof.programs import odoo_tests_report  # noqa: E402
+from proof.lab import faults, forking, judging, load, scene  # noqa: E402 found by the line above
+from proof.programs import faults as faults_program  # noqa: E402
+from proof.programs import growth_table, mutant_table, mutants, odoo_tests_report  # noqa: E402
 
 ACCOUNTS = list(range(1, load.ACCOUNTS + 1))
 
@@ -235,6 +240,66 @@ class TestProofVerdicts(BaseCase):
 
             with self.subTest(reply), faults.every(0.001, action):
                 self.assertTrue(happened.wait(10))
+
+    def test_what_the_children_of_a_fork_saw_is_an_anomaly(self):
+        rows = [
+            {'parent': 1, 'reads': 1, 'wrong': 0},
+            {'child': 1, 'reads': 20, 'wrong': 0, 'hits': 9},
+        ]
+        found = forking.Children(rows)
+        self.assertEqual((found.anomalies(), found.hits), ([], 9))
+        self.assertEqual(found.checked()['children'], 1)
+        for row in ({'parent': 1, 'reads': 1, 'wrong': 1}, {'child': 1, 'error': 'status 14'}):
+            with self.subTest(row):
+                self.assertEqual(len(forking.Children([*rows, row]).anomalies()), 1)
+
+    def test_two_runs_add_to_the_same_results(self):
+        path = os.path.join(self.enterContext(tempfile.TemporaryDirectory()), 'results')
+        faults_program._keep(path, 'one', {'with': 1, 'seconds': 15})
+        faults_program._keep(path, 'other', {'with': 2})
+        faults_program._keep(path, 'one', {'latency': 3})
+        self.assertEqual(
+            faults_program._known(path),
+            {'one': {'with': 1, 'seconds': 15, 'latency': 3}, 'other': {'with': 2}},
+        )
+
+    def test_prepared_copies_of_another_run_are_kept_for_a_day(self):
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        for name, age_s in (('today', 0), ('old', 2 * scene.KEPT_S)):
+            (folder / name).mkdir()
+            at = time.time() - age_s
+            os.utime(folder / name, (at, at))
+        with patch.object(scene, 'CACHE', folder):
+            scene._forget_old()
+        self.assertEqual([one.name for one in folder.iterdir()], ['today'])
+
+
+@tagged('post_install', '-at_install')
+class TestProofDocs(BaseCase):
+    """What docs/reliability.md and docs/planted-faults.md say is what was measured."""
+
+    def page(self, name):
+        return (Path(ROOT) / 'docs' / name).read_text(encoding='utf-8')
+
+    def results(self, name):
+        return json.loads((Path(ROOT) / 'proof/results' / name).read_text(encoding='utf-8'))
+
+    def test_growth(self):
+        table = growth_table.as_markdown(self.results('growth.json'))
+        self.assertIn(table, self.page('reliability.md'))
+
+    def test_the_tests_of_odoo(self):
+        table = odoo_tests_report.saved_table(f'{ROOT}/proof/results/odoo_tests.json')
+        self.assertIn(table, self.page('reliability.md'))
+
+    def test_every_planted_fault_has_an_outcome(self):
+        self.assertIn(mutants._markdown(mutants._recorded()), self.page('planted-faults.md'))
+
+    def test_planted_faults_that_the_page_names_are_there(self):
+        _before, _title, table = self.page('reliability.md').partition('| protection | planted')
+        named = set(re.findall(r'`([a-z]+-[a-z-]+)`', table))
+        self.assertGreater(len(named), 20)
+        self.assertLessEqual(named, {mutant.name for mutant in mutant_table.MUTANTS})
 
 
 PROGRAM = """

@@ -1,7 +1,8 @@
 """Faults of Odoo's processes and of their clock.
 
 That a worker is killed adds nothing to a read: what it was answering fails, the others go on.  One
-that begins is a process that begins, see ``proof/growth``.  So these two are not ``quiet``.
+that begins is a process that begins, see ``proof/growth``.  So these are not ``quiet``; nor is
+a fork.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import time
 import psutil
 
 from .faults import NotThere, every, fault
+from .forking import forking
 
 
 @fault("workers", "SIGKILL of one of four workers, once a second", plain=True)
@@ -42,6 +44,18 @@ def worker_killed_after_commit(scene):
     scene.database_proxy.inspect = None
     if scene.killed == before:
         raise NotThere("no worker was killed after a commit")
+
+
+@fault("workers", "a process that has used the cache forks, and both go on using it")
+def fork_after_use(scene):
+    if not scene.addon:
+        raise NotThere("plain Odoo has no cache to use")
+    with forking(scene) as children:
+        yield
+        found = children()
+    if not found.hits:
+        raise NotThere("the cache has answered no child")
+    scene.others.append(found)
 
 
 def _clock(scene):

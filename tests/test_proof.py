@@ -413,6 +413,15 @@ class TestProofOdooTests(BaseCase):
         self.assertEqual(self.of(only=['a', 'b'], counts=['a'], by_asking=['b']), [])
         self.assertEqual(len(self.of('with', only=['a'], counts=['a'])), 1)
 
+    def test_tests_that_count_queries(self):
+        for name, why, counts in (
+            ('a.test_b', 'AssertionError: Query count more than expected for user x: 4 > 2', True),
+            ('a.test_attrs_query_count', 'AssertionError: 2800 != 2797', True),
+            ('a.test_b', 'AssertionError: 2800 != 2797', False),
+        ):
+            with self.subTest(name, why=why):
+                self.assertEqual(odoo_tests_report.is_count(name, why), counts)
+
     def test_results_name_no_folder_of_a_machine(self):
         text = "'/srv/odoo-19/odoo-bin', '--addons-path=/srv/a.b/c' http://localhost/web/terms 1/2"
         self.assertEqual(

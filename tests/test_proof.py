@@ -286,14 +286,16 @@ class TestProofDocs(BaseCase):
 
     def test_growth(self):
         table = growth_table.as_markdown(self.results('growth.json'))
-        self.assertIn(table, self.page('reliability.md'))
+        self.assertTrue(table in self.page('reliability.md'), "run proof/growth --plots")
 
     def test_the_tests_of_odoo(self):
         table = odoo_tests_report.saved_table(f'{ROOT}/proof/results/odoo_tests.json')
-        self.assertIn(table, self.page('reliability.md'))
+        found = table in self.page('reliability.md')
+        self.assertTrue(found, "put the output of proof/odoo_tests --table there")
 
     def test_every_planted_fault_has_an_outcome(self):
-        self.assertIn(mutants._markdown(mutants._recorded()), self.page('planted-faults.md'))
+        found = mutants._markdown(mutants._recorded()) in self.page('planted-faults.md')
+        self.assertTrue(found, "run proof/mutants --left --docs")
 
     def test_planted_faults_that_the_page_names_are_there(self):
         _before, _title, table = self.page('reliability.md').partition('| protection | planted')

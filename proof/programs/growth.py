@@ -1,6 +1,6 @@
 """Does a hit, or a write, get dearer as something grows?
 
-    proof/growth                        everything, about 35 minutes; results, plots, table
+    proof/growth                        everything, about 20 minutes; results, plots, table
     proof/growth --part journal         one part, or several
     proof/growth --quick                every part, small: finds what is broken, proves nothing
     proof/growth --plots                plots and table of the last results again

@@ -59,7 +59,7 @@ def answer(engine, call: Call, function) -> Answer:
         _refresh_early(engine, call, computation, found)
         return found.answer
     if found.ticket is None:
-        return Answer(_bare(computation(call.env, None)), 'computed')
+        return _compute_unkept(engine, call, computation, found)
     if not call.plan.single_flight_s:
         return _compute(engine, call, computation, found)
     again = _Again(engine, call)
@@ -168,12 +168,8 @@ def _check(plan, computation: Computation) -> None:
 
 
 def _compute(engine, call: Call, computation: Computation, found: Look) -> Answer:
-    plan, expired = call.plan, found.expired
-    fallback = expired if plan.fail_safe_s and expired is not None else None
-    if fallback is not None and time.time() >= plan.end_of(expired) + plan.fail_safe_s:
-        fallback = None  # kept for a renewal only
-    key = found.ticket.key
-    if fallback is not None and engine.pauses.is_paused(key):
+    plan, fallback = call.plan, _fallback(call.plan, found.expired)
+    if fallback is not None and engine.pauses.is_paused(fallback.key):
         return _stand_in(engine, call, fallback)
     try:
         if plan.soft_timeout_s or plan.hard_timeout_s:
@@ -185,16 +181,47 @@ def _compute(engine, call: Call, computation: Computation, found: Look) -> Answe
     except Exception as error:
         if fallback is None or isinstance(error, psycopg2.OperationalError):
             raise  # the second: Odoo repeats the request, or the connection is gone
-        engine.pauses.pause(key, plan.fail_safe_pause_s)
-        engine.log_once(
-            f'fail-safe {call.name.text}'[:200],
-            "Tiered Cache: %s could not be computed (%s: %s); a value whose time is over stands"
-            " in. Further failures of this kind are only counted.",
-            call.name.text,
-            type(error).__name__,
-            error,
-        )
+        return _stand_in_for(engine, call, fallback, error)
+
+
+def _compute_unkept(engine, call: Call, computation: Computation, found: Look) -> Answer:
+    """Compute where the value is not kept by itself, such as within another computation.  That one
+    is not kept either if an expired value stands in."""
+    fallback = _fallback(call.plan, found.expired)
+    if fallback is None:
+        return Answer(_bare(computation(call.env, None)), 'computed')
+    if engine.pauses.is_paused(fallback.key):
+        reading.refuse('consistency')
         return _stand_in(engine, call, fallback)
+    try:
+        with _savepoint(call.env.cr, fallback):
+            return Answer(_bare(computation(call.env, None)), 'computed')
+    except psycopg2.OperationalError:
+        raise
+    except Exception as error:  # noqa: BLE001 as in _compute(); the rollback has refused
+        return _stand_in_for(engine, call, fallback, error)
+
+
+def _fallback(plan, expired):
+    """The entry that may stand in for a value that cannot be computed, or None."""
+    if not plan.fail_safe_s or expired is None:
+        return None
+    # beyond that it is kept for a renewal only
+    return expired if time.time() < plan.end_of(expired) + plan.fail_safe_s else None
+
+
+def _stand_in_for(engine, call: Call, fallback, error: Exception) -> Answer:
+    """An expired value stands in after a failure, and nobody tries again for a while."""
+    engine.pauses.pause(fallback.key, call.plan.fail_safe_pause_s)
+    engine.log_once(
+        f'fail-safe {call.name.text}'[:200],
+        "Tiered Cache: %s could not be computed (%s: %s); a value whose time is over stands"
+        " in. Further failures of this kind are only counted.",
+        call.name.text,
+        type(error).__name__,
+        error,
+    )
+    return _stand_in(engine, call, fallback)
 
 
 def _savepoint(cr, fallback):

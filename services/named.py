@@ -288,9 +288,18 @@ def _look_inside(engine: Engine, call: Call) -> Look:
         raise
     reading.note_inner(key, _owner(call))
     records = call.env['cache.manager']
-    found = reading.find_inside(engine, records, call.plan, lambda: key)
+    judges = []
+
+    def judge_by(versions):
+        judges.append(_Judge(engine, versions, call.plan))
+        return judges[0]
+
+    found = reading.find_inside(engine, records, call.plan, lambda: key, judge_by)
+    # what is made of a value lives no longer than the value, also if that is computed now
     if found is None:
-        return NOTHING
+        reading.note_end(time.time() + call.plan.longest_life_s)
+        return Look(None, None, judges[0].expired if judges else None)
+    reading.note_end(call.plan.end_of(found.entry))
     return Look(_answer(engine, call, found, time.perf_counter()), None)
 
 

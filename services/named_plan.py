@@ -99,13 +99,17 @@ class NamedPlan(Plan):
     soft_timeout_s: float
     hard_timeout_s: float
 
+    @property
+    def longest_life_s(self) -> float:
+        """How long an entry lives, without what comes after it."""
+        return max(self.ttl_s.values(), default=0.0) - self.keep_s
+
     def end_of(self, entry) -> float:
         """When the life of an entry is over, without what comes after it, seconds since 1970.
 
         It may have been kept under another plan, which had it kept for longer after its life.
         """
-        longest = entry.created + max(self.ttl_s.values(), default=0.0)
-        return min(entry.expires, longest) - self.keep_s
+        return min(entry.expires - self.keep_s, entry.created + self.longest_life_s)
 
 
 def longest_of(namespace: dict) -> float:

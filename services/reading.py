@@ -480,6 +480,15 @@ def note_inner(key: str, uid: int) -> None:
         ticket.recording.inner[KEY + key] = uid
 
 
+def note_end(ends: float) -> None:
+    """What is being computed holds something that is good until then.
+
+    :param ends: seconds since 1970
+    """
+    for ticket in _watching():
+        ticket.recording.ends = min(ticket.recording.ends, ends)
+
+
 def note_clock() -> None:
     """Code has looked at the time of day."""
     for ticket in _watching():
@@ -675,10 +684,11 @@ def _find_inner(engine, read: Read, plan) -> Hit | None:
     return found and _hit(engine, found, read)
 
 
-def find_inside(engine, records, plan, make_key):
+def find_inside(engine, records, plan, make_key, judge_by=None):
     """What L1 has, for a computation that is being recorded and inherits its dependencies.
 
     :param make_key: without arguments; the key, or None where there is none
+    :param judge_by: ``judge_by(versions)`` returns what judges an entry; default :func:`judge`
     :return: a :class:`.hierarchy.Found`, or None
     """
     watching = _watching()
@@ -690,7 +700,9 @@ def find_inside(engine, records, plan, make_key):
     found = engine.hierarchy.get(
         key,
         plan,
-        lambda entry: judge(engine, entry, versions, False, records.env),
+        judge_by(versions)
+        if judge_by is not None
+        else lambda entry: judge(engine, entry, versions, False, records.env),
         None,
         only_l1=True,
     )
@@ -698,6 +710,7 @@ def find_inside(engine, records, plan, make_key):
         return None
     for ticket in watching:
         ticket.recording.inherit(found.entry.dependencies, bool(found.entry.flags & FLAG_CLOCK))
+    note_end(found.entry.expires)
     return found
 
 
@@ -819,6 +832,6 @@ def item_of(engine, ticket: Ticket, payload: bytes, cost_ms: float, flags: int =
     )
     cap_s = settings.time_dependent_ttl_s + ticket.plan.keep_s if recording.clock else None
     if recording.ends < math.inf:
-        left_s = max(recording.ends - now, 0.0)
+        left_s = max(recording.ends - now, 0.0) + ticket.plan.keep_s
         cap_s = left_s if cap_s is None else min(cap_s, left_s)
     return entry, ticket.plan, cap_s

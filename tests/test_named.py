@@ -692,6 +692,84 @@ class TestNamedInside(NamedCase):
         with self.assertHit('l1'), self.request() as env:
             self.outer(env)
 
+    def assertEnds(self, outer, most_s):  # noqa: N802
+        """What the outer value is kept as ends with what it was made of."""
+        self.warm(outer)
+        entries = self.engine.hierarchy.tiers['l1']._cache.values()
+        lives_s = [e.expires - e.created for e in entries if 'outer' in e.key or 'country' in e.key]
+        self.assertTrue(lives_s and max(lives_s) <= most_s, lives_s)
+
+    def test_the_outer_value_ends_with_the_inner_one(self):
+        options = {'ttl_s': 20}
+
+        def outer(env):
+            return env['cache.manager'].get_or_compute(
+                'outer:9', lambda: [self.get(env, **options)], ttl_s=600
+            )
+
+        self.assertEnds(outer, 20)
+        self.forget()
+        options['revalidate_s'] = 60
+        self.warm(lambda env: self.get(env, **options))
+        time.sleep(0.5)
+        self.assertEnds(outer, 19.5)
+
+    def test_it_is_kept_for_a_renewal_as_long_as_told(self):
+        def outer(env):
+            return env['cache.manager'].get_or_compute(
+                'outer:10', lambda: [self.get(env, ttl_s=0.2)], ttl_s=600, revalidate_s=60
+            )
+
+        self.warm(outer)
+        time.sleep(0.21)
+        with self.assertMiss('expired'), self.request() as env:
+            outer(env)
+
+    def test_nor_does_a_read_outlive_it(self):
+        search = self.registry['res.country']._search
+
+        def searching(records, *args, **kwargs):
+            self.get(records.env, ttl_s=20)
+            return search(records, *args, **kwargs)
+
+        self.patch(self.registry['res.country'], '_search', searching)
+        self.assertEnds(
+            lambda env: env['res.country'].search_read([('code', '=', 'BE')], ['name']), 20
+        )
+
+    def inside(self, fails=None, **options):
+        """An outer computation with an inner entry whose life is over."""
+        options = {'ttl_s': 0.1, 'fail_safe_s': 600, 'fail_safe_pause_s': 0, **options}
+        self.warm(lambda env: self.get(env, **options))
+        time.sleep(0.11)
+
+        def compute(env):
+            if fails:
+                raise fails
+            return 'new'
+
+        def outer(env):
+            cache = env['cache.manager']
+            return cache.get_or_compute(
+                'outer:11', lambda: [cache.get_or_compute(KEY, compute, **options)]
+            )
+
+        return outer
+
+    def test_an_inner_one_whose_life_is_over_is_computed(self):
+        outer = self.inside()
+        with self.request() as env:
+            self.assertEqual(outer(env), ['new'])
+
+    def test_it_stands_in_for_one_that_fails_and_the_outer_one_is_not_kept(self):
+        outer = self.inside(ConnectionError('the supplier is down'), fail_safe_pause_s=600)
+        with mute_logger('odoo.addons.tiered_cache.services.engine'):
+            for failing_or_paused in ('statement', 'consistency'):
+                with self.assertMiss('uncacheable', failing_or_paused), self.request() as env:
+                    self.assertEqual(outer(env), ['Before'])
+        with self.assertRaises(ConnectionError), self.request() as env:
+            self.inside(ConnectionError(), fail_safe_s=0)(env)
+
     def test_a_removal_that_the_computation_has_not_seen_counts(self):
         """Removed after the snapshot of who computes the outer one, and before it is kept."""
         self.warm(self.outer)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from odoo import api, models
 
 from ..services import overrides
-from ..services.reading import note_code
+from ..services.reading import note_code, note_order
 from ..services.writing import note_changes, note_draft
 from .read_through import read_through
 
@@ -193,6 +193,11 @@ class Base(models.AbstractModel):
     def _compute_field_value(self, field):
         note_code(self, field)
         return super()._compute_field_value(field)
+
+    @api.model
+    def _order_to_sql(self, order, query, alias=None, reverse=False):
+        note_order(self, order)
+        return super()._order_to_sql(order, query, alias, reverse)
 
     # -- writes ------------------------------------------------------------------------
 

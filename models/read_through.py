@@ -96,9 +96,9 @@ def call_of(records, kind, method, name, args, kwargs) -> calls.Call:
     env = records.env
     origin = None
     if request:
-        host, website, debug = current_origin() or (None, None, None)
+        host, website, debug, language = current_origin() or (None,) * 4
         http = getattr(request, 'httprequest', None)
-        origin = (getattr(http, 'scheme', None), host, website, debug)
+        origin = (getattr(http, 'scheme', None), host, website, debug, language)
     return calls.Call(
         kind,
         records._name,
@@ -119,11 +119,15 @@ def current_origin():
 
     :return: None outside of requests; False on website pages, whose answers may depend on
         the session, the visitor and more, and where something else stands for a request, as in
-        tests of Odoo; else (host, forced website, debug mode)
+        tests of Odoo; else (host, forced website, debug mode, language).  The last is that of the
+        request's own environment: ``_()`` falls back on it where a context names none, and there it
+        may be what the browser says in ``Accept-Language``
     """
     if not request:
         return None
     http, session = getattr(request, 'httprequest', None), getattr(request, 'session', None)
     if getattr(request, 'is_frontend', False) or http is None or session is None:
         return False
-    return http.host, session.get('force_website_id'), session.get('debug') or ''
+    env = getattr(request, 'env', None)
+    language = env.context.get('lang') if env else None
+    return http.host, session.get('force_website_id'), session.get('debug') or '', language

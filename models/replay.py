@@ -2,9 +2,9 @@
 
 The one idea: whatever the key of an answer holds must be as it was.  So the call is made with the
 user, superuser mode, context, records and arguments that were recorded, at the place in the class
-hierarchy where it was recorded, and inside a web request for the same host, website and debug mode:
-not by telling the cache so, but by a real ``odoo.http.Request``, since what is computed may look at
-these too.  So no value of one host can get under the key of another.
+hierarchy where it was recorded, and inside a web request for the same host, website, debug mode
+and language: not by telling the cache so, but by a real ``odoo.http.Request``, since what is
+computed may look at these too.  So no value of one host can get under the key of another.
 
 Each call has a cursor and a READ ONLY transaction of its own.
 
@@ -228,7 +228,7 @@ def request_scope(env, origin, attributes=()):
         with http.borrow_request() if http.request else contextlib.nullcontext():
             yield True
         return
-    scheme, host, website, debug = origin
+    scheme, host, website, debug, *language = origin
     if not host:
         yield False
         return
@@ -240,12 +240,14 @@ def request_scope(env, origin, attributes=()):
     if website is not None:
         session['force_website_id'] = website
     request.session, request.db, request._post_init = session, env.cr.dbname, None
-    request.registry, request.env, request.params = env.registry, env, {}
+    request.registry, request.params = env.registry, {}
+    request.env = env(context={**env.context, 'lang': language[0]}) if language else env
     request.is_frontend = request.is_frontend_multilang = False
     vars(request).update(attributes)
     http._request_stack.push(request)
     try:
-        yield read_through.current_origin() == (host, website, debug)
+        language = language or [env.context.get('lang')]
+        yield read_through.current_origin() == (host, website, debug, *language)
     finally:
         http._request_stack.pop()
 

@@ -55,7 +55,8 @@ class Call(typing.NamedTuple):
     :ivar kind: ORM or NAMED
     :ivar name: of the entries, for a named one
     :ivar ids: of the records that it was made on
-    :ivar origin: (scheme, host, forced website, debug mode) of the web request, or None
+    :ivar origin: (scheme, host, forced website, debug mode, language) of the web request, or None;
+        what an earlier version wrote down has no language
     """
 
     kind: str

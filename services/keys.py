@@ -69,7 +69,7 @@ class Call(NamedTuple):
     :ivar su: whether access rights are bypassed
     :ivar rule_context: what ``ir.rule._compute_domain_context_values()`` yields
     :ivar context: ``env.context``
-    :ivar request: ``(host, forced website, debug)`` inside a web request, else ``None``
+    :ivar request: ``(host, forced website, debug, language)`` inside a web request, else ``None``
     :ivar dates: the current date where it matters (in UTC, in the user's time zone)
     """
 

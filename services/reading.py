@@ -429,6 +429,18 @@ def note_code(records, field, what: str = 'compute') -> None:
             ticket.recording.clock = True
 
 
+def note_order(records, order: str | None) -> None:
+    """Records are put in order.  A computed field has code of its own for that, which may look at
+    whatever its compute method looks at: ``is_current`` of ``res.device`` at the session."""
+    if not is_recording():
+        return
+    for term in (order or records._order or '').split(','):
+        name = ''.join(term.split()[:1]).partition('.')[0].partition(':')[0]
+        field = records._fields.get(name)
+        if field is not None and field.compute and not field.store and not field.related:
+            note_code(records, field)
+
+
 def is_computing_plainly() -> bool:
     """Whether this thread is within :func:`plain_reads`."""
     return _local.computing

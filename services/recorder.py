@@ -22,6 +22,8 @@ import threading
 from psycopg2.extensions import AsIs
 from psycopg2.sql import Composable
 
+from odoo.models import BaseModel
+
 from . import journal, positions
 from .statements import sent
 from .transaction import HAS_WRITTEN
@@ -187,6 +189,12 @@ def _is_filtered_by_user(field) -> bool:
     return field.type in ('one2many', 'many2many')
 
 
+def _fetches_for_user(model) -> bool:
+    """Whether a model has a way of its own to put what it fetches into memory, such as 'Busy' for
+    the name of a private ``calendar.event``: there values depend on who has read them."""
+    return model._fetch_query is not BaseModel._fetch_query
+
+
 class OrmCacheReader:
     """Relations behind values that sit in the ORM cache; one per registry.
 
@@ -237,7 +245,7 @@ class OrmCacheReader:
 
     def _collect(self, field, found: set[str], depth: int) -> str:
         model = self._registry.models.get(field.model_name)
-        if model is None or depth > 8:
+        if model is None or depth > 8 or _fetches_for_user(model):
             return str(field)
         if not model._abstract:
             found.add(model._table)

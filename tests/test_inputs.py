@@ -3,16 +3,19 @@ clocks in all their forms, files, settings and temporary tables of a connection.
 
 import contextlib
 import threading
+import time
 from datetime import date, datetime, timedelta
 from unittest.mock import patch
 
-from odoo import api, fields
+from odoo import api, fields, http
 from odoo.addons.base.models.ir_model import make_compute
 from odoo.fields import Domain
 from odoo.tests import tagged
 from odoo.tests.common import BaseCase
 
+from ..models import replay
 from ..services import clock
+from ..services.recorder import OrmCacheReader
 from ..services.statements import has_set, temporary
 from .common import ADMIN, CacheCase
 
@@ -119,6 +122,25 @@ class TestClockInputs(InputsCase):
     def test_the_date_in_the_user_s_time_zone(self):
         self.in_search(lambda records: fields.Date.context_today(records))
         self.assertLives(999)
+
+    def test_what_is_made_of_another_answer_ends_with_it(self):
+        self.configure(time_dependent_ttl_s='77', l1_ttl_s='999')
+        search = self.registry['res.country']._search
+
+        def count(env):
+            return env['res.bank'].search_count([('create_date', '>', '-3H')])
+
+        def searching(records, *args, **kwargs):
+            count(records.env)
+            return search(records, *args, **kwargs)
+
+        self.patch(self.registry['res.country'], '_search', searching)
+        self.warm(count)
+        time.sleep(0.5)
+        self.warm(lambda env: env['res.country'].search_read([('code', '=', 'BE')], ['name']))
+        entries = self.engine.hierarchy.tiers['l1']._cache.values()
+        ends = {entry.model: entry.expires for entry in entries}
+        self.assertLessEqual(ends['res.country'], ends['res.bank'])
 
     def with_search_by_clock(self):
         """Let the search method of a field of countries look at the clock."""
@@ -354,3 +376,88 @@ class TestConnectionInputs(InputsCase):
                 # the pool lends this connection to the next test
                 stack.callback(env.cr._cnx.__dict__.pop, '_tiered_cache_temporary')
                 self.assertSame(self.names(env), self.plain(self.names, env))
+
+
+@tagged('post_install', '-at_install')
+class TestRequestInputs(InputsCase):
+    """What code of Odoo looks at in a web request."""
+
+    def setUp(self):
+        super().setUp()
+        values = {'session_identifier': 'one', 'user_id': ADMIN}
+        self.device = self.make('res.device.log', values)
+
+    def inside(self, call, language='en_US', session=''):
+        def work(env):
+            with replay.request_scope(env, ('http', 'a.example.com', None, '', language)):
+                http.request.session.sid = session
+                return call(env)
+
+        return work
+
+    def test_the_language_of_the_request(self):
+        """In a context without a language ``_()`` takes that of the request."""
+
+        def title(record):
+            return record.env['res.device.log'].sudo().browse(self.device).display_name
+
+        def read(env):
+            return self.names(env(context={'tz': 'UTC'}))
+
+        self.name_banks(title)
+        french = self.commit(lambda env: env['res.lang'].search([('code', '=', 'fr_FR')]).ids)
+        if not french:
+            self.commit(lambda env: env['res.lang']._activate_lang('fr_FR').id)
+            self.addCleanup(
+                self.commit,
+                lambda env: (
+                    env['res.lang'].search([('code', '=', 'fr_FR')]).write({'active': False})
+                ),
+            )
+        english = self.warm(self.inside(read))
+        self.assertNotEqual(self.assertExact(self.inside(read, 'fr_FR')), english)
+
+    def test_a_session_that_shapes_an_order(self):
+        other = self.make('res.device.log', {'session_identifier': 'other', 'user_id': ADMIN})
+        devices = {'fields': {'platform': {}}, 'order': 'is_current desc'}
+
+        def read(env):
+            return env['res.users'].browse(ADMIN).web_read({'device_ids': devices})
+
+        for _thrice in range(3):
+            with self.request() as env:
+                self.inside(read, session='one')(env)
+            self.settle()
+        found = self.assertExact(self.inside(read, session='other'))
+        self.assertEqual(found[0]['device_ids'][0]['id'], other)
+
+
+@tagged('post_install', '-at_install')
+class TestFetchedInputs(InputsCase):
+    """A model may show others something else, as ``calendar.event`` does with private events."""
+
+    def setUp(self):
+        super().setUp()
+        fetch = self.registry['res.bank']._fetch_query
+
+        def fetch_query(records, query, wanted):
+            found = fetch(records, query, wanted)
+            name = records._fields['name']
+            if name in wanted and not records.env.su:
+                records.env.cache.update(found, name, ['Busy'] * len(found))
+            return found
+
+        self.patch(self.registry['res.bank'], '_fetch_query', fetch_query)
+        self.patch(self.engine, 'orm_cache', OrmCacheReader(self.registry))
+
+    def bank_of(self, env):
+        return env['res.bank'].browse(self.bank).read(['name', 'bic'])
+
+    def test_what_another_user_has_left_in_memory(self):
+        for _thrice in range(3):
+            with self.request() as env:
+                self.assertEqual(env(su=True)['res.bank'].browse(self.bank).name, 'Inputs')
+                env['res.bank'].browse(self.bank).invalidate_recordset(['bic'])
+                self.bank_of(env)
+            self.settle()
+        self.assertEqual(self.assertExact(self.bank_of)[0]['name'], 'Busy')

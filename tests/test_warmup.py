@@ -25,7 +25,7 @@ from odoo.tools import mute_logger
 from .common import ADMIN, CacheCase
 
 DOCS = pathlib.Path(__file__).parent.parent / 'docs'
-HOST = ('http', 'shop.example.com', None, '')
+HOST = ('http', 'shop.example.com', None, '', 'en_US')
 
 
 class WarmupCase(CacheCase):
@@ -453,9 +453,10 @@ class TestWebRequests(WarmupCase):
         with self.assertHit(), self.request() as env:
             self.inside(self.read)(env)
         for origin in (
-            ('http', 'other.example.com', None, ''),
-            ('http', 'shop.example.com', None, '1'),
-            ('http', 'shop.example.com', 1, ''),
+            ('http', 'other.example.com', None, '', 'en_US'),
+            ('http', 'shop.example.com', None, '1', 'en_US'),
+            ('http', 'shop.example.com', 1, '', 'en_US'),
+            ('http', 'shop.example.com', None, '', 'fr_FR'),
         ):
             with self.subTest(origin), self.assertMiss('cold'), self.request() as env:
                 self.inside(self.read, origin)(env)
@@ -490,16 +491,21 @@ class TestWebRequests(WarmupCase):
 
     def test_debug_mode_and_port_come_back(self):
         with self.request() as env:
-            for origin in (HOST, ('https', 'a.example.com:8443', 3, 'assets')):
+            for origin in (HOST, ('https', 'a.example.com:8443', 3, 'assets', 'fr_FR')):
                 with replay.request_scope(env, origin) as is_same:
                     self.assertTrue(is_same)
                     self.assertEqual(current_origin(), origin[1:])
                     self.assertEqual(http.request.httprequest.scheme, origin[0])
                     self.assertEqual(http.request.env.uid, ADMIN)
 
+    def test_what_an_earlier_version_wrote_down_has_the_language_of_its_context(self):
+        with self.request(lang='fr_FR') as env, replay.request_scope(env, HOST[:4]) as is_same:
+            self.assertTrue(is_same)
+            self.assertEqual(current_origin(), (*HOST[1:4], 'fr_FR'))
+
     def test_a_new_process_fills_the_map_of_routes_for_the_hosts_that_people_use(self):
         self.record(self.inside(self.read))
-        self.record(self.inside(self.read, ('http', 'shop.example.com', None, '1')))
+        self.record(self.inside(self.read, ('http', 'shop.example.com', None, '1', 'en_US')))
         match = patch.object(
             self.registry['ir.http'],
             '_match',

@@ -43,6 +43,114 @@ def _plant(promise: str, file: str, *faults) -> None:
         MUTANTS.append(Mutant(name, promise, protection, ((file, old, new), *also), tests))
 
 
+# -- what a request, and what was read before, have to do with an answer ---------------------------
+
+_plant(
+    'P6',
+    'models/read_through.py',
+    (
+        'request-language',
+        "the language of the request, on which _() falls back, is part of the key",
+        "    language = env.context.get('lang') if env else None\n",
+        "    language = None\n",
+        'TestRequestInputs',
+    ),
+)
+_plant(
+    'P6',
+    'models/replay.py',
+    (
+        'replay-language',
+        "a call is made again in the language of its request",
+        "{**env.context, 'lang': language[0]}) if language else env",
+        "{**env.context}) if language else env",
+        'TestWebRequests',
+    ),
+)
+_plant(
+    'P6',
+    'models/base.py',
+    (
+        'order-code',
+        "the code of a computed field that is ordered by is looked at",
+        "        note_order(self, order)\n",
+        "",
+        'TestRequestInputs',
+    ),
+)
+_plant(
+    'P6',
+    'services/recorder.py',
+    (
+        'memory-fetched',
+        "what a model shows to some in another way is not taken from memory",
+        "depth > 8 or _fetches_for_user(model):",
+        "depth > 8:",
+        'TestFetchedInputs',
+    ),
+)
+_plant(
+    'P1',
+    'services/reading.py',
+    (
+        'inner-read-ends',
+        "what is made of another answer ends with it",
+        "    note_end(found.entry.expires)\n",
+        "",
+        'TestClockInputs',
+    ),
+    (
+        'ends-and-renewal',
+        "what ends with another value may be renewed after that",
+        "left_s = max(recording.ends - now, 0.0) + ticket.plan.keep_s",
+        "left_s = max(recording.ends - now, 0.0)",
+        'TestNamedInside',
+    ),
+)
+_plant(
+    'P1',
+    'services/named.py',
+    (
+        'inner-ends',
+        "what is made of a named entry ends with it",
+        "    reading.note_end(call.plan.end_of(found.entry))\n",
+        "",
+        'TestNamedInside',
+    ),
+    (
+        'inner-computed-ends',
+        "also if the inner value was computed then",
+        "        reading.note_end(time.time() + call.plan.longest_life_s)\n",
+        "",
+        'TestNamedInside',
+    ),
+    (
+        'inner-life',
+        "a named entry whose life is over is not used within a computation",
+        "lambda: key, judge_by)",
+        "lambda: key)",
+        'TestNamedInside',
+    ),
+    (
+        'inner-stands-in',
+        "it stands in there as well for one that cannot be computed",
+        "judges[0].expired if judges else None",
+        "None",
+        'TestNamedInside',
+    ),
+)
+_plant(
+    'P1',
+    'services/answering.py',
+    (
+        'inner-stands-in-kept',
+        "what is made of a value that stands in is not kept",
+        "        reading.refuse('consistency')\n",
+        "",
+        'TestNamedInside',
+    ),
+)
+
 # -- what environments remember --------------------------------------------------------------------
 
 _plant(
@@ -5086,7 +5194,7 @@ _plant(
     (
         'replay-host',
         "a call is made for the host that was recorded, or not at all",
-        'yield read_through.current_origin() == (host, website, debug)',
+        'yield read_through.current_origin() == (host, website, debug, *language)',
         'yield True',
         'TestWebRequests',
         (

@@ -356,12 +356,15 @@ def _missed(engine, reason: str, name, duration_ms: float = 0.0, detail: str = '
 def audited(engine: Engine, records, method: str, hit: Hit, compute):
     """Compute a sample of hits again, in the same snapshot.
 
-    Answers that look at the time of day are left out: that the clock went on is no fault.
+    Answers that look at the time of day are left out: that the clock went on is no fault.  So are
+    those that a rule lets be older than the snapshot.
 
     :param compute: the plain call, without arguments
     :return: what the caller shall get
     """
     if hit.clock or not auditor.is_sampled(engine.settings.audit_rate):
+        return hit.value
+    if not _is_of_snapshot(engine, records, method, hit.entry):
         return hit.value
     name = (records._name, method)
     with plain_reads():
@@ -376,6 +379,15 @@ def audited(engine: Engine, records, method: str, hit: Hit, compute):
     if not ok:
         engine.suspend(name)
     return value
+
+
+def _is_of_snapshot(engine: Engine, records, method: str, entry: Entry) -> bool:
+    """Whether an entry that was served is what the reader's own snapshot shows."""
+    plan = engine.policy.plan(records, method)
+    if plan is None or plan.consistency == 'strong':
+        return True  # it was judged by that
+    versions, _reason = look(engine, records.env.cr, state_of(records.env.cr))
+    return versions is not None and not any(judge(engine, entry, versions, False, records.env))
 
 
 def _forget(engine: Engine, env) -> None:

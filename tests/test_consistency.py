@@ -1,6 +1,7 @@
 """Rules: what STRONG, EVENTUAL and WEAK serve, and switching the cache off."""
 
 import time
+from unittest.mock import patch
 
 from odoo import api
 from odoo.tests import tagged
@@ -97,6 +98,25 @@ class TestConsistency(StatesCase):
             entry.expires = time.time() - 1
         with self.assertMiss(), self.request() as env:
             self.assertEqual(self.read(env)[0]['name'], 'After')
+
+    def test_what_may_be_old_is_no_difference_for_the_auditor(self):
+        self.configure(audit_rate='1')
+        self.rule(consistency='eventual', max_staleness_s=600)
+        self.warm(self.read)
+        self.elsewhere('After')
+        with self.assertHit(), self.request() as env:
+            self.assertEqual(self.read(env)[0]['name'], 'Before')
+        self.assertFalse(self.engine.suspender.suspended(('res.bank', 'search_read')))
+
+    def test_what_is_of_the_reader_s_snapshot_is_audited_all_the_same(self):
+        self.configure(audit_rate='1')
+        self.rule(consistency='eventual', max_staleness_s=600)
+        self.warm(self.read)
+        self.patch(self.engine, 'suspend', lambda name: None)
+        with patch('odoo.addons.tiered_cache.services.auditor.audit') as audit:
+            audit.return_value = False, 'computed'
+            with self.request() as env:
+                self.assertEqual(self.read(env), 'computed')
 
     def test_weak_sees_the_commits_of_its_own_process(self):
         self.rule(consistency='weak', l1_ttl_s=600, use_l2=False, use_l3=False)

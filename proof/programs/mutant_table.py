@@ -100,6 +100,20 @@ _plant(
         'TestClockInputs',
     ),
     (
+        'audit-eventual',
+        "what a rule lets be older than the snapshot is not audited",
+        "plan is None or plan.consistency == 'strong':",
+        "plan is not None:",
+        'TestConsistency',
+    ),
+    (
+        'audit-eventual-current',
+        "under such a rule, what is of the snapshot is audited all the same",
+        "not any(judge(engine, entry, versions, False, records.env))",
+        "False",
+        'TestConsistency',
+    ),
+    (
         'ends-and-renewal',
         "what ends with another value may be renewed after that",
         "left_s = max(recording.ends - now, 0.0) + ticket.plan.keep_s",

@@ -186,8 +186,7 @@ class _Judge:
 
     def __call__(self, entry: Entry) -> tuple[str, str]:
         now, removals = time.time(), self._versions.removals
-        # removals are not known for longer than that
-        if entry.expires <= now or entry.created + self._engine.config.longest_ttl_s <= now:
+        if reading.is_over(self._engine, entry, now):
             return 'expired', ''
         for name, version, _uid in entry.dependencies:
             if version != _version(self._versions, name):

@@ -637,9 +637,7 @@ def judge(engine, entry: Entry, versions: State, weak: bool, env=None) -> tuple[
     :param env: of the reader, whose cursor is asked for :mod:`.positions`; without it, what has
         read one is stale
     """
-    now = time.time()
-    # removals are not known for longer than that
-    if entry.expires <= now or entry.created + engine.config.longest_ttl_s <= now:
+    if is_over(engine, entry, time.time()):
         return 'expired', detail_of_expiry(entry)
     removals, stood = versions.removals, []
     if weak:
@@ -658,6 +656,17 @@ def judge(engine, entry: Entry, versions: State, weak: bool, env=None) -> tuple[
     if stood and (name := _moved(engine, env, stood)):
         return 'stale', name
     return '', ''
+
+
+def is_over(engine, entry: Entry, now: float) -> bool:
+    """Whether the time of an entry is over.
+
+    :param now: seconds since 1970
+    """
+    if entry.created > now:  # the clock was set back: nobody knows how old it is
+        return True
+    # removals are not known for longer than that
+    return entry.expires <= now or entry.created + engine.config.longest_ttl_s <= now
 
 
 def _stale_weak(engine, entry: Entry, versions: State) -> str:

@@ -14,7 +14,7 @@ from odoo.tests import tagged
 from odoo.tests.common import BaseCase
 
 from ..models import replay
-from ..services import clock
+from ..services import clock, reading
 from ..services.recorder import OrmCacheReader
 from ..services.statements import has_set, temporary
 from .common import ADMIN, CacheCase
@@ -141,6 +141,19 @@ class TestClockInputs(InputsCase):
         entries = self.engine.hierarchy.tiers['l1']._cache.values()
         ends = {entry.model: entry.expires for entry in entries}
         self.assertLessEqual(ends['res.country'], ends['res.bank'])
+
+    def test_a_clock_that_is_set_back_lets_nothing_live_longer(self):
+        def count(env):
+            return env['res.bank'].search_count([('create_date', '>', '-3H')])
+
+        self.warm(count)
+        real = time.time
+        with (
+            patch.object(reading.time, 'time', lambda: real() - 3600),
+            self.assertMiss('expired', 'clock'),
+            self.request() as env,
+        ):
+            count(env)
 
     def with_search_by_clock(self):
         """Let the search method of a field of countries look at the clock."""

@@ -114,6 +114,14 @@ _plant(
         'TestConsistency',
     ),
     (
+        'clock-set-back',
+        "what was computed in the future has no age",
+        "    if entry.created > now:  # the clock was set back: nobody knows how old it is\n"
+        "        return True\n",
+        "",
+        'TestClockInputs',
+    ),
+    (
         'ends-and-renewal',
         "what ends with another value may be renewed after that",
         "left_s = max(recording.ends - now, 0.0) + ticket.plan.keep_s",
@@ -2247,8 +2255,8 @@ _plant(
     (
         'expiry',
         "an entry whose time is over is not served",
-        "if entry.expires <= now or",
-        "if",
+        "return entry.expires <= now or",
+        "return",
         'TestConsistency TestMemoryLru',
         ('services/tiers/memory.py', "if entry.expires > self._clock():\n", "if True:\n"),
     ),

@@ -13,7 +13,7 @@ from __future__ import annotations
 from odoo import api, models
 
 from ..services import overrides
-from ..services.reading import note_code, note_order
+from ..services.reading import note_code, note_groups, note_order
 from ..services.writing import note_changes, note_draft
 from .read_through import read_through
 
@@ -198,6 +198,18 @@ class Base(models.AbstractModel):
     def _order_to_sql(self, order, query, alias=None, reverse=False):
         note_order(self, order)
         return super()._order_to_sql(order, query, alias, reverse)
+
+    @api.model
+    def _read_group(
+        self, domain, groupby=(), aggregates=(), having=(), offset=0, limit=None, order=None
+    ):
+        note_groups(self, groupby)
+        return super()._read_group(domain, groupby, aggregates, having, offset, limit, order)
+
+    @api.model
+    def _read_grouping_sets(self, domain, grouping_sets, aggregates=(), order=None):
+        note_groups(self, grouping_sets)
+        return super()._read_grouping_sets(domain, grouping_sets, aggregates, order)
 
     # -- writes ------------------------------------------------------------------------
 

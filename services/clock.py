@@ -108,7 +108,12 @@ def groups_by_clock(records, method: str, args: tuple) -> bool:
     """
     if method not in _GROUPING:
         return False
-    return any(_field_uses_clock(records, name) for name in _texts(args[_GROUPING[method] :]))
+    return grouping_uses_clock(records, args[_GROUPING[method] :])
+
+
+def grouping_uses_clock(records, groups) -> bool:
+    """:param groups: names of fields, in lists of lists if need be"""
+    return any(_field_uses_clock(records, name) for name in _texts(groups))
 
 
 def _texts(value, depth: int = 0):

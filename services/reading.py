@@ -23,7 +23,7 @@ import time
 import typing
 
 from . import auditor, codec, columns, keys, positions, remembered, shapes, trail
-from .clock import dates, groups_by_clock, mentions_clock, uses
+from .clock import dates, grouping_uses_clock, groups_by_clock, mentions_clock, uses
 from .engine import Engine
 from .entry import FLAG_CLOCK, FLAG_SUPERUSER, Entry
 from .hierarchy import detail_of_expiry
@@ -451,6 +451,12 @@ def note_order(records, order: str | None) -> None:
         field = records._fields.get(name)
         if field is not None and field.compute and not field.store and not field.related:
             note_code(records, field)
+
+
+def note_groups(records, groups) -> None:
+    """Records are grouped, perhaps within the computation of something else."""
+    if is_recording() and grouping_uses_clock(records, groups):
+        note_clock()
 
 
 def is_computing_plainly() -> bool:

@@ -142,6 +142,27 @@ class TestClockInputs(InputsCase):
         ends = {entry.model: entry.expires for entry in entries}
         self.assertLessEqual(ends['res.country'], ends['res.bank'])
 
+    def test_groups_within_a_named_entry(self):
+        field = self.registry['res.bank']._fields['name']
+        slots = self.registry.__dict__
+        slots.pop(clock._SLOT, None)
+        self.addCleanup(slots.pop, clock._SLOT, None)
+        self.patch(field, 'search', lambda _records, _operator, _value: datetime.now())
+        for number, group in enumerate(
+            (
+                lambda banks: banks._read_group([], ['name'], ['__count']),
+                lambda banks: banks.formatted_read_grouping_sets([], [['name']], ['__count']),
+            )
+        ):
+
+            def read(env, name=f'groups:{number}', group=group):
+                return env['cache.manager'].get_or_compute(
+                    name, lambda: group(env['res.bank']), ttl_s=999
+                )
+
+            with self.subTest(number):
+                self.assertLives(77, read)
+
     def test_a_clock_that_is_set_back_lets_nothing_live_longer(self):
         def count(env):
             return env['res.bank'].search_count([('create_date', '>', '-3H')])

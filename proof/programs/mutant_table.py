@@ -71,6 +71,20 @@ _plant(
     'P6',
     'models/base.py',
     (
+        'groups-code',
+        "a field that is grouped by within another computation is looked at",
+        "        note_groups(self, groupby)\n",
+        "",
+        'TestClockInputs',
+    ),
+    (
+        'groups-code-of-sets',
+        "also one of several groupings",
+        "        note_groups(self, grouping_sets)\n",
+        "",
+        'TestClockInputs',
+    ),
+    (
         'order-code',
         "the code of a computed field that is ordered by is looked at",
         "        note_order(self, order)\n",
@@ -708,8 +722,7 @@ _plant(
     (
         'clock-groups',
         "a field that is grouped by is looked at",
-        "    return any(_field_uses_clock(records, name) for name in"
-        " _texts(args[_GROUPING[method] :]))\n",
+        "    return any(_field_uses_clock(records, name) for name in _texts(groups))\n",
         "    return False\n",
         'TestCode',
     ),

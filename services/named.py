@@ -281,6 +281,8 @@ def _look_inside(engine: Engine, call: Call) -> Look:
     becomes a dependency of the outer value, as does the entry itself, there or not: a removal of
     it removes the outer value.  It is not kept by itself."""
     reading.note_dependencies(call.dependencies)
+    # what is made of a value lives no longer than the value, also if that is computed now
+    reading.note_end(time.time() + call.plan.longest_life_s)
     try:
         key = key_of(engine, call)
     except keys.Unkeyable:
@@ -295,9 +297,7 @@ def _look_inside(engine: Engine, call: Call) -> Look:
         return judges[0]
 
     found = reading.find_inside(engine, records, call.plan, lambda: key, judge_by)
-    # what is made of a value lives no longer than the value, also if that is computed now
     if found is None:
-        reading.note_end(time.time() + call.plan.longest_life_s)
         return Look(None, None, judges[0].expired if judges else None)
     reading.note_end(call.plan.end_of(found.entry))
     return Look(_answer(engine, call, found, time.perf_counter()), None)

@@ -156,7 +156,7 @@ _plant(
     (
         'inner-computed-ends',
         "also if the inner value was computed then",
-        "        reading.note_end(time.time() + call.plan.longest_life_s)\n",
+        "    reading.note_end(time.time() + call.plan.longest_life_s)\n",
         "",
         'TestNamedInside',
     ),

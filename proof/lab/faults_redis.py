@@ -134,7 +134,7 @@ def redis_replayed(scene):
                 known[key] = value
         return put_back
 
-    with every(0.02, replay):
+    with every(0.5, scene.load.touch), every(0.02, replay):
         yield
 
 

@@ -23,7 +23,7 @@ AFTERWARDS_S = 3
 """Healing is part of the fault: what comes back may be slow at first."""
 
 PROGRAM = """
-import json, logging, os, select, time
+import itertools, json, logging, os, select, time
 import psycopg2
 from odoo import api
 from odoo.addons.tiered_cache.services.engine import engine_for
@@ -33,10 +33,12 @@ env.cr.rollback()
 registry = env.registry
 engine = engine_for(registry)
 
+FIELDS = itertools.cycle([['x_name', 'x_balance'], ['x_name'], ['x_balance']])
+
 def read():
     start = time.perf_counter()
     with registry.cursor(readonly=READONLY) as cr:
-        rows = api.Environment(cr, 2, {})['x_account'].search_read([], ['x_name', 'x_balance'])
+        rows = api.Environment(cr, 2, {})['x_account'].search_read([], fields)
     return (time.perf_counter() - start) * 1000, rows
 
 def pause(seconds):
@@ -46,7 +48,8 @@ def plain_read():
     with plain_reads():
         return read()
 
-for _round in range(5):
+for _round in range(9):
+    fields = next(FIELDS)
     read()
     engine.flush()
     pause(0.1)
@@ -56,6 +59,7 @@ with open(PATH, 'w') as out:
     while not os.path.exists(PATH + '.stop'):
         engine.hierarchy.tiers['l1'].clear()
         turns.reverse()
+        fields = next(FIELDS)  # several keys, so that there is something to mix up
         at = time.monotonic()  # not the clock of faults
         try:
             found = {one: one() for one in turns[0]}

@@ -150,6 +150,9 @@ class Load:
             self._remember_start()
         self._go.set()
 
+    def touch(self):
+        """Nothing to do: see :class:`.scene.Nobody`."""
+
     def _remember_start(self):
         """The lists as they are now, as one transaction: its appends are nobody's otherwise."""
         lists = {key: _numbers(row[-1]) for key, row in self._in_database().items()}

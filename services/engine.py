@@ -208,7 +208,7 @@ class Engine:
         try:
             with self.cursor() as cr:
                 code = self._read_database(cr)
-            self.code = running_code(*code)
+            self.code = running_code(self.db_name, *code)
         except Exception as error:  # noqa: BLE001 whatever it is, Odoo goes on without us
             _logger.warning(
                 "Tiered Cache is off in this process for database %s; it tries again in %d s. "
@@ -657,7 +657,7 @@ def prepare_fork(cr, then) -> None:
     """
     global _watches_forks  # pylint: disable=global-statement  # noqa: PLW0603
     if _is_master():
-        running_code(*_code(cr))
+        running_code(cr.dbname, *_code(cr))
         if not _watches_forks:
             _watches_forks = True
             os.register_at_fork(after_in_child=lambda: _start_soon(then))

@@ -244,6 +244,14 @@ class TestFingerprint(BaseCase):
         files['i18n/de.po'] = b'zwei'
         self.assertEqual(name(), before, "nobody uses it, so nobody reads it")
 
+    def test_processes_go_on_sharing_when_a_language_comes_into_use(self):
+        self.patch(fingerprint, '_running', {})
+        modules, english = frozenset(['tiered_cache']), frozenset(['en_US'])
+        before = fingerprint.running_code('a database', modules, english)
+        french = english | {'fr_FR'}
+        self.assertEqual(fingerprint.running_code('a database', modules, french), before)
+        self.assertNotEqual(fingerprint.running_code('another', modules, french), before)
+
     def test_another_orm_has_another_name(self):
         for module in (odoo.orm, odoo.tools):
             before = fingerprint.code_fingerprint([])

@@ -649,7 +649,8 @@ class TestCodeSafety(BankCase):
         running_code = 'odoo.addons.tiered_cache.services.engine.running_code'
         with patch(running_code, return_value=self.engine.code) as told:
             self.assertTrue(self.engine._prepare())
-        modules, languages = told.call_args.args
+        db_name, modules, languages = told.call_args.args
+        self.assertEqual(db_name, self.engine.db_name)
         self.assertIn('tiered_cache', modules)
         self.assertIn('en_US', languages)
 

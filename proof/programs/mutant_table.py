@@ -2178,6 +2178,13 @@ _plant(
         'TestAttack TestFingerprint',
     ),
     (
+        'fingerprint-once',
+        "the running code is looked at once per process",
+        "    if key not in _running:\n",
+        "    if key:\n",
+        'TestFingerprint',
+    ),
+    (
         'fingerprint-translations',
         "the digest covers the content of translations in use",
         "        if path.endswith('.po') and os.path.basename(path) not in used:\n",

@@ -95,6 +95,7 @@ from . import (
     test_tours,
     test_translations,
     test_versions,
+    test_view_files,
     test_warmup,
     test_workers,
 )

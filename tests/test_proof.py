@@ -393,6 +393,8 @@ class TestProofOdooTests(BaseCase):
     def test_a_good_run(self):
         self.assertEqual(self.of(), [])
         self.assertEqual(self.of('with', cache={'hits': 0, 'audited': 0}), [])
+        plain = {'tests': 5, 'failed': {'a': 'by itself'}}  # nothing to compare it with
+        self.assertEqual(odoo_tests_report.complaints({'without': plain}), [])
 
     def test_bad_runs(self):
         for differently in (

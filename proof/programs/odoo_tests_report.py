@@ -132,7 +132,8 @@ def complaints(row):
             continue
         if WHOLE in result['failed'] or not result['tests']:
             found.append(f'{mode}: the tests did not run to their end')
-        found += [f'{mode}: {one}' for one in _with_addon(result, mode) if mode != 'without']
+        if mode != 'without':
+            found += [f'{mode}: {one}' for one in _with_addon(result, mode)]
     return found
 
 

@@ -276,6 +276,16 @@ class CacheCase(BaseCase):
         ):
             yield other
 
+    def use_language(self, code: str) -> None:
+        """A language is in use until the end of the test, if it was not before."""
+        domain = [('code', '=', code)]
+        if not self.commit(lambda env: env['res.lang'].search(domain).ids):
+            self.commit(lambda env: env['res.lang']._activate_lang(code).id)
+            self.addCleanup(
+                self.commit,
+                lambda env: env['res.lang'].search(domain).write({'active': False}),
+            )
+
     # -- events ------------------------------------------------------------------------
 
     def subscribe(self, model: str, *names: str, fields=(), then=None) -> list[events.Event]:

@@ -439,15 +439,7 @@ class TestRequestInputs(InputsCase):
             return self.names(env(context={'tz': 'UTC'}))
 
         self.name_banks(title)
-        french = self.commit(lambda env: env['res.lang'].search([('code', '=', 'fr_FR')]).ids)
-        if not french:
-            self.commit(lambda env: env['res.lang']._activate_lang('fr_FR').id)
-            self.addCleanup(
-                self.commit,
-                lambda env: (
-                    env['res.lang'].search([('code', '=', 'fr_FR')]).write({'active': False})
-                ),
-            )
+        self.use_language('fr_FR')
         english = self.warm(self.inside(read))
         self.assertNotEqual(self.assertExact(self.inside(read, 'fr_FR')), english)
 

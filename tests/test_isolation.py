@@ -278,15 +278,7 @@ class TestCircumstances(CacheCase):
             fault.assert_not_called()
 
     def test_p6_two_languages(self):
-        active = self.commit(lambda env: env['res.lang'].search([('code', '=', 'fr_FR')]).ids)
-        if not active:
-            self.commit(lambda env: env['res.lang']._activate_lang('fr_FR').id)
-            self.addCleanup(
-                self.commit,
-                lambda env: (
-                    env['res.lang'].search([('code', '=', 'fr_FR')]).write({'active': False})
-                ),
-            )
+        self.use_language('fr_FR')
         self.commit(
             lambda env: env['res.partner.category'].browse(self.tag).write({'name': 'Client'}),
             lang='fr_FR',
